@@ -1,0 +1,78 @@
+"""`nn.MultiheadAttention`: heads, head width, and the widths of query, key and value are axes of their own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from surgery.adapter import Adapter, LayerCall, adapter
+from surgery.attention import MultiheadAttention
+from surgery.axes import Dim, Dims, pin, unify
+from surgery.signature import broadcast
+
+
+@adapter(nn.MultiheadAttention, MultiheadAttention)
+class MultiheadAttentionAdapter(Adapter):
+    """Packed projections are `(3 h d) e`; separate ones have a width each for key (k) and value (v)."""
+
+    axes = "... e -> ... e"
+
+    @property
+    def _packed(self) -> bool:
+        return self.module.in_proj_weight is not None
+
+    @property
+    def params(self) -> dict[str, str]:  # type: ignore[override]
+        patterns = {"in_proj_bias": "(3 h d)", "out_proj.weight": "e (h d)", "out_proj.bias": "e"}
+        if self._packed:
+            patterns["in_proj_weight"] = "(3 h d) e"
+        else:
+            names = {"q_proj_weight": "e", "k_proj_weight": "k", "v_proj_weight": "v"}
+            patterns |= {name: f"(h d) {width}" for name, width in names.items()}
+        return patterns | {"bias_k": "1 1 (h d)", "bias_v": "1 1 (h d)"}
+
+    @property
+    def sizes(self) -> dict[str, Any]:  # type: ignore[override]
+        key, value = ("e", "e") if self._packed else ("k", "v")
+        sizes: dict[str, list[str]] = {"h": ["num_heads"], "d": ["head_dim"], "(h d)": ["out_proj.in_features"]}
+        sizes["e"] = ["embed_dim", "out_proj.out_features"]
+        sizes.setdefault(key, []).append("kdim")
+        sizes.setdefault(value, []).append("vdim")
+        return sizes
+
+    def expresses(self, widths: Mapping[str, int]) -> bool:
+        return widths["h"] * widths["d"] == widths["e"]
+
+    @property
+    def replacement(self) -> type[nn.Module]:
+        return MultiheadAttention
+
+    def call(self, call: LayerCall) -> Any:
+        given = dict(zip(("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask"), call.inputs, strict=False))
+        given |= call.keywords
+        query, key, value = given["query"], given["key"], given["value"]
+        h, d, e = (call.binding.dims[name] for name in "hde")
+        k, v = (e, e) if self._packed else (call.binding.dims["k"], call.binding.dims["v"])
+        where = call.binding.where
+        for x, width in ((query, e), (key, k), (value, v)):
+            unify(x[-1], width, where)
+        time = 0 if len(query) == 2 or not self.module.batch_first else 1
+        t, s = query[time], unify(key[time], value[time], where)
+        batch = list(broadcast([x[1 - time : 2 - time] if len(x) == 3 else [] for x in (query, key, value)], where))
+        for mask in (given.get("attn_mask"), given.get("key_padding_mask")):
+            for dim in mask if isinstance(mask, Dims) else ():
+                pin(dim, f"a mask of {where}")
+        self._count(call, batch, t, s, h, d, e, k, v)
+        output = Dims((*query[:-1], e))
+        if call.shapes[1] is None:
+            return [output, None]
+        heads = [h] if len(call.shapes[1]) == len(batch) + 3 else []
+        return [output, Dims((*batch, *heads, t, s))]
+
+    def _count(
+        self, call: LayerCall, batch: list[Dim], t: Dim, s: Dim, h: Dim, d: Dim, e: Dim, k: Dim, v: Dim
+    ) -> None:
+        for length, width in ((t, e), (s, k), (s, v), (t, e)):
+            call.multiply(*batch, length, h, d, width)
+        for _ in range(2):  # scores, and their use
+            call.multiply(*batch, h, t, s, d)

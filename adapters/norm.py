@@ -1,0 +1,70 @@
+"""Normalisations and per-channel activations."""
+
+from typing import Any
+
+from torch import nn
+
+from surgery.adapter import Adapter, adapter
+
+
+@adapter(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+@adapter(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+class BatchNormAdapter(Adapter):
+    """Every channel is normalised by itself; running statistics are cut with it."""
+
+    axes = "b c ... -> b c ..."
+    params = {"weight": "c", "bias": "c", "running_mean": "c", "running_var": "c"}
+    sizes = {"c": "num_features"}
+    scale = ("weight", "bias")
+
+
+class _LastDims(Adapter):
+    """Normalises over the last dimensions, as many as `normalized_shape` has."""
+
+    @property
+    def _names(self) -> str:
+        shape: Any = self.module.normalized_shape
+        return " ".join(f"c{i}" for i in range(len(shape))) if len(shape) > 1 else "c"
+
+    @property
+    def axes(self) -> str:  # type: ignore[override]
+        return f"... {self._names} -> ... {self._names}"
+
+    @property
+    def params(self) -> dict[str, str]:  # type: ignore[override]
+        return {"weight": self._names, "bias": self._names}
+
+    @property
+    def sizes(self) -> dict[str, str]:  # type: ignore[override]
+        return {name: f"normalized_shape[{i}]" for i, name in enumerate(self._names.split())}
+
+
+@adapter(nn.LayerNorm, nn.RMSNorm)
+class LayerNormAdapter(_LastDims):
+    """(x - mean) / sd · weight + bias, over the features that are kept."""
+
+
+@adapter(nn.GroupNorm)
+class GroupNormAdapter(Adapter):
+    """Channels are `(g c)`: the groups, and the channels within one."""
+
+    axes = "b (g c) ... -> b (g c) ..."
+    params = {"weight": "(g c)", "bias": "(g c)"}
+    sizes = {"g": "num_groups", "(g c)": "num_channels"}
+
+
+@adapter(nn.PReLU)
+class PReLUAdapter(Adapter):
+    """max(0, x) + weight · min(0, x), with one slope or one per channel."""
+
+    @property
+    def axes(self) -> str:  # type: ignore[override]
+        return "b c ... -> b c ..." if self.module.num_parameters != 1 else "... -> ..."
+
+    @property
+    def params(self) -> dict[str, str]:  # type: ignore[override]
+        return {"weight": "c" if self.module.num_parameters != 1 else "1"}
+
+    @property
+    def sizes(self) -> dict[str, str]:  # type: ignore[override]
+        return {"c": "num_parameters"} if self.module.num_parameters != 1 else {}

@@ -1,0 +1,180 @@
+"""What a layer declares about its axes, and the registry of such declarations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import nn
+
+from surgery import signature
+from surgery.axes import Dim, Dims
+from surgery.errors import AxisError
+
+A = TypeVar("A", bound="type[Adapter]")
+_REGISTRY: dict[type[nn.Module], type[Adapter]] = {}
+
+
+@dataclass
+class LayerCall:
+    """One call of a layer, for adapters that declare more than a signature can say."""
+
+    inputs: list[Any]
+    keywords: dict[str, Any]
+    shapes: Any
+    binding: signature.Binding
+    macs: list[tuple[Dim, ...]]
+
+    def multiply(self, *dims: Dim) -> None:
+        """State multiply-adds of the call: the product of these dimensions' widths."""
+        self.macs.append(dims)
+
+
+class Adapter:
+    """The declaration of one layer family. Subclass it, fill in the class attributes, decorate with `@adapter(type)`.
+
+    Any of the attributes may be a property that reads `self.module` where layers of the family differ.
+
+    Attributes:
+        axes: the signature of the forward, tensors in and tensors out: `... i -> ... o`.
+        params: the pattern of each parameter and buffer, by its name inside the layer: `{"weight": "o i"}`.
+            Those that are None in a layer, and those without a pattern here that have one element, need nothing.
+        sizes: for each axis name, or product of names, the attributes that hold its width: `{"i": "in_features"}`.
+            `shape[0]` is an item of a tuple; `child.attribute` belongs to a child module.
+        macs: (tensor, parameter): the multiply-adds are the elements of "input" or "output" times the axes of the
+            parameter that the tensor does not have. None where the layer has none.
+        scale: the names of the parameters that the output is linear in: scaling them scales the output.
+    """
+
+    axes: str
+    params: Mapping[str, str] = {}
+    sizes: Mapping[str, str | Sequence[str]] = {}
+    macs: tuple[str, str] | None = None
+    scale: Sequence[str] = ()
+    layer: ClassVar[type[nn.Module]]
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.axes!r})"
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The layer's parameters and buffers that have a pattern, by name."""
+        found = {}
+        for name in self.params:
+            owner, _, leaf = name.rpartition(".")
+            value = getattr(self.module.get_submodule(owner), leaf, None)
+            if isinstance(value, torch.Tensor):
+                found[name] = value
+        return found
+
+    def attributes(self) -> list[tuple[signature.Term, str]]:
+        """(axis or product of axes, attribute) for every attribute that holds a width."""
+        listed = []
+        for term, names in self.sizes.items():
+            ((parsed,),) = signature.parse_tensors(term)
+            listed += [(parsed, name) for name in ([names] if isinstance(names, str) else names)]
+        return listed
+
+    def value(self, attribute: str) -> int:
+        """The present value of an attribute in the notation of `sizes`."""
+        value: Any = self.module
+        for part in attribute_path(attribute):
+            value = value[part] if isinstance(part, int) else getattr(value, part)
+        return int(value)
+
+    def known_sizes(self) -> dict[str, int]:
+        """Sizes of the axes that an attribute states by itself."""
+        stated = ((term, name) for term, name in self.attributes() if isinstance(term, signature.Name))
+        return {term.name: self.value(name) for term, name in stated}
+
+    def expresses(self, widths: Mapping[str, int]) -> bool:
+        """Whether a plain layer of this class can have these widths, given by axis name."""
+        return True
+
+    @property
+    def replacement(self) -> type[nn.Module] | None:
+        """A plain class that can have the widths that this one cannot."""
+        return None
+
+    def call(self, call: LayerCall) -> Any:
+        """The dimensions of the outputs, as one `Dims` or nested like the result. The default applies `axes`."""
+        parsed = signature.parse(self.axes)
+        given = [x for x in (*call.inputs, *call.keywords.values()) if isinstance(x, Dims)]
+        if len(given) < len(parsed.inputs):
+            raise AxisError(f"{call.binding.where}: {self.axes!r} takes {len(parsed.inputs)} tensors, got {len(given)}")
+        shapes = call.shapes if isinstance(call.shapes, list) else [call.shapes]
+        outputs = signature.bind(parsed, given, shapes, call.binding)
+        if self.macs:
+            tensor, parameter = self.macs
+            pattern = (parsed.inputs if tensor == "input" else parsed.outputs)[0]
+            others = [t for t in signature.parse_tensors(self.params[parameter])[0] if t not in pattern]
+            weight = self.tensors()[parameter]
+            call.multiply(
+                *(given if tensor == "input" else outputs)[0],
+                *(dim for term in others for dim in self._dims(term, weight, call.binding)),
+            )
+        return list(outputs) if isinstance(call.shapes, list) else outputs[0]
+
+    def _dims(self, term: signature.Term, weight: torch.Tensor, binding: signature.Binding) -> list[Dim]:
+        if isinstance(term, signature.Rest):  # the positions of a kernel
+            taken = len(signature.parse_tensors(self.params[self.macs[1]])[0]) - 1 if self.macs else 0
+            return list(binding.build((term,), weight.shape[taken:]))
+        return [binding.dim(term)]
+
+
+def attribute_path(attribute: str) -> tuple[Any, ...]:
+    """`child.shape[0]` as ("child", "shape", 0)."""
+    parts: list[Any] = []
+    for part in attribute.split("."):
+        name, _, index = part.partition("[")
+        parts.append(name)
+        if index:
+            parts.append(int(index.rstrip("]")))
+    return tuple(parts)
+
+
+def adapter(*layers: type[nn.Module]) -> Callable[[A], A]:
+    """Declare that a class describes these layers (exactly these: a subclass may compute something else).
+
+    Raises AxisError for a class that declares nothing, a pattern that cannot be read, or a layer declared twice.
+    """
+
+    def declare(cls: A) -> A:
+        axes = vars(cls).get("axes", getattr(cls, "axes", None))
+        if axes is None:
+            raise AxisError(f"{cls.__name__} declares no axes: write for example axes = '... i -> ... o'")
+        if isinstance(axes, str):
+            signature.parse(axes)
+        for pattern in cls.params.values() if isinstance(cls.params, Mapping) else ():
+            signature.parse_tensors(pattern)
+        for layer in layers:
+            if layer in _REGISTRY:
+                raise AxisError(f"{layer.__name__} has an adapter already: {_REGISTRY[layer].__name__}")
+            _REGISTRY[layer] = cls
+        return cls
+
+    return declare
+
+
+def adapter_for(module: nn.Module) -> Adapter | None:
+    """The adapter of a layer, or None. A subclass has its base's adapter only if it kept the base's forward."""
+    for base in type(module).__mro__:
+        cls = _REGISTRY.get(base)
+        if cls is not None:
+            kept = type(module).forward is base.forward and type(module).__getattr__ is base.__getattr__
+            return cls(module) if kept and _plain(module) else None
+    return None
+
+
+def _plain(module: nn.Module) -> bool:
+    """Whether the layer's weights are its own parameters, not computed from others by a parametrization or a hook."""
+    return "parametrizations" not in module._modules and "forward" not in vars(module)
+
+
+def registered() -> dict[type[nn.Module], type[Adapter]]:
+    """Every layer with an adapter."""
+    return dict(_REGISTRY)

@@ -1,0 +1,259 @@
+"""From recorded runs to axes: every node's rule or adapter is applied once, in order."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from surgery import signature
+from surgery.adapter import Adapter, LayerCall, adapter_for, attribute_path, registered
+from surgery.axes import Dim, Dims, extent, fresh, pin, resolve
+from surgery.capture import Capture, Frame, call_name, foreign
+from surgery.copying import aliases, named_tensors
+from surgery.errors import AxisError
+from surgery.rules.base import RULES, Call, Requirement, run, tensors_in
+from surgery.sizes import Size, origin_of
+
+
+@dataclass
+class Layer:
+    """A module with an adapter: its axes by name, and whether the output makes them (rather than the input)."""
+
+    path: str
+    adapter: Adapter
+    binding: signature.Binding
+
+
+@dataclass
+class Needed:
+    """A requirement, with the recorded run and the frame that it belongs to."""
+
+    requirement: Requirement
+    capture: Capture
+    frame: int
+    where: str
+
+
+@dataclass
+class Analysis:
+    """What the runs of a model say about its axes. Mutable while it is filled; `surgery.plan` freezes it."""
+
+    model: nn.Module
+    modes_alike: bool = True  # whether forwards that were not recorded in training mode are the same there
+    captures: list[Capture] = field(default_factory=list)
+    tensors: dict[str, Dims] = field(default_factory=dict)
+    layers: dict[str, Layer] = field(default_factory=dict)
+    attributes: list[tuple[str, tuple[Any, ...], Dim]] = field(default_factory=list)
+    needs: list[Needed] = field(default_factory=list)
+    pairs: list[tuple[Dim, str]] = field(default_factory=list)
+    macs: list[Dim] = field(default_factory=list)
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(self.model)}
+        self.canonical = {alias: name for name, names in aliases(self.model).items() for alias in names}
+        self.modules = dict(self.model.named_modules())
+
+    def add(self, capture: Capture) -> None:
+        """Apply the rules to one recorded run; what goes in and what comes out is fixed."""
+        for dims in self.run(capture, ()):
+            for dim in dims:
+                pin(dim, "it is an output of the model")
+
+    def run(self, capture: Capture, inputs: Sequence[Dims]) -> list[Dims]:
+        """Apply the rules to a recorded run with known dimensions of its input tensors; returns those that come out."""
+        self.captures.append(capture)
+        known = dict(zip((n for n in capture.graph.nodes if n.op == "placeholder"), inputs, strict=False))
+        for node in capture.graph.nodes:
+            self.values[node] = known[node] if node in known else self._value(node, capture)
+        for frame in capture.frames:
+            self._declare_transparent(frame)
+        return tensors_in(fill(capture.root.output, self.values.get))
+
+    def tensor(self, name: str) -> Dims:
+        """The dimensions of a parameter or buffer, shared by everything that is tied to it."""
+        name = self.canonical[name]
+        if name not in self.tensors:
+            self.tensors[name] = Dims(fresh(size) for size in self.shapes[name])
+        return self.tensors[name]
+
+    def _value(self, node: fx.Node, capture: Capture) -> Any:
+        if node.op == "placeholder":
+            return _fixed(node.meta["shape"], "it is an input of the model")
+        if node.op == "get_attr":
+            return self.tensor(str(node.target))
+        if node.target is operator.getitem:
+            return self.values[node.args[0]][node.args[1]]  # type: ignore[index, call-overload]
+        where = f"{_describe(node)} ({line(node.meta['where'])})"
+        args = tuple(fill(arg, self.values.get, node, (0, i)) for i, arg in enumerate(node.args))
+        kwargs = {key: fill(arg, self.values.get, node, (1, key)) for key, arg in node.kwargs.items()}
+        try:
+            if node.op == "call_module":
+                value = self._layer_call(str(node.target), args, kwargs, node.meta["shape"], where, capture)
+            else:
+                value = self._rule_call(node, args, kwargs, where, capture)
+            _check(value, node.meta["shape"])
+            return value
+        except Unexplained as error:
+            reason = f"{error} at {line(node.meta['where'])}"
+        except Exception as error:
+            # a rule that cannot read a call must not end the analysis: what it leaves unexplained is pinned
+            reason = f"the rule for {where} does not cover this call ({str(error) or type(error).__name__})"
+        for dims in tensors_in(args, kwargs):
+            for dim in dims:
+                pin(dim, reason)
+        if node.op == "call_module":
+            self._pin_layer(str(node.target), reason)
+        return _fixed(node.meta["shape"], reason)
+
+    def _rule_call(self, node: fx.Node, args: Any, kwargs: Any, where: str, capture: Capture) -> Any:
+        function: Any = node.target
+        if function is foreign:
+            raise Unexplained("a tensor of unknown origin (register it as a buffer, or write a rule) is used")
+        rule = RULES.get(function)
+        if rule is None:
+            raise Unexplained(f"no rule for {_describe(node)}")
+        call = Call(node, where, node.meta["shape"])
+        value = run(call, rule, args, kwargs)
+        frame = node.meta["frame"]
+        self.needs += [Needed(requirement, capture, frame, where) for requirement in call.requirements]
+        self.pairs += [(dim, where) for dim in call.pairs]
+        if not capture.training:
+            self.macs += call.macs
+        return value
+
+    def layer(self, path: str, adapter: Adapter) -> Layer:
+        """Bind the axis names of a layer to the dimensions of its parameters; the first call decides."""
+        if path not in self.layers:
+            binding = signature.Binding(path or type(adapter.module).__name__, adapter.known_sizes())
+            for name in adapter.tensors():
+                ((*pattern,),) = signature.parse_tensors(adapter.params[name])
+                binding.match(tuple(pattern), self.tensor(f"{path}.{name}".lstrip(".")))
+            self.layers[path] = Layer(path, adapter, binding)
+            self._state_sizes(path, adapter, binding)
+        return self.layers[path]
+
+    def _state_sizes(self, path: str, adapter: Adapter, binding: signature.Binding) -> None:
+        for term, attribute in adapter.attributes():
+            if binding.size(term) is None:
+                continue
+            owner, *keys = attribute_path(attribute)
+            full, module = path, adapter.module
+            while keys and isinstance(keys[0], str):
+                full, module, owner = f"{full}.{owner}".lstrip("."), module.get_submodule(owner), keys.pop(0)
+            if owner in vars(module):
+                self.attributes.append((full, (owner, *keys), binding.dim(term)))
+
+    def _layer_call(
+        self, path: str, args: Any, kwargs: Any, shapes: Any, where: str, capture: Capture
+    ) -> Any:
+        module = self.modules[path]
+        adapter = adapter_for(module)
+        if adapter is None:
+            raise Unexplained(f"no adapter for {type(module).__name__}")
+        layer = self.layer(path, adapter)
+        known = layer.binding
+        binding = signature.Binding(where, dict(known.sizes), dict(known.dims))
+        macs: list[tuple[Dim, ...]] = []
+        value = adapter.call(LayerCall(list(args), kwargs, shapes, binding, macs))
+        known.dims.update({name: dim for name, dim in binding.dims.items() if name in known.dims})
+        if not capture.training:
+            self.macs += [tuple(factor for dim in dims for factor in dim) for dims in macs]
+        return value
+
+    def _declare_transparent(self, frame: Frame) -> None:
+        """A layer whose inside was recorded (it has hooks, or computed weights) still states its sizes."""
+        cls = next((registered()[base] for base in type(frame.module).__mro__ if base in registered()), None)
+        if cls is None or frame.path is None or frame.path in self.layers:
+            return
+        adapter = cls(frame.module)
+        try:
+            if adapter_for(frame.module) is not None:
+                self.layer(frame.path, cls(self.modules[frame.path]))
+                return
+            binding = signature.Binding(frame.path, adapter.known_sizes())
+            parsed = signature.parse(adapter.axes)
+            given = [fill(value, self.values.get) for value in (*frame.args, *frame.kwargs.values())]
+            output = fill(frame.output, self.values.get)
+            for pattern, dims in zip(
+                (*parsed.inputs, *parsed.outputs), (*tensors_in(given)[: len(parsed.inputs)], output), strict=True
+            ):
+                binding.match(pattern, dims)
+            self._state_sizes(frame.path, cls(self.modules[frame.path]), binding)
+        except (AxisError, ValueError, AttributeError, TypeError):
+            return  # the layer computes something else than its base: its attributes stay as they are
+
+    def _pin_layer(self, path: str, reason: str) -> None:
+        for name, _ in self.modules[path].named_parameters(prefix=path):
+            for dim in self.tensor(name):
+                pin(dim, reason)
+        for name, _ in self.modules[path].named_buffers(prefix=path):
+            for dim in self.tensor(name):
+                pin(dim, reason)
+
+
+class Unexplained(Exception):
+    """Nothing says what an operation does to its axes."""
+
+
+def line(where: tuple[str, int]) -> str:
+    """A source line, short enough for a table."""
+    return f"{os.path.basename(where[0])}:{where[1]}" if where[0] else "the call of the model"
+
+
+def _describe(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else call_name(node.target)
+
+
+def fill(value: Any, get: Any, node: fx.Node | None = None, site: tuple[Any, ...] = ()) -> Any:
+    """Recorded arguments with values in place of nodes. With `node`, integers learn their site."""
+    if isinstance(value, fx.Node):
+        return get(value)
+    if isinstance(value, tuple | list):
+        items = [fill(item, get, node, (*site, i)) for i, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, dict):
+        return {key: fill(item, get, node, (*site, key)) for key, item in value.items()}
+    if isinstance(value, slice):
+        ends = ("start", "stop", "step")
+        return slice(*(fill(getattr(value, end), get, node, (*site, end)) for end in ends))
+    if node is not None and isinstance(value, int) and not isinstance(value, bool):
+        return Size(value, origin_of(value), (node, site))
+    return value
+
+
+def _fixed(shape: Any, reason: str) -> Any:
+    """A result about which nothing is known, with every dimension pinned."""
+    if isinstance(shape, torch.Size):
+        return Dims(fresh(size, reason) for size in shape)
+    if isinstance(shape, list):
+        return [_fixed(item, reason) for item in shape]
+    if isinstance(shape, dict):
+        return {key: _fixed(item, reason) for key, item in shape.items()}
+    return None
+
+
+def _check(value: Any, shape: Any) -> None:
+    """A rule's answer must have the recorded shape; a wrong rule is found here rather than believed."""
+    if isinstance(shape, torch.Size):
+        got = [extent(resolve(dim)) for dim in value]
+        if got != list(shape):
+            raise AxisError(f"the rule says {got}, the operation made {list(shape)}")
+    elif isinstance(shape, list | dict):
+        for key in range(len(shape)) if isinstance(shape, list) else shape:
+            if shape[key] is not None:
+                _check(value[key], shape[key])
+
+
+def analyse(model: nn.Module, captures: Iterable[Capture], modes_alike: bool = True) -> Analysis:
+    """Apply the rules to every recorded run of a model."""
+    analysis = Analysis(model, modes_alike)
+    for capture in captures:
+        analysis.add(capture)
+    return analysis

@@ -1,0 +1,436 @@
+"""One eager run of a model, recorded as a `torch.fx.Graph`.
+
+The model runs with Python's own control flow. Under a `TorchFunctionMode` every torch call becomes a node; a module
+with an adapter becomes one `call_module` node and its inside is not recorded. Integers remember where they came from
+(`surgery.sizes`). Capture works on a copy of the module tree, so the model comes out exactly as it went in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import operator
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import einops.einops
+import torch
+from torch import fx, nn
+from torch.overrides import TorchFunctionMode
+
+from surgery.adapter import adapter_for
+from surgery.copying import copy_tree, named_tensors
+from surgery.errors import CaptureError
+from surgery.inputs import Inputs
+from surgery.sizes import Attribute, Extent, Origin, Size, observe_equalities
+
+Location = tuple[str, int]
+
+
+@dataclass
+class Frame:
+    """One call of one module: what it was given, what it returned, and which nodes it ran itself."""
+
+    index: int
+    module: nn.Module
+    path: str | None
+    parent: int | None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    output: Any = None
+    body: list[fx.Node | int] = field(default_factory=list)  # nodes, and the indices of the frames it called
+    stored: list[str] = field(default_factory=list)  # attributes that the forward set
+    blocked: str | None = None  # why the forward cannot be replaced by its recording
+
+
+@dataclass
+class Equality:
+    """A comparison `left == right` of two sizes that came out true."""
+
+    left: Origin
+    right: Origin
+    where: Location
+    frame: int
+
+
+@dataclass
+class Capture:
+    """The record of one run. Values in trees are nodes where the run had tensors."""
+
+    graph: fx.Graph
+    frames: list[Frame]
+    equalities: list[Equality]
+    training: bool
+
+    @property
+    def root(self) -> Frame:
+        return self.frames[0]
+
+
+def capture(model: nn.Module, run: Inputs, training: bool = False, prefix: str = "") -> Capture:
+    """Record one run of `model` in eval mode (or training mode), without gradients.
+
+    `prefix` stands before the names of modules and tensors, where `model` is a part of a larger one.
+
+    Raises CaptureError where the model does not run on these inputs. The model, its buffers and the global random
+    state stay as they were.
+    """
+    with torch.random.fork_rng(devices=_devices(model)):
+        return _record(model, run, training, prefix)
+
+
+def _devices(model: nn.Module) -> list[int]:
+    indices = {parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"}
+    return sorted(index or 0 for index in indices)
+
+
+def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Capture:
+    twin = copy_tree(model, lambda _, tensor: tensor if isinstance(tensor, nn.Parameter) else tensor.clone())
+    twin.train(training)
+    recorder = Recorder(twin, prefix)
+    args, kwargs = recorder.placeholders(run)
+    _remember_attributes(twin, prefix)
+    try:
+        with torch.no_grad(), recorder.active():
+            twin(*args, **kwargs)
+    except Exception as error:
+        shapes = ", ".join(_describe(value) for value in (*run.args, *run.kwargs.values()))
+        mode = "training" if training else "eval"
+        raise CaptureError(
+            f"{type(model).__name__} does not run in {mode} mode on the example inputs ({shapes}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return Capture(recorder.graph, recorder.frames, recorder.equalities, training)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)} on {value.device}"
+    return type(value).__name__
+
+
+def _remember_attributes(model: nn.Module, prefix: str) -> None:
+    """Replace the integers in modules' attributes, also nested in containers, by ones that know their place."""
+    for path, module in model.named_modules(prefix=prefix):
+        for name, value in vars(module).items():
+            if not name.startswith("_") or name == "_axes_lengths":
+                vars(module)[name] = _remember(value, path, (name,))
+
+
+def _remember(value: Any, module: str, path: tuple[Any, ...]) -> Any:
+    if type(value) is int:
+        return Size(value, Attribute(module, path, value))
+    if type(value) in (tuple, list, dict) and len(path) < 4:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        new = {key: _remember(item, module, (*path, key)) for key, item in items}
+        return new if isinstance(value, dict) else type(value)(new.values())
+    return value
+
+
+# Calls that only look at a tensor's description: their results are Python values without axes.
+DESCRIPTIONS = frozenset(
+    "ndim dtype device layout is_cuda is_cpu is_meta is_sparse is_quantized is_nested is_leaf requires_grad grad "
+    "grad_fn is_mkldnn is_mps is_xpu names dim ndimension is_floating_point is_complex is_contiguous element_size "
+    "is_signed is_inference get_device type_ is_same_size has_names data_ptr storage_offset is_conj is_neg "
+    "_has_compatible_shallow_copy_type is_tensor is_grad_enabled _set_grad_enabled requires_grad_ retain_grad "
+    "register_hook is_shared is_storage stride _version output_nr name".split()
+)
+# Calls after which a tensor's values are Python or numpy values, which nothing follows.
+DEPARTURES = frozenset("item tolist numpy __bool__ __int__ __float__ __index__ __array__ __complex__ __format__".split())
+_TORCH = os.path.dirname(torch.__file__)
+_SKIPPED = (  # files whose lines say nothing about the model
+    os.path.dirname(__file__),
+    os.path.dirname(einops.einops.__file__),
+    *(os.path.join(_TORCH, part) for part in ("overrides.py", "functional.py", "_tensor.py", "utils")),
+    *(os.path.join(_TORCH, "nn", part) for part in ("functional.py", "modules/module.py")),
+)
+
+
+def _location() -> Location:
+    """The source line of the model that made the current call."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_SKIPPED):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+def call_name(function: Any) -> str:
+    """The name of a torch function; properties go by the name of the property."""
+    name = getattr(function, "__name__", str(function))
+    return getattr(function.__self__, "__name__", name) if name == "__get__" else name
+
+
+class Recorder(TorchFunctionMode):
+    """Turns the torch calls and module calls of one run into nodes and frames."""
+
+    def __init__(self, model: nn.Module, prefix: str):
+        super().__init__()
+        self.model = model
+        self.graph = fx.Graph()
+        self.frames: list[Frame] = []
+        self.stack: list[Frame] = []
+        self.equalities: list[Equality] = []
+        self.names = {f"{prefix}.{name}".lstrip("."): tensor for name, tensor in named_tensors(model)}
+        self.paths = {id(module): path for path, module in model.named_modules(prefix=prefix)}
+        self.parameters = {id(tensor): name for name, tensor in self.names.items()}
+        self.nodes: dict[int, tuple[weakref.ref[torch.Tensor], fx.Node]] = {}
+        self.attributes: dict[str, fx.Node] = {}
+        self.muted = 0
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Record every torch call and every module call inside."""
+        call, apply = nn.Module.__call__, torch.autograd.Function.__dict__["apply"]
+        autocast = torch.amp.autocast_mode.autocast
+        enter, uncached = autocast.__enter__, einops.einops._reconstruct_from_shape
+        recorder = self
+
+        def module_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if recorder.muted:
+                return call(module, *args, **kwargs)
+            return recorder.module(call, module, args, kwargs)
+
+        def function_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            run = apply.__get__(None, cls)
+            return run(*args, **kwargs) if recorder.muted else recorder.opaque(cls, run, args, kwargs)
+
+        def autocast_enter(context: Any) -> Any:
+            recorder.block("it enters torch.autocast")
+            return enter(context)
+
+        nn.Module.__call__ = module_call  # type: ignore[method-assign, assignment]
+        torch.autograd.Function.apply = classmethod(function_apply)  # type: ignore[method-assign, assignment]
+        autocast.__enter__ = autocast_enter  # type: ignore[method-assign]
+        # einops caches the shapes that it computes: a cached shape has forgotten where its integers came from
+        einops.einops._reconstruct_from_shape = einops.einops._reconstruct_from_shape_uncached
+        try:
+            with self, observe_equalities(self.equality):
+                yield
+        finally:
+            nn.Module.__call__ = call  # type: ignore[method-assign]
+            torch.autograd.Function.apply = apply
+            autocast.__enter__ = enter  # type: ignore[method-assign]
+            einops.einops._reconstruct_from_shape = uncached
+
+    def placeholders(self, run: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Copies of the inputs, their tensors registered as placeholders of the graph."""
+        seen: dict[int, torch.Tensor] = {}
+
+        def enter(value: Any, name: str) -> Any:
+            if isinstance(value, torch.Tensor):
+                if id(value) not in seen:
+                    seen[id(value)] = value.detach().clone()
+                    self.register(seen[id(value)], self.node("placeholder", name, (), {}, seen[id(value)], ("", 0)))
+                return seen[id(value)]
+            return _rebuild(value, lambda key, item: enter(item, f"{name}_{key}"))
+
+        args = tuple(enter(value, f"input_{i}") for i, value in enumerate(run.args))
+        return args, {name: enter(value, name) for name, value in run.kwargs.items()}
+
+    def block(self, reason: str) -> None:
+        if self.stack and not self.muted:
+            self.stack[-1].blocked = self.stack[-1].blocked or reason
+
+    def equality(self, left: Origin, right: Origin) -> None:
+        if self.stack and not self.muted:
+            self.equalities.append(Equality(left, right, _location(), self.stack[-1].index))
+
+    def node(self, kind: str, target: Any, args: Any, kwargs: Any, result: Any, where: Location) -> fx.Node:
+        node = self.graph.create_node(kind, target, args, kwargs)
+        frame = self.stack[-1].index if self.stack else None
+        with torch._C.DisableTorchFunction():
+            node.meta.update(shape=_shapes(result), dtype=getattr(result, "dtype", None), where=where, frame=frame)
+        if self.stack:
+            self.stack[-1].body.append(node)
+        return node
+
+    def register(self, value: Any, node: fx.Node) -> None:
+        """Remember which node produced each tensor of a result."""
+        if isinstance(value, torch.Tensor):
+            self.nodes[id(value)] = (weakref.ref(value), node)
+        elif isinstance(value, tuple | list | Mapping):
+            for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+                if isinstance(item, torch.Tensor | tuple | list | Mapping):
+                    where = node.meta["where"]
+                    self.register(item, self.node("call_function", operator.getitem, (node, key), {}, item, where))
+
+    def lift(self, value: Any) -> Any:
+        """The arguments of a call, with nodes in place of tensors."""
+        if isinstance(value, torch.Tensor):
+            return self.node_of(value)
+        if isinstance(value, slice):
+            return slice(self.lift(value.start), self.lift(value.stop), self.lift(value.step))
+        return _rebuild(value, lambda _, item: self.lift(item))
+
+    def node_of(self, tensor: torch.Tensor) -> fx.Node:
+        reference, node = self.nodes.get(id(tensor), (None, None))
+        if reference is not None and node is not None and reference() is tensor:
+            return node
+        name = self.parameters.get(id(tensor))
+        if name is None:
+            return self.foreign(tensor)
+        if name not in self.attributes:
+            self.attributes[name] = node = self.graph.create_node("get_attr", name)
+            with torch._C.DisableTorchFunction():
+                node.meta.update(shape=_shapes(tensor), dtype=tensor.dtype, where=("", 0), frame=None)
+        return self.attributes[name]
+
+    def foreign(self, tensor: torch.Tensor) -> fx.Node:
+        """A node for a tensor that no recorded call produced.
+
+        It may be a plain attribute of a module, or the result of code that torch does not show (a scripted function).
+        What such code read is unknown, so everything that is alive in the current forward counts as its input.
+        """
+        self.block("it uses a tensor of unknown origin")
+        alive = [
+            node
+            for reference, node in self.nodes.values()
+            if reference() is not None and node.meta["frame"] == self.stack[-1].index
+        ]
+        stored = any(
+            tensor is item
+            for module in self.model.modules()
+            for value in vars(module).values()
+            for item in (value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else (value,))
+        )
+        where = _location()
+        node = self.node("call_function", foreign, () if stored else tuple(alive), {}, tensor, where)
+        self.register(tensor, node)
+        return node
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.muted or not self.stack:
+            return func(*args, **kwargs)
+        name = call_name(func)
+        if name in DESCRIPTIONS:
+            if name == "_set_grad_enabled":
+                self.block("it switches gradients on or off")
+            return func(*args, **kwargs)
+        if name in ("shape", "size", "numel", "nelement", "__len__"):
+            return self.extent(name, func(*args, **kwargs), *args, **kwargs)
+        lifted = self.lift(args), self.lift(kwargs)
+        result = func(*args, **kwargs)
+        node = self.node("call_function", func, *lifted, result, _location())
+        if name in DEPARTURES:
+            self.block(f"values leave the graph through {name}")
+        self.register(result, node)
+        return result
+
+    def extent(self, name: str, result: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """A shape whose integers remember the tensor and the dimension."""
+        node = self.node_of(tensor)
+        sizes = [Size(n, Extent(node, i, n)) for i, n in enumerate(tensor.shape)]
+        dim = args[0] if args else kwargs.get("dim")
+        if name == "size" and dim is not None:
+            return sizes[dim]
+        if name in ("shape", "size"):
+            return torch.Size(sizes)
+        if name == "__len__":
+            return sizes[0]
+        total = sizes[0] if sizes else 1
+        for size in sizes[1:]:
+            total = total * size
+        return total
+
+    def module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Run a module: as one node if it has an adapter, else as a frame around what it does."""
+        path = self.paths.get(id(module))
+        if path is not None and self.stack and adapter_for(module) is not None and not _hooked(module):
+            lifted = self.lift(args), self.lift(kwargs)
+            where = _location()
+            with self.mute():
+                result = call(module, *args, **kwargs)
+            self.register(result, self.node("call_module", path, *lifted, result, where))
+            return result
+        if isinstance(module, torch.jit.ScriptModule):
+            return self.opaque(type(module), lambda *a, **k: call(module, *a, **k), args, kwargs)
+        parent = self.stack[-1].index if self.stack else None
+        frame = Frame(len(self.frames), module, path, parent)
+        self.frames.append(frame)
+        if self.stack:
+            self.stack[-1].body.append(frame.index)
+        self.stack.append(frame)
+        frame.args, frame.kwargs = self.lift(args), self.lift(kwargs)
+        before = _snapshot(module)
+        try:
+            result = call(module, *args, **kwargs)
+            frame.output = self.lift(result)
+        finally:
+            self.stack.pop()
+        after = _snapshot(module)
+        frame.stored = [name for name in after if after[name] != before.get(name)]
+        if frame.stored:
+            frame.blocked = frame.blocked or f"its forward sets self.{frame.stored[0]}"
+        return result
+
+    def opaque(self, target: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """A call whose inside torch does not show: one node, for a rule to explain or to be pinned."""
+        lifted = self.lift(args), self.lift(kwargs)
+        where = _location()
+        with self.mute():
+            result = run(*args, **kwargs)
+        self.register(result, self.node("call_function", target, *lifted, result, where))
+        return result
+
+    @contextlib.contextmanager
+    def mute(self) -> Iterator[None]:
+        self.muted += 1
+        try:
+            yield
+        finally:
+            self.muted -= 1
+
+
+def foreign(*_: Any) -> None:
+    """Stands in graphs for a tensor that no recorded call produced."""
+
+
+def _snapshot(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """What a module holds, by identity; containers also by length, since a forward may fill them."""
+    return {
+        name: (id(value), len(value) if isinstance(value, dict | list | set) else 0)
+        for name, value in vars(module).items()
+        if name != "training"
+    }
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _rebuild(value: Any, convert: Callable[[Any, Any], Any]) -> Any:
+    """A container with its items converted; anything else as it is."""
+    if isinstance(value, dict):
+        new = {key: convert(key, item) for key, item in value.items()}
+        if type(value) is dict:
+            return new
+        try:
+            return type(value)(**new)  # a model's output class, with fields
+        except TypeError:
+            return new
+    if isinstance(value, torch.Size):
+        return tuple(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(convert(i, item) for i, item in enumerate(value)))
+    if isinstance(value, tuple | list):
+        items = [convert(i, item) for i, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: convert(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)}
+    return value
+
+
+def _shapes(value: Any) -> Any:
+    """A result with shapes in place of tensors and None in place of everything else."""
+    if isinstance(value, torch.Tensor):
+        return value.shape
+    if isinstance(value, Mapping):
+        return {key: _shapes(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_shapes(item) for item in value]
+    return None

@@ -1,0 +1,156 @@
+"""The command `surgery`: a demonstration on real data, and the plan of the user's own model."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from surgery.errors import InputError, SurgeryError
+from surgery.planning import inspect
+
+INTEGERS = ("long", "int", "short", "uint8", "int8")
+FLOATS = ("float", "double", "half", "bfloat16")
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 2 where the library refuses, with its message on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except SurgeryError as error:
+        print(f"surgery: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("surgery: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="surgery", description="Train a PyTorch model once, then slice it to any width."
+    )
+    parser.add_argument("--version", action="version", version=f"surgery {_version()}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_inspect(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("model-surgery")
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
+        return "(not installed)"
+
+
+def _add_demo(commands: Any) -> None:
+    text = "Train a small CNN and a small transformer once each on real images, and get smaller models out of them."
+    demo = commands.add_parser("demo", help=text, description=text)
+    demo.add_argument("--data", choices=("digits", "fashion-mnist"), default="digits", help="default: %(default)s")
+    demo.add_argument("--root", type=Path, help="a folder that holds the data, instead of downloading it")
+    demo.add_argument("--out", type=Path, default=Path("surgery-demo"), help="where files go; default: %(default)s")
+    demo.add_argument("--epochs", type=_positive, help="passes over the training data; default: as the data needs")
+    demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    demo.add_argument("--quick", action="store_true", help="a much shorter run, to see that everything works")
+    demo.set_defaults(run=_demo)
+
+
+def _add_inspect(commands: Any) -> None:
+    text = "Print which widths of a model can change, and what is fixed and why."
+    command = commands.add_parser("inspect", help=text, description=text)
+    command.add_argument("model", metavar="MODULE:FACTORY", help="a function without arguments that returns the model")
+    command.add_argument(
+        "--input", action="append", required=True, metavar="SHAPE[:DTYPE]",
+        help="one positional argument of the model, such as 1,3,224,224 or 2,16:long; repeat it for more",
+    )  # fmt: skip
+    command.add_argument("--dtype", default="float", choices=FLOATS, help="of the model and of inputs without a dtype")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the plan to this file as well")
+    command.set_defaults(run=_inspect)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from surgery.demo.run import Options, run
+
+    given = {name: value for name, value in vars(arguments).items() if name != "run"}
+    run(Options(**given))
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    dtype = getattr(torch, arguments.dtype)
+    examples = tuple(example(text, dtype) for text in arguments.input)
+    plan = inspect(load_model(arguments.model).to(dtype), examples)
+    print(plan)
+    if arguments.json is not None:
+        _write(arguments.json, plan.to_json())
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--json {path}: cannot be written ({error.strerror}): name a file in a folder that exists") from error
+
+
+def load_model(spec: str) -> nn.Module:
+    """The model that `module:factory` names: the factory is called without arguments, a module is taken as it is.
+
+    The current folder is importable. Raises InputError for a bad spec, a failed import or call, or another result.
+    """
+    name, colon, path = spec.partition(":")
+    if not (name and colon and path):
+        raise InputError(f"{spec!r} is not MODULE:FACTORY: write for example torchvision.models:resnet18")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    factory: Any = _attempt(f"importing {name}", lambda: importlib.import_module(name))
+    for part in path.split("."):
+        factory = _attempt(f"looking for {path} in {name}", lambda found=factory, part=part: getattr(found, part))
+    if isinstance(factory, nn.Module):
+        return factory
+    if not callable(factory):
+        raise InputError(f"{spec} is {type(factory).__name__}, not a function that returns a model")
+    model = _attempt(f"calling {spec}()", factory)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{spec}() returned {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _attempt(doing: str, action: Callable[[], Any]) -> Any:
+    """What the user's code gives; whatever it raises becomes a message, not a traceback."""
+    try:
+        return action()
+    except Exception as error:
+        raise InputError(f"{doing} failed: {type(error).__name__}: {error}") from error
+
+
+def example(text: str, default: torch.dtype) -> torch.Tensor:
+    """A tensor for `1,3,224,224` or `2,16:long`: normal noise, or zeros and ones where the dtype is not floating."""
+    shape, colon, kind = text.partition(":")
+    known = {name: getattr(torch, name) for name in (*FLOATS, *INTEGERS, "bool")}
+    try:
+        sizes = [int(size) for size in shape.split(",")]
+        dtype = known[kind] if colon else default
+    except (ValueError, KeyError):
+        sizes, dtype = [], default
+    if not sizes or min(sizes) < 1:
+        raise InputError(f"--input {text!r} is not SHAPE[:DTYPE], such as 2,16:long. The dtypes are {', '.join(known)}")
+    generator = torch.Generator().manual_seed(0)
+    if dtype.is_floating_point:
+        return torch.randn(sizes, generator=generator).to(dtype)
+    return torch.randint(2, sizes, generator=generator).to(dtype)

@@ -1,0 +1,58 @@
+"""Copies of a module tree that share, or replace, its parameters and buffers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from surgery.errors import CaptureError
+
+
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every parameter, then every buffer (persistent or not), each tensor once, under its first name."""
+    yield from model.named_parameters()
+    parameters = {id(parameter) for parameter in model.parameters()}
+    for name, buffer in model.named_buffers():
+        if id(buffer) not in parameters:
+            yield name, buffer
+
+
+def aliases(model: nn.Module) -> dict[str, list[str]]:
+    """All the names of every parameter and buffer, keyed by the first one."""
+    first: dict[int, str] = {id(tensor): name for name, tensor in named_tensors(model)}
+    names: dict[str, list[str]] = {name: [] for name in first.values()}
+    for kind in (model.named_parameters, model.named_buffers):
+        for name, tensor in kind(remove_duplicate=False):
+            names[first[id(tensor)]].append(name)
+    return names
+
+
+def copy_tree(
+    model: nn.Module, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, Any] | None = None
+) -> nn.Module:
+    """A new module tree in which each parameter and buffer is what `replace(name, tensor)` gives.
+
+    Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand. Tensors that a forward has stored on modules are copied without their history.
+    Raises CaptureError where a module holds something that cannot be copied.
+    """
+    memo: dict[int, Any] = {id(tensor): replace(name, tensor) for name, tensor in named_tensors(model)}
+    memo.update(shared or {})
+    for module in model.modules():
+        for value in vars(module).values():
+            for tensor in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(tensor, torch.Tensor) and id(tensor) not in memo:
+                    memo[id(tensor)] = tensor.detach().clone()
+    kept = list(memo.values())  # deepcopy looks objects up by id: they must stay alive
+    try:
+        result = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise CaptureError(
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}). "
+            "Keep what cannot be copied (locks, open files, generators) out of the module's attributes."
+        ) from error
+    del kept
+    return result

@@ -1,0 +1,172 @@
+"""What a sweep found: rows of widths, score and cost, to print, to keep, and to choose from."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+from surgery.choose import choose
+from surgery.errors import FileError
+from surgery.plot import plot
+
+AnyPath: TypeAlias = "str | PathLike[str]"
+FORMAT = "surgery.curve/1"
+MEASURES = ("params", "bytes", "macs")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row: a model of these widths, how well it did, and what it costs. Widths for `shrink` and `set_widths`.
+
+    Attributes:
+        widths: the width of every group, by name.
+        score: what `validate` returned; higher is better.
+        params: parameters.
+        bytes: bytes of the parameters and buffers.
+        macs: multiply-adds of one call on the example inputs.
+        latency: seconds per call of the shrunk model, or None where it was not measured.
+        fraction: the fraction that was asked for, or None where the widths were asked for one by one.
+    """
+
+    widths: dict[str, int]
+    score: float
+    params: int
+    bytes: int
+    macs: int
+    latency: float | None = None
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Curve(Sequence[Point]):
+    """A sequence of points, in the order in which they were swept. Printed, it is a table.
+
+    Attributes:
+        points: the rows.
+        full: `params`, `bytes` and `macs` of the model at full width, which percentages and fractions refer to.
+        plan_fingerprint: the fingerprint of the plan that was swept, or "".
+    """
+
+    points: tuple[Point, ...]
+    full: Mapping[str, int]
+    plan_fingerprint: str = field(default="", kw_only=True)
+
+    choose = choose
+    plot = plot
+
+    @overload
+    def __getitem__(self, index: int) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> Curve: ...
+    def __getitem__(self, index: int | slice) -> Point | Curve:
+        if isinstance(index, slice):
+            return Curve(self.points[index], self.full, plan_fingerprint=self.plan_fingerprint)
+        return self.points[index]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self.points)
+
+    def table(self) -> list[list[str]]:
+        """The printed table's cells, the header first. A column without a value in any row is left out."""
+        cells = [[cell(self, i) for i in range(len(self))] for cell in COLUMNS.values()]
+        kept = [[name, *column] for name, column in zip(COLUMNS, cells, strict=True) if any(column) or not column]
+        return [list(row) for row in zip(*kept, strict=True)]
+
+    def __str__(self) -> str:
+        rows = self.table()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+        )
+
+    __repr__ = __str__
+
+    def to_json(self, path: AnyPath) -> None:
+        """Write everything; `Curve.from_json` reads it back."""
+        document = {
+            "format": FORMAT,
+            "plan_fingerprint": self.plan_fingerprint,
+            "full": dict(self.full),
+            "points": [asdict(point) for point in self],
+        }
+        Path(path).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, path: AnyPath) -> Curve:
+        """The curve that `to_json` wrote.
+
+        Raises:
+            FileError: the file is missing, is not JSON, or is not a curve.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FileError(f"{path}: cannot be read as JSON ({error}): pass a file that Curve.to_json wrote") from error
+        try:
+            return _read(document)
+        except (TypeError, KeyError, ValueError) as error:
+            raise FileError(f"{path}: is not a curve ({error!r}): pass a file that Curve.to_json wrote") from error
+
+    def to_csv(self, path: AnyPath) -> None:
+        """Write one line per point: fraction, score, params, bytes, macs, latency in seconds, then each group's width."""
+        groups = list(dict.fromkeys(name for point in self for name in point.widths))
+        plain = ["fraction", "score", *MEASURES, "latency"]
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(plain + [f"width:{name}" for name in groups])
+            for point in self:
+                writer.writerow([getattr(point, name) for name in plain] + [point.widths.get(name) for name in groups])
+
+
+def _read(document: Any) -> Curve:
+    """A curve from its JSON. Raises TypeError, KeyError or ValueError for anything else."""
+    if document["format"] != FORMAT:
+        raise ValueError(f"its format is {document['format']!r}, this version reads {FORMAT!r}")
+    full = {name: int(document["full"][name]) for name in MEASURES}
+    points = tuple(Point(**row) for row in document["points"])
+    for point in points:
+        for value in (point.score, *(getattr(point, name) for name in MEASURES), *point.widths.values()):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{value!r} is not a number")
+    return Curve(points, full, plan_fingerprint=str(document["plan_fingerprint"]))
+
+
+def _count(measure: str) -> Callable[[Curve, int], str]:
+    return lambda curve, row: f"{getattr(curve[row], measure):,}"
+
+
+def _percent(measure: str) -> Callable[[Curve, int], str]:
+    def cell(curve: Curve, row: int) -> str:
+        whole = curve.full[measure]
+        return f"{100 * getattr(curve[row], measure) / whole:.1f} %" if whole else ""
+
+    return cell
+
+
+def _optional(attribute: str, scale: float, digits: int) -> Callable[[Curve, int], str]:
+    def cell(curve: Curve, row: int) -> str:
+        value = getattr(curve[row], attribute)
+        return "" if value is None else f"{scale * value:.{digits}f}"
+
+    return cell
+
+
+# What a person reads: the header, and what it says about a row.
+COLUMNS: dict[str, Callable[[Curve, int], str]] = {
+    "row": lambda _, row: str(row),
+    "fraction": _optional("fraction", 1, 4),
+    "score": lambda curve, row: f"{curve[row].score:.4f}",
+    "parameters": _count("params"),
+    "of full": _percent("params"),
+    "MACs": _count("macs"),
+    "of full ": _percent("macs"),
+    "ms": _optional("latency", 1e3, 3),
+}

@@ -1,0 +1,125 @@
+"""How widths are drawn at each training forward. A draw is any callable `(plan, generator) -> mapping`.
+
+The method is structural dropout (Knodt 2022, arXiv:2205.06906): every feature after a random index is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from surgery.errors import InputError
+from surgery.plan import Plan
+
+Draw: TypeAlias = "Callable[[Plan, torch.Generator], Mapping[str, int | float]]"
+
+
+def _uniform(count: int, generator: torch.Generator) -> list[float]:
+    return torch.rand(count, generator=generator).tolist()
+
+
+def _probability(p: float) -> None:
+    if not 0 <= p <= 1:
+        raise InputError(f"p is a probability in [0, 1], got {p}")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's draw; see `paper`."""
+
+    p: float
+    lower: int
+    step: int
+    rescale: bool
+
+    def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, int]:
+        chances = _uniform(2 * len(plan.groups), generator)
+        drawn = {}
+        for group, chance, place in zip(plan.groups.values(), chances[::2], chances[1::2], strict=True):
+            cuts = range(min(self.lower, group.size), group.size, self.step)
+            if chance < self.p and len(cuts):
+                drawn[group.name] = cuts[int(place * len(cuts))]
+        return drawn
+
+
+def paper(p: float = 0.5, lower: int = 1, step: int = 1, rescale: bool = False) -> Paper:
+    """With probability `p` each group, independently, is cut at a uniform draw from `range(lower, size, step)`.
+
+    Args:
+        p: the probability that a group is cut at a training forward; otherwise it is full.
+        lower: the smallest width that is drawn.
+        step: the distance between widths that may be drawn.
+        rescale: multiply kept features by size / width, as the paper does before the activation. The factor is folded
+            into the parameters that make the features, when training and when shrinking alike.
+    """
+    _probability(p)
+    if lower < 1 or step < 1:
+        raise InputError(f"lower and step are at least 1, got lower={lower}, step={step}")
+    return Paper(p, lower, step, rescale)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One fraction for all groups; see `shared`."""
+
+    p: float
+    lower: float
+    log: bool
+
+    def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
+        chance, place = _uniform(2, generator)
+        if chance >= self.p:
+            return {}
+        low = math.log(self.lower) if self.log else self.lower
+        high = 0.0 if self.log else 1.0
+        value = low + place * (high - low)
+        return dict.fromkeys(plan.groups, min(1.0, math.exp(value) if self.log else value))
+
+
+def shared(p: float = 0.9, lower: float = 1 / 32, log: bool = True) -> Shared:
+    """With probability `p`, one fraction for all groups, uniform (or log-uniform) between `lower` and 1; else full."""
+    _probability(p)
+    if not 0 < lower <= 1:
+        raise InputError(f"lower is a fraction in (0, 1], got {lower}")
+    return Shared(p, lower, log)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One of a few fractions for all groups; see `grid`."""
+
+    fractions: tuple[float, ...]
+
+    def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
+        place = int(torch.randint(len(self.fractions), (1,), generator=generator))
+        return dict.fromkeys(plan.groups, self.fractions[place])
+
+
+def grid(fractions: Sequence[float]) -> Grid:
+    """One of `fractions`, each as likely as the others, for all groups."""
+    chosen = tuple(float(fraction) for fraction in fractions)
+    if not chosen or not all(0 < fraction <= 1 for fraction in chosen):
+        raise InputError(f"fractions lie in (0, 1], and there is at least one; got {list(fractions)}")
+    return Grid(chosen)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Mostly one shared fraction, sometimes one for each group: a net trained at uniform widths fails at mixed ones."""
+
+    uniform: Shared = Shared(p=0.8, lower=1 / 16, log=True)
+    independent: float = 0.25
+
+    def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
+        (chance,) = _uniform(1, generator)
+        if chance >= self.independent:
+            return self.uniform(plan, generator)
+        low = math.log(self.uniform.lower)
+        return {name: math.exp(low * place) for name, place in zip(plan.groups, _uniform(len(plan.groups), generator), strict=True)}
+
+
+DEFAULT: Draw = Mixed()

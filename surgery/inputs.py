@@ -1,0 +1,87 @@
+"""Example inputs: what a model is run on when it is captured, proven and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from surgery.errors import InputError
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arguments of one call of a model."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Several calls, for a model that one run does not reach in full."""
+
+    runs: tuple[Inputs, ...]
+
+
+Examples: TypeAlias = "Inputs | Batches | torch.Tensor | tuple[Any, ...] | dict[str, Any] | Any"
+
+
+def inputs(*args: Any, **kwargs: Any) -> Inputs:
+    """Positional and keyword arguments of one call."""
+    return Inputs(args, kwargs)
+
+
+def batches(runs: Iterable[Examples]) -> Batches:
+    """Several example inputs, when one run does not reach every part of the model."""
+    result = Batches(tuple(call(run) for run in runs))
+    if not result.runs:
+        raise InputError("batches() was given no inputs: give at least one")
+    return result
+
+
+def call(examples: Examples) -> Inputs:
+    """One example: a tuple is positional arguments, a dict is keyword arguments, anything else one argument."""
+    if isinstance(examples, Inputs):
+        return examples
+    if isinstance(examples, Batches):
+        raise InputError("batches cannot be nested: pass the inputs themselves to surgery.batches")
+    if type(examples) is tuple:
+        return Inputs(examples)
+    if type(examples) is dict:
+        return Inputs((), examples)
+    return Inputs((examples,))
+
+
+def runs(examples: Examples) -> tuple[Inputs, ...]:
+    """All the calls that example inputs stand for."""
+    return examples.runs if isinstance(examples, Batches) else (call(examples),)
+
+
+def detached(examples: Examples) -> Batches:
+    """A copy of example inputs that later changes to the user's tensors do not reach."""
+
+    def copy(leaf: Any) -> Any:
+        return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
+
+    return Batches(
+        tuple(Inputs(pytree.tree_map(copy, run.args), pytree.tree_map(copy, run.kwargs)) for run in runs(examples))
+    )
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """Every tensor in a nested value, in order."""
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def check_device(model: nn.Module, run: Inputs) -> None:
+    """Raise InputError where a tensor input is on a device that holds none of the model's parameters."""
+    devices = {parameter.device for parameter in model.parameters()}
+    for tensor in tensors((run.args, run.kwargs)):
+        if devices and tensor.device not in devices and tensor.device.type != "cpu":
+            names = ", ".join(sorted(map(str, devices)))
+            raise InputError(f"an example input is on {tensor.device}, the model on {names}: move one of them")

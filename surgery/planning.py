@@ -1,0 +1,289 @@
+"""From a model and example inputs to a finished plan: capture, analyse, solve, name, freeze."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from surgery import layout, signature
+from surgery.analysis import Analysis, analyse
+from surgery.axes import Axis, Dim, Sum, axes_of, pin, resolve
+from surgery.capture import Capture, capture
+from surgery.copying import named_tensors
+from surgery.errors import CaptureError, InputError
+from surgery.inputs import Examples, check_device, runs
+from surgery.layout import Layout, Unit
+from surgery.mentions import mentions
+from surgery.plan import Fixed, Group, LayoutSize, Plan, Swap, governed
+from surgery.rewrite import Rewrite
+from surgery.rules.base import SizeOf
+from surgery.sizes import Arithmetic, Attribute, Constant, Origin, leaves
+from surgery.scaling import scaling
+from surgery.solve import Solution, group_axes, solve
+from surgery.unreached import reach
+
+
+def make_plan(
+    model: nn.Module,
+    examples: Examples,
+    fixed: Iterable[str] = (),
+    only: Iterable[str] = (),
+    granularity: int | Mapping[str, int] = 1,
+) -> Plan:
+    """Find the width groups of a model. The arguments are those of `surgery.wrap`.
+
+    Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
+    """
+    check_model(model)
+    captures, notes = record(model, examples)
+    analysis = analyse(model, captures, modes_alike=not notes)
+    reach(analysis)
+    solution = solve(analysis)
+    names = axis_names(analysis)
+    coarse = _coarse(analysis)
+    plan = _Freezer(analysis, solution, names, coarse, notes).plan()
+    if fixed or only:
+        plan = _restricted(analysis, plan, names, coarse, notes, list(_listed(fixed)), list(_listed(only)))
+    return _with_granularity(plan, granularity)
+
+
+def _listed(patterns: str | Iterable[str]) -> Iterable[str]:
+    return [patterns] if isinstance(patterns, str) else patterns
+
+
+def check_model(model: Any) -> None:
+    """Raise InputError for what cannot be analysed."""
+    if isinstance(model, DataParallel | DistributedDataParallel):
+        raise InputError(f"the model is inside {type(model).__name__}: wrap the model itself first, then parallelise it")
+    if not isinstance(model, nn.Module):
+        raise InputError(f"a model is an nn.Module, got {type(model).__name__}")
+
+
+def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[str, ...]]:
+    """Record every run in eval mode, and in training mode too where some forward reads `self.training`."""
+    captures = []
+    notes: list[str] = []
+    for run in runs(examples):
+        check_device(model, run)
+        captures.append(capture(model, run))
+        if not any(mentions(type(frame.module), {"training"}) for frame in captures[-1].frames):
+            continue
+        try:
+            captures.append(capture(model, run, training=True))
+        except CaptureError as error:
+            notes.append(f"only the eval forward was analysed: {error}")
+    return captures, tuple(dict.fromkeys(notes))
+
+
+def axis_names(analysis: Analysis) -> dict[Axis, str]:
+    """A unique name for every axis of a parameter: `<module path>.<axis>` of the first that makes it."""
+    names: dict[Axis, str] = {}
+    taken: set[str] = set()
+
+    def name(dim: Dim, label: str) -> None:
+        axes = list(dict.fromkeys(axes_of(dim)))
+        for i, axis in enumerate(axes):
+            if axis not in names:
+                wanted = label if len(axes) == 1 else f"{label}.{i}"
+                while wanted in taken:
+                    wanted += "'"
+                taken.add(wanted)
+                names[axis] = wanted
+
+    declared = {
+        f"{layer.path}.{tensor}".lstrip("."): layer for layer in analysis.layers.values() for tensor in layer.adapter.params
+    }
+    for making in (True, False):
+        for tensor in analysis.shapes:
+            layer = declared.get(tensor)
+            if layer is None:
+                for i, dim in enumerate(analysis.tensors.get(tensor, ()) if making else ()):
+                    name(dim, tensor if len(analysis.shapes[tensor]) == 1 else f"{tensor}.{i}")
+                continue
+            consumed = _consumed(layer)
+            for axis, dim in layer.binding.dims.items():
+                if (axis not in consumed) == making:
+                    name(dim, f"{layer.path}.{axis}".lstrip("."))
+    return names
+
+
+def _consumed(layer: Any) -> set[str]:
+    """The axis names that come in with the input."""
+    parsed = signature.parse(layer.adapter.axes)
+    return {name for pattern in parsed.inputs for name in signature.names(pattern)}
+
+
+def _coarse(analysis: Analysis) -> dict[Axis, int]:
+    """Axes that must keep at least two units, because some call treats a width of 1 differently."""
+    coarse: dict[Axis, int] = {}
+    for dim, where in analysis.pairs:
+        axes = [axis for axis in axes_of(dim) if not axis.pin]
+        if not axes or any(axis.pin for axis in axes_of(dim)):
+            continue
+        even = [axis for axis in axes if axis.size % 2 == 0 and axis.size > 2]
+        if even:
+            coarse[even[-1]] = 2
+        else:
+            pin(dim, f"a width of 1 would be squeezed away at {where}")
+    return coarse
+
+
+def _restricted(
+    analysis: Analysis,
+    plan: Plan,
+    names: dict[Axis, str],
+    coarse: dict[Axis, int],
+    notes: tuple[str, ...],
+    fixed: Sequence[str],
+    only: Sequence[str],
+) -> Plan:
+    """The plan when the caller keeps some groups fixed."""
+    kept = {name for pattern in fixed for name in plan.find(pattern)}
+    if only:
+        kept |= set(plan.groups) - {name for pattern in only for name in plan.find(pattern)}
+    for axis in group_axes(analysis):
+        if names[axis] in kept:
+            pin((axis,), "kept fixed by the caller")
+    return _Freezer(analysis, solve(analysis), names, coarse, notes).plan()
+
+
+def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:
+    entries = {"*": granularity} if isinstance(granularity, int) else dict(granularity)
+    groups = dict(plan.groups)
+    for pattern, value in entries.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"granularity is a positive int or a mapping of groups to such, got {value!r}")
+        if value > 1 and groups:
+            for name in plan.find(pattern):
+                groups[name] = replace(groups[name], granularity=math.lcm(groups[name].granularity, value))
+    return replace(plan, groups=groups)
+
+
+class _Freezer:
+    """Turns axes into the plain data of a `Plan`."""
+
+    def __init__(
+        self, analysis: Analysis, solution: Solution, names: dict[Axis, str], coarse: dict[Axis, int], notes: Any
+    ):
+        self.analysis, self.solution, self.notes = analysis, solution, notes
+        self.axes = group_axes(analysis)
+        self.names = {axis: names[axis] for axis in self.axes}
+        self.coarse = coarse
+
+    def layout(self, dim: Dim) -> Layout:
+        """A dimension with names in place of axes, neighbouring fixed parts merged."""
+        factors: list[Unit | layout.Sum] = []
+        for factor in resolve(dim):
+            if isinstance(factor, Sum):
+                terms = self._terms([self.layout(term) for term in factor.terms])
+                made: Layout = terms[0] if len(terms) == 1 else (layout.Sum(tuple(terms)),)
+            else:
+                made = (Unit(factor.size, self.names.get(factor)),)
+            for part in made:
+                last = factors[-1] if factors else None
+                if isinstance(part, Unit) and not part.group and isinstance(last, Unit) and not last.group:
+                    factors[-1] = Unit(last.size * part.size)
+                else:
+                    factors.append(part)
+        return tuple(factors)
+
+    @staticmethod
+    def _terms(terms: list[Layout]) -> list[Layout]:
+        merged: list[Layout] = []
+        for term in terms:
+            if merged and not any(layout.groups(term)) and not any(layout.groups(merged[-1])):
+                merged[-1] = (Unit(layout.width(merged[-1], {}) + layout.width(term, {})),)
+            else:
+                merged.append(term)
+        return merged
+
+    def formula(self, origin: Origin) -> Origin:
+        """A formula over layouts; attributes without a formula are constants."""
+        if isinstance(origin, Arithmetic):
+            return Arithmetic(origin.sign, self.formula(origin.left), self.formula(origin.right))
+        if isinstance(origin, SizeOf):
+            return LayoutSize(self.layout(origin.dim))
+        if isinstance(origin, Attribute):
+            known = self.solution.formulas.get((origin.module, origin.path))
+            return Constant(origin.value) if known is None else self.formula(known)
+        return origin
+
+    def plan(self) -> Plan:
+        model, analysis = self.analysis.model, self.analysis
+        tensors = dict(named_tensors(model))
+        parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
+        layouts = {name: tuple(map(self.layout, dims)) for name, dims in analysis.tensors.items()}
+        layouts = {name: layouts[name] for name in tensors if name in layouts}
+        formulas = {key: self.formula(origin) for key, origin in self.solution.formulas.items()}
+        formulas = {key: formula for key, formula in formulas.items() if _named(formula)}
+        rewrites = {
+            path: Rewrite(rewrite.programs, {name: self.formula(size) for name, size in rewrite.sizes.items()})
+            for path, rewrite in self.solution.rewrites.items()
+        }
+        macs = tuple(map(self.layout, analysis.macs))
+        persistent = set(model.state_dict(keep_vars=True))
+        return Plan(
+            model=type(model).__name__,
+            groups={name: self._group(axis, name, layouts, parameters, formulas, macs) for axis, name in self.names.items()},
+            fixed=tuple(self._fixed(layouts, parameters)),
+            layouts=layouts,
+            parameters=parameters,
+            stored_elements={n: (t.numel(), t.element_size()) for n, t in tensors.items() if n in persistent},
+            formulas=tuple((*key, formula) for key, formula in formulas.items()),
+            rewrites=rewrites,
+            swaps=tuple(self._swaps()),
+            macs=macs,
+            aliases={a: name for a, name in analysis.canonical.items() if a != name},
+            stored=tuple(dict.fromkeys((f.path, name) for c in analysis.captures for f in c.frames for name in f.stored)),
+            dtypes=frozenset(n.meta["dtype"] for c in analysis.captures for n in c.graph.nodes if n.meta["dtype"]),
+            notes=tuple(self.notes),
+            **scaling(analysis, self.layout, frozenset(self.names.values())),
+        )
+
+    def _group(
+        self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], parameters: Mapping[str, int],
+        formulas: Mapping[Any, Origin], macs: Sequence[Layout],
+    ) -> Group:  # fmt: skip
+        mine = frozenset([name])
+        cuts = [(t, i) for t, dims in layouts.items() for i, dim in enumerate(dims) if name in layout.groups(dim)]
+        sets = [str(Attribute(*key, 0)) for key, formula in formulas.items() if name in _named(formula)]
+        shapes = self.analysis.shapes
+        return Group(
+            name=name,
+            size=axis.size,
+            granularity=self.coarse.get(axis, 1),
+            cuts=tuple(cuts),
+            sets=tuple(sets),
+            parameters=sum(
+                governed(layouts[t], shapes[t], mine) for t in dict.fromkeys(t for t, _ in cuts) if t in parameters
+            ),
+            macs=sum(layout.width(dim, {}) - layout.outside(dim, mine) for dim in macs),
+        )
+
+    def _fixed(self, layouts: Mapping[str, tuple[Layout, ...]], parameters: Mapping[str, int]) -> Iterator[Fixed]:
+        every = frozenset(self.names.values())
+        for name, elements in parameters.items():
+            if name not in layouts:
+                yield Fixed(name, elements, "the example inputs do not reach it")
+                continue
+            rest = elements - governed(layouts[name], self.analysis.shapes[name], every)
+            if rest:
+                dims = self.analysis.tensors[name]
+                reasons = dict.fromkeys(axis.pin for dim in dims for axis in axes_of(dim) if axis.pin)
+                yield Fixed(name, rest, "; ".join(r for r in reasons if r) or "a single value has no width")
+
+    def _swaps(self) -> Iterator[Swap]:
+        for path, layer in self.analysis.layers.items():
+            replacement = layer.adapter.replacement
+            if replacement is not None:
+                axes = {axis: self.layout(dim) for axis, dim in layer.binding.dims.items()}
+                yield Swap(path, replacement, axes)
+
+
+def _named(formula: Origin) -> set[str]:
+    return {name for leaf in leaves(formula) if isinstance(leaf, LayoutSize) for name in layout.groups(leaf.layout)}

@@ -1,0 +1,201 @@
+"""The registry of operations, and what a rule may ask for while it runs.
+
+A rule takes the arguments of a call with `Dims` in place of tensors and says where each dimension of the result came
+from. It sees no tensors and keeps no state; `unify` and `pin` of `surgery.axes` state what it has learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import fx
+
+from surgery import axes, signature
+from surgery.axes import Dim, Dims
+from surgery.errors import AxisError
+from surgery.sizes import Arithmetic, Constant, Origin, Size, origin_of
+
+Rule = Callable[..., Any]
+R = TypeVar("R", bound=Rule)
+RULES: dict[Any, Rule] = {}
+_NAMESPACES = (torch, torch.Tensor, F, torch._C._nn, torch.special, torch.fft, torch.linalg, torch._C._VariableFunctions)
+
+
+@dataclass(frozen=True, slots=True)
+class SizeOf(Origin):
+    """The width of a dimension."""
+
+    dim: Dim
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """The integer at a site of the recorded graph must have the value of `target` at every width."""
+
+    size: int
+    site: tuple[fx.Node, tuple[Any, ...]] | None
+    target: Origin
+
+
+@dataclass
+class Call:
+    """The call that a rule is explaining."""
+
+    node: fx.Node
+    where: str
+    shape: Any
+    requirements: list[Requirement] = field(default_factory=list)
+    macs: list[Dim] = field(default_factory=list)
+    pairs: list[Dim] = field(default_factory=list)
+
+
+_calls: list[Call] = []
+
+
+def run(call: Call, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Apply a rule to a call."""
+    _calls.append(call)
+    try:
+        return rule(*args, **kwargs)
+    finally:
+        _calls.pop()
+
+
+def spellings(name: str) -> list[Any]:
+    """Every way in which this release of torch spells an operation: function, method, in-place. May be none."""
+    found = []
+    for space in _NAMESPACES:
+        for spelling in (name, f"{name}_"):
+            value = getattr(space, spelling, None)
+            if callable(value) or hasattr(value, "__set__"):
+                found.append(value.__get__ if hasattr(value, "__set__") else value)
+    return found
+
+
+def rule(*operations: Any) -> Callable[[R], R]:
+    """Declare how operations relate the dimensions of their inputs and outputs.
+
+    Args:
+        operations: callables, or the names of torch operations (every spelling of the name is meant).
+
+    Raises AxisError for a second rule for the same operation.
+    """
+
+    def declare(function: R) -> R:
+        for operation in operations:
+            for spelling in spellings(operation) if isinstance(operation, str) else [operation]:
+                if RULES.get(spelling, function) is not function:
+                    raise AxisError(f"a rule for {spelling!r} is declared already: {RULES[spelling].__qualname__}")
+                RULES[spelling] = function
+        return function
+
+    return declare
+
+
+def here() -> str:
+    """The operation and source line that the current rule explains."""
+    return _calls[-1].where
+
+
+def result_shape() -> Any:
+    """The recorded shape of the result: one shape, or a list of them."""
+    return _calls[-1].shape
+
+
+def current_node() -> fx.Node:
+    return _calls[-1].node
+
+
+def used(output: int) -> bool:
+    """Whether anything reads this output of an operation with several."""
+    users = [user for user in current_node().users if user.args[1] == output]
+    return any(user.users for user in users)
+
+
+def require(size: Any, target: Dim | Origin) -> None:
+    """State that an integer argument of the call is the width of a dimension, at every width."""
+    target = target if isinstance(target, Origin) else SizeOf(target)
+    if isinstance(size, int):
+        _calls[-1].requirements.append(Requirement(size, getattr(size, "site", None), target))
+
+
+def at_least_two(dim: Dim) -> None:
+    """State that the call would treat this dimension differently if its width were 1."""
+    _calls[-1].pairs.append(dim)
+
+
+def minus(value: int, target: Dim) -> Origin:
+    """`value - width(target)`, for positions that are counted from the end."""
+    return Arithmetic("-", Constant(value), SizeOf(target))
+
+
+def multiply(*dims: Dim) -> None:
+    """State the multiply-adds of the call: the product of these dimensions' widths."""
+    _calls[-1].macs.append(tuple(factor for dim in dims for factor in dim))
+
+
+def unify(left: Dim, right: Dim) -> Dim:
+    return axes.unify(left, right, here())
+
+
+def ordered(dim: Dim, why: str) -> None:
+    """Pin a dimension whose order means something."""
+    axes.pin(dim, f"{why} at {here()}")
+
+
+def positions(size: int, why: str = "positions") -> Dim:
+    """A new dimension that can be neither cut nor permuted."""
+    return axes.fresh(size, f"{why} at {here()}")
+
+
+def tensors_in(*values: Any) -> list[Dims]:
+    """The `Dims` among arguments, also in lists and dicts, in order."""
+    found: list[Dims] = []
+    for value in values:
+        if isinstance(value, Dims):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            found += tensors_in(*value)
+        elif isinstance(value, dict):
+            found += tensors_in(*value.values())
+        elif isinstance(value, slice):
+            found += tensors_in(value.start, value.stop, value.step)
+    return found
+
+
+def axis(dims: Dims, dim: int) -> int:
+    """A dimension number, counted from the front."""
+    return int(dim) % max(len(dims), 1)
+
+
+def axis_list(dims: Dims, dim: Any) -> list[int]:
+    """Dimension numbers from an int, a sequence, or None for all."""
+    if dim is None or dim == ():
+        return list(range(len(dims)))
+    return [axis(dims, d) for d in (dim if isinstance(dim, tuple | list) else (dim,))]
+
+
+def contraction(text: str, *inputs: Dims | None, macs: str = "", **sizes: int) -> Any:
+    """Apply a signature to the inputs; None stands for an optional tensor that was left out."""
+    parsed = signature.parse(text)
+    given = [(p, x) for p, x in zip(parsed.inputs, inputs, strict=False) if x is not None]
+    binding = signature.Binding(here(), dict(sizes))
+    shape = result_shape()
+    shapes = shape if isinstance(shape, list) else [shape]
+    reduced = signature.Signature(tuple(p for p, _ in given), parsed.outputs)
+    outputs = signature.bind(reduced, [x for _, x in given], shapes, binding)
+    if macs:
+        (names,) = signature.parse_tensors(macs)
+        multiply(*outputs[0], *(binding.dim(name) for name in names))
+    return outputs if isinstance(shape, list) else outputs[0]
+
+
+__all__ = [
+    "RULES", "at_least_two", "Call", "Dim", "Dims", "Requirement", "SizeOf", "axis", "axis_list", "contraction", "current_node", "here",
+    "minus", "multiply", "ordered", "origin_of", "positions", "require", "result_shape", "rule", "run", "spellings",
+    "tensors_in", "unify", "used", "Size",
+]  # fmt: skip

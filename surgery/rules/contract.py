@@ -1,0 +1,193 @@
+"""Operations that sum over products: linear maps, convolutions, attention; and norms called as functions."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from surgery.axes import Dim, divide, extent, fresh, resolve
+from surgery.rules.base import (
+    Dims,
+    contraction,
+    here,
+    minus,
+    multiply,
+    ordered,
+    positions,
+    require,
+    result_shape,
+    rule,
+    unify,
+)
+from surgery.signature import broadcast
+
+
+@rule("linear")
+def linear(x: Dims, weight: Dims, bias: Any = None) -> Any:
+    if len(weight) == 1:
+        return contraction("... i, i -> ...", x, weight, macs="i")
+    return contraction("... i, o i, o -> ... o", x, weight, bias, macs="i")
+
+
+@rule("bilinear")
+def bilinear(x: Dims, y: Dims, weight: Dims, bias: Any = None) -> Any:
+    return contraction("... i, ... j, o i j, o -> ... o", x, y, weight, bias, macs="i j")
+
+
+@rule("matmul", "bmm", "mm", "mv", "dot", "inner", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
+def matmul(x: Dims, y: Dims, *, out: Any = None, **_: Any) -> Dims:
+    """Batch dimensions broadcast; the last dimension of x meets the last but one of y."""
+    k = unify(x[-1], y[-2] if len(y) > 1 else y[0])
+    batch = broadcast([x[:-2], y[:-2]], here())
+    result = Dims((*batch, *(x[-2:-1]), *(y[-1:] if len(y) > 1 else ())))
+    multiply(*result, k)
+    return result
+
+
+@rule("addmm", "addbmm", "baddbmm", "addmv")
+def addmm(bias: Dims, x: Dims, y: Dims, **_: Any) -> Dims:
+    return broadcast([matmul(x, y), bias], here())
+
+
+@rule("outer", "ger")
+def outer(x: Dims, y: Dims, **_: Any) -> Dims:
+    return Dims((*x, *y))
+
+
+@rule("einsum")
+def einsum(equation: str, *operands: Any) -> Any:
+    """The equation is read: each letter is an axis."""
+    if len(operands) == 1 and not isinstance(operands[0], Dims):
+        operands = tuple(operands[0])
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    if not arrow:
+        letters = [c for c in sorted(set(inputs) & set(string.ascii_letters)) if inputs.count(c) == 1]
+        output = ("..." if "..." in inputs else "") + "".join(letters)
+    spaced = [" ".join(part.replace("...", ".").replace(".", "…")) for part in (*inputs.split(","), output)]
+    spaced = [part.replace("…", "...") for part in spaced]
+    summed = "".join(sorted((set(inputs) - set(output)) & set(string.ascii_letters)))
+    return contraction(", ".join(spaced[:-1]) + " -> " + spaced[-1], *operands, macs=" ".join(summed) or "1")
+
+
+@rule("scaled_dot_product_attention")
+def attention(q: Dims, k: Dims, v: Dims, attn_mask: Any = None, *args: Any, enable_gqa: bool = False, **_: Any) -> Dims:
+    """`... h t d, ... h s d, ... h s e -> ... h t e`; grouped queries have heads `(kv rep)`."""
+    heads = list(broadcast([q[:-2], k[:-2], v[:-2]], here())) if not enable_gqa else list(q[:-2])
+    if enable_gqa:
+        shared = unify(k[-3], v[-3])
+        repeats = fresh(extent(q[-3]) // extent(shared))
+        heads = [*broadcast([q[:-3], k[:-3], v[:-3]], here()), unify(q[-3], shared + repeats)]
+    d, s = unify(q[-1], k[-1]), unify(k[-2], v[-2])
+    if isinstance(attn_mask, Dims):
+        broadcast([Dims((*heads, q[-2], s)), attn_mask], here())
+    if args[1:2] == (True,) or _.get("is_causal"):
+        ordered(q[-2], "a causal mask")
+        ordered(s, "a causal mask")
+    multiply(*heads, q[-2], s, d)
+    multiply(*heads, q[-2], s, v[-1])
+    return Dims((*heads, q[-2], v[-1]))
+
+
+def _pointwise_kernel(weight: Dims, stride: Any, padding: Any) -> bool:
+    """Whether a convolution treats every position by itself."""
+    steps = stride if isinstance(stride, tuple | list) else (stride,)
+    pads = padding if isinstance(padding, tuple | list) else (padding,)
+    same = padding == "same" or padding == "valid" or all(not isinstance(p, str) and int(p) == 0 for p in pads)
+    return all(extent(dim) == 1 for dim in weight[2:]) and all(int(s) == 1 for s in steps) and same
+
+
+def _convolution(
+    x: Dims, weight: Dims, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
+) -> Any:
+    batch = "" if len(x) == len(weight) - 1 else "b "
+    g = int(groups)
+    sites = "..." if _pointwise_kernel(weight, stride, padding) else "~..."
+    dims = contraction(
+        f"{batch}(g i) {sites}, (g o) i ~..., (g o) -> {batch}(g o) {sites}", x, weight, bias, g=g, i=extent(weight[1])
+    )
+    kernel = [positions(extent(dim), "a kernel") for dim in weight[2:]]
+    multiply(*dims, weight[1], *kernel)
+    if g > 1:
+        parts = divide(weight[0], extent(weight[0]) // g)
+        require(groups, parts[0] if parts else weight[0])
+    return dims
+
+
+rule("conv1d", "conv2d", "conv3d")(_convolution)
+
+
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def conv_transpose(
+    x: Dims, weight: Dims, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: Any = 1, dilation: Any = 1,
+) -> Any:  # fmt: skip
+    batch = "" if len(x) == len(weight) - 1 else "b "
+    g = int(groups)
+    dims = contraction(
+        f"{batch}(g i) ~..., (g i) o ~..., (g o) -> {batch}(g o) ~...", x, weight, bias, g=g, o=extent(weight[1])
+    )
+    multiply(*x, weight[1], *(positions(extent(dim), "a kernel") for dim in weight[2:]))
+    if g > 1:
+        parts = divide(weight[0], extent(weight[0]) // g)
+        require(groups, parts[0] if parts else weight[0])
+    return dims
+
+
+@rule(F.embedding)
+def embedding(ids: Dims, weight: Dims, *_: Any, **__: Any) -> Dims:
+    ordered(weight[0], "indexed by position")
+    return Dims((*ids, weight[1]))
+
+
+@rule(torch.embedding)
+def embedding_weight_first(weight: Dims, ids: Dims, *_: Any, **__: Any) -> Dims:
+    return embedding(ids, weight)
+
+
+@rule("layer_norm", "rms_norm")
+def layer_norm(x: Dims, normalized_shape: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Dims:
+    for tensor in (weight, bias):
+        for a, b in zip(x[len(x) - len(tensor) :], tensor, strict=True) if tensor is not None else ():
+            unify(a, b)
+    for size, dim in zip(normalized_shape, x[len(x) - len(normalized_shape) :], strict=True):
+        require(size, dim)
+    return x
+
+
+@rule(F.batch_norm, F.instance_norm)
+def batch_norm(x: Dims, *stats: Any, **kwargs: Any) -> Dims:
+    for tensor in (*stats, *kwargs.values()):
+        if isinstance(tensor, Dims):
+            unify(x[1], tensor[0])
+    return x
+
+
+@rule("group_norm")
+def group_norm(x: Dims, num_groups: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Dims:
+    parts = divide(x[1], extent(x[1]) // int(num_groups))
+    if parts is None:
+        raise NotImplementedError("channels that do not divide into groups")
+    for tensor in (weight, bias):
+        if tensor is not None:
+            unify(x[1], tensor[0])
+    if int(num_groups) > 1:
+        require(num_groups, parts[0])
+    return Dims((x[0], resolve(x[1]), *x[2:]))
+
+
+@rule("_weight_norm")
+def weight_norm(v: Dims, g: Dims, dim: int = 0) -> Dims:
+    return broadcast([v, g], here())
+
+
+@rule("cosine_similarity", "pairwise_distance")
+def similarity(x: Dims, y: Dims, dim: int = -1, *_: Any, **__: Any) -> Dims:
+    both = list(broadcast([x, y], here()))
+    del both[dim]
+    return Dims(both)
+
+
+__all__ = ["Dim", "minus", "result_shape"]

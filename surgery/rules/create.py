@@ -1,0 +1,43 @@
+"""Operations that make tensors: alike everywhere (free), or different at every position (pinned)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from surgery.axes import fresh
+from surgery.rules.base import Dims, positions, require, result_shape, rule
+from surgery.rules.shape import _listed
+
+
+def _constant(*args: Any, **kwargs: Any) -> Dims:
+    """Every element is the same, so units are interchangeable; the sizes in the call must follow."""
+    args = args[1:] if args and isinstance(args[0], Dims) else args
+    sizes = kwargs.get("size")
+    if sizes is None:
+        sizes = args[0] if args and isinstance(args[0], tuple | list) else _listed([a for a in args if isinstance(a, int)])
+    dims = Dims(fresh(n) for n in result_shape())
+    for size, dim in zip(sizes, dims, strict=True):
+        require(size, dim)
+    return dims
+
+
+rule(*"zeros ones full empty new_zeros new_ones new_full new_empty".split())(_constant)
+
+
+def _by_position(*_: Any, **__: Any) -> Any:
+    shape = result_shape()
+    if isinstance(shape, list):
+        return [Dims(positions(n, "values differ by position") for n in one) for one in shape]
+    return Dims(positions(n, "values differ by position") for n in shape)
+
+
+rule(*"arange range linspace logspace eye tensor as_tensor from_numpy scalar_tensor new_tensor".split())(_by_position)
+rule(*"hann_window hamming_window tril_indices triu_indices".split())(_by_position)
+
+
+def _random(*_: Any, **__: Any) -> Dims:
+    return Dims(positions(n, "random values are drawn by position") for n in result_shape())
+
+
+rule(*"rand randn randint randperm normal rand_like randn_like randint_like".split())(_random)
+rule(*"uniform exponential".split())(_random)

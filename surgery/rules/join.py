@@ -1,0 +1,164 @@
+"""Operations that lay dimensions one after another, or take them apart again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from surgery.axes import Dim, concat, divide, extent, fresh, pieces, pin, pinned
+from surgery.rules.base import Dims, axis, here, minus, ordered, positions, require, result_shape, rule, unify
+
+
+@rule("cat", "concat", "concatenate")
+def cat(tensors: Any, dim: int = 0, *, out: Any = None, **kwargs: Any) -> Dims:
+    tensors = [x for x in tensors if len(x) == max(map(len, tensors))]
+    i = axis(tensors[0], kwargs.get("axis", dim))
+    return _stacked([x[i] for x in tensors], [Dims((*x[:i], *x[i + 1 :])) for x in tensors], i, out)
+
+
+@rule("stack")
+def stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Dims:
+    return _stacked([()] * len(tensors), list(tensors), int(dim) % (len(tensors[0]) + 1), out)
+
+
+def _stacked(parts: list[Dim], others: list[Dims], i: int, out: Any) -> Dims:
+    rest = others[0]
+    for other in others[1:]:
+        rest = Dims(unify(a, b) for a, b in zip(rest, other, strict=True))
+    dims = Dims((*rest[:i], concat(parts), *rest[i:]))
+    if out is not None:
+        for a, b in zip(dims, out, strict=True):
+            unify(a, b)
+    return dims
+
+
+def part(dim: Dim, start: Any, stop: Any) -> Dim:
+    """Positions `start` to `stop` of a dimension; the integers must follow when what they bound changes width."""
+    n = extent(dim)
+    a = min(max(int(start) + (n if start < 0 else 0), 0), n)
+    b = min(max(int(stop) + (n if stop < 0 else 0), a), n)
+    if (a, b) == (0, n):
+        return dim
+    if pinned(dim):
+        return positions(b - a, "part of a fixed dimension") if b - a else fresh(0, "empty")
+    before, middle, after = pieces(dim, [a, b - a, n - b], here())
+    if a:
+        require(start, before) if start >= 0 else require(start, minus(0, concat([middle, after])))
+    if b < n:
+        require(stop, concat([before, middle])) if stop >= 0 else require(stop, minus(0, after))
+    return middle
+
+
+def unit(dim: Dim, index: Any) -> None:
+    """Position `index` of a dimension is read by itself."""
+    n = extent(dim)
+    if pinned(dim):
+        return
+    i = int(index) % n
+    before, _, after = pieces(dim, [i, 1, n - i - 1], here())
+    if index >= 0 and i:
+        require(index, before)
+    elif index < 0 and i < n - 1:
+        require(index, minus(-1, after))
+
+
+def without(x: Dims, i: int) -> Dims:
+    return Dims((*x[:i], *x[i + 1 :]))
+
+
+def replaced(x: Dims, i: int, dim: Dim) -> Dims:
+    return Dims((*x[:i], dim, *x[i + 1 :]))
+
+
+@rule("unbind")
+def unbind(x: Dims, dim: int = 0) -> list[Dims]:
+    i = axis(x, dim)
+    if not pinned(x[i]):
+        pieces(x[i], [1] * extent(x[i]), here())
+    return [without(x, i) for _ in result_shape()]
+
+
+@rule("__iter__")
+def iterate(x: Dims) -> list[Dims]:
+    return unbind(x)
+
+
+@rule("select")
+def select(x: Dims, dim: int, index: Any) -> Dims:
+    i = axis(x, dim)
+    unit(x[i], index)
+    return without(x, i)
+
+
+@rule("narrow")
+def narrow(x: Dims, dim: int, start: Any, length: Any) -> Dims:
+    i = axis(x, dim)
+    taken = part(x[i], start, int(start) % max(extent(x[i]), 1) + int(length))
+    require(length, taken)
+    return replaced(x, i, taken)
+
+
+@rule("split", "split_with_sizes")
+def split(x: Dims, split_size_or_sections: Any = None, dim: int = 0, **kwargs: Any) -> list[Dims]:
+    sizes = split_size_or_sections if split_size_or_sections is not None else next(iter(kwargs.values()))
+    i = axis(x, dim)
+    taken = [shape[i] for shape in result_shape()]
+    if pinned(x[i]):
+        return [replaced(x, i, positions(n, "part of a fixed dimension")) for n in taken]
+    if isinstance(sizes, int):
+        parts = _alike(x[i], taken)
+        require(sizes, parts[0])
+    else:
+        parts = pieces(x[i], taken, here())
+        for size, dim_ in zip(sizes, parts, strict=True):
+            require(size, dim_)
+    return [replaced(x, i, dim_) for dim_ in parts]
+
+
+@rule("chunk", "tensor_split")
+def chunk(x: Dims, chunks: Any, dim: int = 0) -> list[Dims]:
+    i = axis(x, dim)
+    taken = [shape[i] for shape in result_shape()]
+    if not isinstance(chunks, int):
+        ordered(x[i], "split at given positions")
+    return [replaced(x, i, dim_) for dim_ in _alike(x[i], taken)]
+
+
+def _alike(dim: Dim, sizes: list[int]) -> list[Dim]:
+    """Parts that the call itself makes equally wide: their units stay together at every width."""
+    if len(set(sizes)) > 1:
+        pin(dim, f"split into unequal parts by one number at {here()}")
+    if pinned(dim):
+        return [positions(n, "part of a fixed dimension") for n in sizes]
+    parts = pieces(dim, sizes, here())
+    for other in parts[1:]:
+        unify(parts[0], other)
+    return parts
+
+
+def strided(dim: Dim, start: Any, step: int, size: int) -> Dim:
+    """Every `step`-th position: one place of an inner axis of `step` places."""
+    parts = divide(dim, step) if int(start) < step and extent(dim) % step == 0 and not pinned(dim) else None
+    if parts is None or extent(parts[0]) != size:
+        ordered(dim, "read with a stride")
+        return positions(size)
+    ordered(parts[1], "places within a stride")
+    return parts[0]
+
+
+@rule("pad")
+def pad(x: Dims, pad: Any, mode: str = "constant", value: Any = None) -> Dims:
+    dims = list(x)
+    for k, i in enumerate(range(len(x) - 1, len(x) - 1 - len(pad) // 2, -1)):
+        before, after = pad[2 * k], pad[2 * k + 1]
+        if int(before) == int(after) == 0:
+            continue
+        if mode != "constant" or before < 0 or after < 0 or pinned(x[i]):
+            ordered(x[i], f"padded ({mode})")
+            dims[i] = positions(result_shape()[i])
+            continue
+        sides = [fresh(int(before)), fresh(int(after))]
+        dims[i] = concat([sides[0], x[i], sides[1]])
+        for size, side in zip((before, after), sides, strict=True):
+            if int(size):
+                require(size, side)
+    return Dims(dims)

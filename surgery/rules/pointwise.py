@@ -1,0 +1,92 @@
+"""Operations that treat every element alike: each dimension of the result is the broadcast of the inputs' ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from surgery.rules.base import Dims, here, ordered, rule, tensors_in, unify
+from surgery.signature import broadcast
+
+
+def _elementwise(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+    dims = broadcast(tensors_in(args, kwargs), here())
+    return _into(out, dims)
+
+
+def _into(out: Any, dims: Dims) -> Dims:
+    if out is not None:
+        for given, made in zip(out, dims, strict=True):
+            unify(given, made)
+    return dims
+
+
+def _like_first(x: Dims, *_: Any, **__: Any) -> Dims:
+    return x
+
+
+def pointwise(*operations: Any) -> None:
+    """Declare operations whose tensor arguments broadcast against one another, element by element."""
+    rule(*operations)(_elementwise)
+
+
+def same(*operations: Any) -> None:
+    """Declare operations whose result has the dimensions of the first tensor, whatever else they are given."""
+    rule(*operations)(_like_first)
+
+
+pointwise(
+    *"abs absolute acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or "
+    "bitwise_xor ceil clamp clamp_max clamp_min clip copysign cos cosh deg2rad digamma div divide eq erf erfc erfinv "
+    "exp exp2 expm1 fix float_power floor floor_divide fmod frac ge gelu greater greater_equal gt hypot isfinite "
+    "isinf isnan ldexp le lerp less less_equal lgamma log log10 log1p log2 logaddexp logaddexp2 logical_and "
+    "logical_not logical_or logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num ne neg negative "
+    "not_equal polar positive pow rad2deg real imag conj reciprocal remainder round rsqrt rsub sgn sigmoid sign "
+    "signbit sin sinc sinh sqrt square sub subtract tan tanh threshold true_divide trunc xlogy expit entr "
+    "celu elu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 rrelu selu silu softplus "
+    "softshrink softsign tanhshrink isclose".split()
+)
+
+same(
+    *"alpha_dropout bernoulli bfloat16 bool byte char clone contiguous cpu cuda data detach double dropout dropout1d "
+    "dropout2d dropout3d feature_alpha_dropout feature_dropout fill fill_diagonal float half int long resolve_conj "
+    "resolve_neg short type_as zero zeros_like ones_like empty_like full_like softmax log_softmax softmin "
+    "normalize to type alias".split()
+)
+
+for _method in (
+    "add sub mul truediv div floordiv mod pow and or xor radd rsub rmul rdiv rtruediv rfloordiv rpow rmod ror rand rxor "
+    "iadd isub imul itruediv idiv ifloordiv ipow imod iand ior ixor eq ne lt le gt ge neg pos abs invert lshift rshift "
+    "ilshift irshift"
+).split():
+    import torch as _torch
+
+    _function = getattr(_torch.Tensor, f"__{_method}__", None)
+    if _function is not None:
+        pointwise(_function)
+
+
+@rule("where")
+def where(condition: Dims, *branches: Any) -> Any:
+    if not branches:
+        for dim in condition:
+            ordered(dim, "positions are read")
+        raise NotImplementedError("where() with one argument returns positions")
+    return _elementwise(condition, *branches)
+
+
+@rule("copy")
+def copy(x: Dims, source: Dims, *_: Any) -> Dims:
+    return broadcast([x, source], here())
+
+
+@rule("prelu")
+def prelu(x: Dims, weight: Dims) -> Dims:
+    if weight and weight[0]:
+        unify(x[1 if len(x) > 1 else 0], weight[0])
+    return x
+
+
+@rule("gumbel_softmax")
+def random_softmax(x: Dims, *_: Any, dim: int = -1, **__: Any) -> Dims:
+    ordered(x[dim], "random values are drawn by position")
+    return x

@@ -1,0 +1,302 @@
+"""Operations that rearrange dimensions: views, permutations, expansions, repetitions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from surgery.axes import Dim, divide, extent, fresh, resolve
+from surgery.rules.base import (
+    Dims,
+    at_least_two,
+    axis,
+    axis_list,
+    contraction,
+    here,
+    ordered,
+    positions,
+    require,
+    result_shape,
+    rule,
+    unify,
+)
+
+
+def _listed(values: Sequence[Any]) -> Sequence[Any]:
+    """`f(2, 3)` and `f((2, 3))` alike."""
+    return values[0] if len(values) == 1 and isinstance(values[0], tuple | list) else values
+
+
+def regroup(dims: Sequence[Dim], shape: Sequence[int]) -> Dims:
+    """The same elements in the same order under another shape.
+
+    The two shapes are first matched in blocks of equal size; where no layout fits a block, that block alone is pinned.
+    """
+    result: list[Dim] = []
+    old, new = list(dims), list(shape)
+    while old or new:
+        block, sizes = [old.pop(0)] if old else [], [new.pop(0)] if new else []
+        while math.prod(map(extent, block)) != math.prod(sizes):
+            if math.prod(map(extent, block)) < math.prod(sizes):
+                block.append(old.pop(0))
+            else:
+                sizes.append(new.pop(0))
+        result += _regroup_block(block, sizes)
+    return Dims(resolve(dim) for dim in result)
+
+
+def _regroup_block(block: Sequence[Dim], sizes: Sequence[int]) -> list[Dim]:
+    if len(block) == len(sizes) == 1:
+        return list(block)
+    rest: Dim = tuple(factor for dim in block for factor in resolve(dim))
+    result = []
+    for size in reversed(sizes):
+        parts = divide(rest, int(size))
+        if parts is None:
+            for dim in block:
+                ordered(dim, "regrouped across units")
+            return [positions(int(size), "regrouped across units") for size in sizes]
+        rest, minor = parts
+        result.append(minor)
+    return result[::-1]
+
+
+@rule("view", "reshape")
+def view(x: Dims, *shape: Any, **kwargs: Any) -> Dims:
+    sizes = _listed(shape) or kwargs.get("shape") or kwargs.get("size") or ()
+    if any(not isinstance(size, int) for size in sizes):
+        raise NotImplementedError("a view as another dtype")
+    result = regroup(x, result_shape())
+    for size, dim in zip(sizes, result, strict=True):
+        if int(size) != -1:
+            require(size, dim)
+    return result
+
+
+@rule("view_as", "reshape_as")
+def view_as(x: Dims, other: Dims) -> Dims:
+    result = regroup(x, result_shape())
+    return Dims(unify(a, b) for a, b in zip(result, other, strict=True))
+
+
+@rule("flatten", "ravel")
+def flatten(x: Dims, start_dim: int = 0, end_dim: int = -1) -> Dims:
+    if not x:
+        return Dims([()])
+    start, end = axis(x, start_dim), axis(x, end_dim)
+    return Dims((*x[:start], tuple(f for dim in x[start : end + 1] for f in resolve(dim)), *x[end + 1 :]))
+
+
+@rule("unflatten")
+def unflatten(x: Dims, dim: int, sizes: Any) -> Dims:
+    i = axis(x, dim)
+    shape = result_shape()
+    inner = regroup([x[i]], shape[i : i + len(sizes)])
+    for size, part in zip(sizes, inner, strict=True):
+        if int(size) != -1:
+            require(size, part)
+    return Dims((*x[:i], *inner, *x[i + 1 :]))
+
+
+@rule("permute")
+def permute(x: Dims, *order: Any, **kwargs: Any) -> Dims:
+    return Dims(x[axis(x, d)] for d in kwargs.get("dims") or _listed(order))
+
+
+@rule("transpose", "swapaxes", "swapdims")
+def transpose(x: Dims, dim0: int, dim1: int) -> Dims:
+    order = list(range(len(x)))
+    i, j = axis(x, dim0), axis(x, dim1)
+    order[i], order[j] = order[j], order[i]
+    return Dims(x[d] for d in order)
+
+
+@rule("t", "T", "mT", "adjoint", "H", "mH")
+def matrix_transpose(x: Dims, *_: Any) -> Dims:
+    return Dims((*x[:-2], *x[-2:][::-1]))
+
+
+@rule("movedim", "moveaxis")
+def movedim(x: Dims, source: Any, destination: Any) -> Dims:
+    moved = dict(zip(axis_list(x, destination), axis_list(x, source), strict=True))
+    others = iter(i for i in range(len(x)) if i not in moved.values())
+    return Dims(x[moved[i] if i in moved else next(others)] for i in range(len(x)))
+
+
+@rule("squeeze")
+def squeeze(x: Dims, dim: Any = None) -> Dims:
+    """Without `dim`, a feature axis of width 1 would be dropped too, so such axes keep at least two units."""
+    dims = axis_list(x, dim)
+    if dim is None:
+        for d in x:
+            if d:
+                at_least_two(d)
+    return Dims(d for i, d in enumerate(x) if i not in dims or extent(d) != 1)
+
+
+@rule("unsqueeze")
+def unsqueeze(x: Dims, dim: int) -> Dims:
+    i = int(dim) % (len(x) + 1)
+    return Dims((*x[:i], (), *x[i:]))
+
+
+@rule("expand", "broadcast_to")
+def expand(x: Dims, *sizes: Any, **kwargs: Any) -> Dims:
+    listed = list(kwargs.get("size") or _listed(sizes))
+    shape = result_shape()
+    padded = [()] * (len(shape) - len(x)) + list(x)
+    result = []
+    for size, dim, n in zip(listed, padded, shape, strict=True):
+        grown = fresh(n) if extent(dim) == 1 else dim
+        if int(size) != -1 and n != 1:
+            require(size, grown)
+        result.append(grown)
+    return Dims(result)
+
+
+@rule("expand_as")
+def expand_as(x: Dims, other: Dims) -> Dims:
+    padded = [()] * (len(other) - len(x)) + list(x)
+    return Dims(b if a == () else unify(a, b) for a, b in zip(padded, other, strict=True))
+
+
+@rule("repeat", "tile")
+def repeat(x: Dims, *reps: Any, **kwargs: Any) -> Dims:
+    counts = list(kwargs.get("repeats") or kwargs.get("dims") or _listed(reps))
+    padded = [()] * (len(counts) - len(x)) + list(x)
+    counts = [1] * (len(padded) - len(counts)) + counts
+    return Dims(_copies(int(n), n) + dim for n, dim in zip(counts, padded, strict=True))
+
+
+def _copies(n: int, size: Any) -> Dim:
+    if n == 1:
+        return ()
+    copies = fresh(n)
+    require(size, copies)
+    return copies
+
+
+@rule("repeat_interleave")
+def repeat_interleave(x: Dims, repeats: Any, dim: Any = None, **_: Any) -> Dims:
+    if isinstance(repeats, Dims):
+        raise NotImplementedError("a different number of copies for each position")
+    if dim is None:
+        x, dim = flatten(x), 0
+    i = axis(x, dim)
+    return Dims((*x[:i], resolve(x[i]) + _copies(int(repeats), repeats), *x[i + 1 :]))
+
+
+@rule("pixel_shuffle")
+def pixel_shuffle(x: Dims, upscale_factor: int) -> Dims:
+    r = int(upscale_factor)
+    parts = divide(x[-3], r * r)
+    if parts is None:
+        raise NotImplementedError("channels that do not divide into pixels")
+    ordered(parts[1], "pixels")
+    for dim in x[-2:]:
+        ordered(dim, "pixels")
+    return Dims((*x[:-3], parts[0], *map(positions, result_shape()[-2:])))
+
+
+@rule("pixel_unshuffle")
+def pixel_unshuffle(x: Dims, downscale_factor: int) -> Dims:
+    for dim in x[-2:]:
+        ordered(dim, "pixels")
+    channels = resolve(x[-3]) + positions(int(downscale_factor) ** 2)
+    return Dims((*x[:-3], channels, *map(positions, result_shape()[-2:])))
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(x: Dims, groups: int) -> Dims:
+    parts = divide(x[1], extent(x[1]) // int(groups))
+    if parts is None:
+        raise NotImplementedError("channels that do not divide into groups")
+    require(groups, parts[0])
+    return Dims((x[0], parts[1] + parts[0], *x[2:]))
+
+
+@rule("view_as_complex")
+def view_as_complex(x: Dims) -> Dims:
+    ordered(x[-1], "real and imaginary parts")
+    return Dims(x[:-1])
+
+
+@rule("view_as_real")
+def view_as_real(x: Dims) -> Dims:
+    return Dims((*x, positions(2, "real and imaginary parts")))
+
+
+@rule("unfold")
+def unfold(x: Dims, *args: Any, **kwargs: Any) -> Dims:
+    """Both `Tensor.unfold(dim, size, step)` and `F.unfold`, which puts the kernel inside the channels."""
+    shape = result_shape()
+    if len(shape) == len(x) + 1:
+        i = axis(x, args[0] if args else kwargs["dimension"])
+        ordered(x[i], "unfolded")
+        return Dims((*x[:i], positions(shape[i]), *x[i + 1 :], positions(shape[-1])))
+    for dim in x[-2:]:
+        ordered(dim, "unfolded")
+    return Dims((*x[:-3], resolve(x[-3]) + positions(shape[-2] // extent(x[-3])), positions(shape[-1])))
+
+
+def _along_positions(x: Dims, *_: Any, **__: Any) -> Any:
+    shape = result_shape()
+    first = shape[0] if isinstance(shape, list) else shape
+    kept = 2 if len(x) > 2 else 1
+    for dim in x[kept:]:
+        ordered(dim, "positions")
+    dims = Dims((*x[:kept], *map(positions, first[kept:])))
+    return [dims for _ in shape] if isinstance(shape, list) else dims
+
+
+def spatial(*operations: Any) -> None:
+    """Declare operations on `b c ~...`: batch and channels carry over, everything after is positions."""
+    rule(*operations)(_along_positions)
+
+
+spatial("interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "grid_sample")
+
+
+def _pool(spatial_dims: int) -> Any:
+    def pool(x: Dims, *_: Any, **__: Any) -> Any:
+        shape = result_shape()
+        first = shape[0] if isinstance(shape, list) else shape
+        for dim in x[-spatial_dims:]:
+            ordered(dim, "pooled positions")
+        dims = Dims((*x[:-spatial_dims], *(positions(n) for n in first[-spatial_dims:])))
+        return [dims for _ in shape] if isinstance(shape, list) else dims
+
+    return pool
+
+
+for _n in (1, 2, 3):
+    _names = [f"{kind}_pool{_n}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg")]
+    _names += [f"max_pool{_n}d_with_indices", f"adaptive_max_pool{_n}d_with_indices"]
+    rule(*_names, *([f"lp_pool{_n}d"] if _n < 3 else []))(_pool(_n))
+
+
+@rule("meshgrid")
+def meshgrid(*tensors: Any, **_: Any) -> Any:
+    for x in tensors[0] if isinstance(tensors[0], list | tuple) and not isinstance(tensors[0], Dims) else tensors:
+        for dim in x:
+            ordered(dim, "coordinates")
+    return [Dims(map(positions, shape)) for shape in result_shape()]
+
+
+@rule("glu")
+def glu(x: Dims, dim: int = -1) -> Dims:
+    i = axis(x, dim)
+    parts = divide(x[i], extent(x[i]) // 2)
+    if parts is None:
+        raise NotImplementedError("features that do not divide into two halves")
+    ordered(parts[0], "the two halves of a gate")
+    return Dims((*x[:i], parts[1], *x[i + 1 :]))
+
+
+@rule("cdist")
+def cdist(x: Dims, y: Dims, *_: Any, **__: Any) -> Any:
+    return contraction("... n d, ... m d -> ... n m", x, y, macs="")
+
+
+__all__ = ["here", "regroup", "spatial"]

@@ -1,0 +1,151 @@
+"""`shrink`: a plain, smaller model, proven equal to the wrapped one at the same widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgery import cutting, layout
+from surgery.copying import copy_tree
+from surgery.draws import DEFAULT
+from surgery.elastic import KEY, State, is_wrapped, replaced
+from surgery.errors import InputError, ProofError
+from surgery.inputs import Examples, detached
+from surgery.plan import Plan, WidthSpec
+from surgery.planning import check_model, make_plan
+from surgery.rewrite import Rewritten
+from surgery.verify import TOLERANCES, verify
+from surgery.wrap import at_widths, install, ready, strip
+
+RECORD = "surgery_record"
+
+
+def prepared(model: nn.Module, examples: Examples | None) -> tuple[nn.Module, Plan, Examples]:
+    """A wrapped model (made here if `model` is plain), its plan, and inputs to prove results on."""
+    check_model(model)
+    if is_wrapped(model):
+        state = ready(model)
+        assert state.plan is not None and state.examples is not None
+        return model, state.plan, state.examples if examples is None else examples
+    if examples is None:
+        raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
+    twin = copy_tree(model, lambda _, tensor: tensor)
+    plan = make_plan(model, examples)
+    install(twin, model, plan, State(None, detached(examples), DEFAULT))
+    return twin, plan, examples
+
+
+def shrink(model: nn.Module, widths: WidthSpec, example_inputs: Examples | None = None, *, multiple: int = 1) -> Any:
+    """An independent plain model at the given widths, proven equal to the wrapped one before it is returned.
+
+    Args:
+        model: a wrapped model, or any model together with example inputs.
+        widths: a fraction, a mapping of group names or globs to ints or fractions, or a point of a curve.
+        example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
+        multiple: round fractions to multiples of this, as hardware likes (8, 16, ...).
+
+    Returns a model of the same class with smaller tensors, the attributes that hold their sizes, and one inert record
+    (`surgery_record`) for `surgery.save`. Forwards that were rewritten and layers whose class was replaced by a plain
+    subclass are listed in that record.
+
+    Raises WidthError for impossible widths, InputError for unusable inputs, ProofError where the small model's outputs
+    differ from those of the wrapped one; nothing is changed then.
+    """
+    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
+        raise InputError(f"multiple is a positive int, got {multiple!r}")
+    wrapped, plan, examples = prepared(model, example_inputs)
+    chosen = plan.widths(widths, multiple)
+    small = cut_copy(wrapped, plan, chosen)
+    prove(wrapped, small, plan, chosen, examples)
+    return small
+
+
+def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> float:
+    """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
+    try:
+        with at_widths(wrapped, widths):
+            return verify(wrapped, small, examples, tolerance=tolerance_of(plan))
+    except ProofError as error:
+        raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from error
+
+
+def tolerance_of(plan: Plan) -> float | None:
+    """The tolerance of the coarsest float type that the model computes in; None leaves it to the outputs' type."""
+    coarse = [TOLERANCES[dtype] for dtype in plan.dtypes if dtype in TOLERANCES]
+    return max(coarse) if coarse else None
+
+
+def cut_copy(wrapped: nn.Module, plan: Plan, widths: dict[str, int]) -> nn.Module:
+    """A plain copy of a wrapped model with every tensor cut and every attribute set; not proven."""
+    state = ready(wrapped)
+    rescale = bool(getattr(state.draw, "rescale", False))
+
+    def take(name: str, tensor: Tensor) -> Tensor:
+        value = tensor.detach()
+        if name in plan.cut_tensors:
+            value = cutting.read(value, cutting.kept(plan.layouts[name], widths))
+            if rescale and name in plan.scales:
+                dim, groups = plan.scales[name]
+                value = cutting.rescale(value, dim, plan.layouts[name], groups, widths)
+        return like(tensor, value)
+
+    return plain_copy(wrapped, plan, take, widths)
+
+
+def like(tensor: Tensor, value: Tensor) -> Tensor:
+    """A tensor of its own with these values: a parameter where `tensor` is one."""
+    value = value.detach().clone(memory_format=torch.contiguous_format if value.shape != tensor.shape else torch.preserve_format)
+    return nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+
+
+def plain_copy(
+    wrapped: nn.Module, plan: Plan, take: Callable[[str, Tensor], Tensor], widths: dict[str, int]
+) -> nn.Module:
+    """A plain model with the tensors that `take` gives and the attributes of `widths`."""
+    state = ready(wrapped)
+    small = copy_tree(wrapped, take, {id(state): state})
+    stored = {path: dict(vars(module)[KEY].stored) for path, module in small.named_modules() if KEY in vars(module)}
+    strip(small)
+    modules = dict(small.named_modules())
+    full = widths == plan.full()
+    for path, values in stored.items():
+        vars(modules[path]).update(values)
+    for path, (name, *keys), formula in plan.formulas:
+        attributes = vars(modules[path])
+        attributes[name] = replaced(attributes[name], tuple(keys), plan.value(formula, widths))
+    rewritten, swapped = [], []
+    if not full:
+        rewritten = list(plan.rewrites)
+        for path in rewritten:
+            _rewrite(modules[path], plan, path, widths)
+        swapped = [swap.path for swap in plan.swaps if _swap(modules[swap.path], swap, widths)]
+    vars(small)[RECORD] = {
+        "widths": dict(widths),
+        "full": plan.full(),
+        "fingerprint": plan.fingerprint,
+        "rewritten": rewritten,
+        "replaced": swapped,
+    }
+    return small
+
+
+def _rewrite(module: nn.Module, plan: Plan, path: str, widths: dict[str, int]) -> None:
+    rewrite = plan.rewrites[path]
+    for name, formula in rewrite.sizes.items():
+        vars(module)[name] = plan.value(formula, widths)
+    vars(module)["forward"] = Rewritten(module, rewrite.programs)
+
+
+def _swap(module: nn.Module, swap: Any, widths: dict[str, int]) -> bool:
+    """Give a layer the plain class that can have its widths, where its own cannot."""
+    from surgery.adapter import adapter_for
+
+    adapter = adapter_for(module)
+    sizes = {name: layout.width(dim, widths) for name, dim in swap.axes.items()}
+    if adapter is None or adapter.expresses(sizes):
+        return False
+    module.__class__ = swap.replacement
+    return True

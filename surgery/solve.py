@@ -1,0 +1,226 @@
+"""Which integers must change with the widths, and how.
+
+Every size that a recorded call was given must equal the width of some dimension, at every width. Where the integer came
+from an attribute, a formula for the attribute is found. Where no attribute can carry it, the forward that contains the
+call is rewritten (`surgery.rewrite`). Where that cannot be done either, the axes are pinned with the line as the reason.
+Everything found is checked at several sample widths before it is believed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from torch import fx
+
+from surgery import rewrite
+from surgery.analysis import Analysis, Needed, line
+from surgery.axes import Axis, Dim, Sum, axes_of, extent, pin, resolve, unify
+from surgery.capture import Frame
+from surgery.rules.base import SizeOf
+from surgery.sizes import Arithmetic, Attribute, Constant, Extent, Origin, evaluate, leaves, origin_of
+
+Key: TypeAlias = "tuple[str, tuple[Any, ...]]"  # a module's path, and the path of an attribute in it
+Widths: TypeAlias = "Mapping[Axis, int]"
+SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Need:
+    """`origin` must equal `target` at every width. `site` is None for a comparison in the forward of `frame`."""
+
+    origin: Origin
+    target: Origin
+    site: tuple[fx.Node, tuple[Any, ...]] | None
+    frames: tuple[Frame, ...]
+    where: str
+
+
+@dataclass
+class Solution:
+    """Formulas for attributes, and the forwards that must be rewritten."""
+
+    formulas: dict[Key, Origin] = field(default_factory=dict)
+    rewrites: dict[str, rewrite.Rewrite] = field(default_factory=dict)
+
+
+def group_axes(analysis: Analysis) -> list[Axis]:
+    """The axes that may be cut: in some parameter, and not pinned. In order of first appearance."""
+    parameters = {name for name, _ in analysis.model.named_parameters()}
+    found: dict[Axis, None] = {}
+    for name in analysis.shapes:
+        if name in parameters and name in analysis.tensors:
+            for dim in analysis.tensors[name]:
+                found.update(dict.fromkeys(axis for axis in axes_of(dim) if not axis.pin))
+    return list(found)
+
+
+def width(dim: Dim, widths: Widths) -> int:
+    """The size of a dimension when some axes have other widths."""
+    size = 1
+    for factor in resolve(dim):
+        size *= sum(width(t, widths) for t in factor.terms) if isinstance(factor, Sum) else widths.get(factor, factor.size)
+    return size
+
+
+def solve(analysis: Analysis) -> Solution:
+    """Formulas and rewrites for everything in the recorded runs that must follow the widths. May pin axes."""
+    while True:
+        solver = _Solver(analysis)
+        unmet = solver.unmet()
+        try:
+            sites = {need.site: need.target for need in unmet if need.site}
+            rewrites = rewrite.plan_rewrites(analysis.captures, sites, _paths(unmet), alike=analysis.modes_alike)
+        except rewrite.Blocked as blocked:
+            _give_up([need for need in unmet if any(f.path == blocked.path for f in need.frames)], blocked)
+            continue
+        return Solution(solver.formulas, rewrites)
+
+
+def _paths(unmet: Iterable[Need]) -> list[str | None]:
+    return list(dict.fromkeys(need.frames[-1].path for need in unmet))
+
+
+def _give_up(needs: list[Need], blocked: rewrite.Blocked) -> None:
+    """Pin what the needs are about: the target, or where that is fixed already, what the code computes from."""
+    for need in needs:
+        reason = f"the size in {need.where} cannot follow: {blocked}"
+        for side in (need.target, need.origin):
+            axes = [axis for dim in _dims(side) for axis in axes_of(dim) if not axis.pin]
+            for axis in axes:
+                pin((axis,), reason)
+            if axes:
+                break
+    if not needs:
+        raise blocked
+
+
+def _dims(origin: Origin) -> Iterator[Dim]:
+    return (leaf.dim for leaf in leaves(origin) if isinstance(leaf, SizeOf))
+
+
+class _Solver:
+    def __init__(self, analysis: Analysis):
+        self.analysis = analysis
+        self.formulas: dict[Key, Origin] = {}
+        self.needs = [self._need(needed) for needed in analysis.needs] + list(self._comparisons())
+        self._fixed_by_layers()
+        self._fixed_by_uses()
+        self.samples = _samples(group_axes(analysis))
+        self._inverted()
+
+    def _need(self, needed: Needed) -> Need:
+        requirement = needed.requirement
+        frames = (needed.capture.frames[needed.frame],)
+        return Need(self.known(origin_of(requirement.size)), requirement.target, requirement.site, frames, needed.where)
+
+    def _comparisons(self) -> Iterator[Need]:
+        for capture in self.analysis.captures:
+            for equality in capture.equalities:
+                sides = self.known(equality.left), self.known(equality.right)
+                left, right = sides if isinstance(sides[0], Attribute) else sides[::-1]
+                if any(True for side in sides for _ in _dims(side)):
+                    where = f"the comparison at {line(equality.where)}"
+                    yield Need(left, right, None, (capture.frames[equality.frame],), where)
+
+    def known(self, origin: Origin) -> Origin:
+        """An origin with the dimensions of tensors in place of their extents."""
+        if isinstance(origin, Arithmetic):
+            return replace(origin, left=self.known(origin.left), right=self.known(origin.right))
+        if isinstance(origin, Extent):
+            return SizeOf(self.analysis.values[origin.node][origin.dim])
+        return origin
+
+    def value(self, origin: Origin, widths: Widths) -> int:
+        def leaf(found: Origin) -> int:
+            if isinstance(found, SizeOf):
+                return width(found.dim, widths)
+            assert isinstance(found, Attribute)
+            formula = self.formulas.get((found.module, found.path))
+            return found.value if formula is None else self.value(formula, widths)
+
+        return evaluate(origin, leaf)
+
+    def met(self, need: Need) -> bool:
+        try:
+            return all(self.value(need.origin, w) == self.value(need.target, w) for w in self.samples)
+        except ZeroDivisionError:
+            return False
+
+    def unmet(self) -> list[Need]:
+        return [need for need in self.needs if not self.met(need)]
+
+    def _fixed_by_layers(self) -> None:
+        for module, path, dim in self.analysis.attributes:
+            self._state((module, path), dim)
+
+    def _fixed_by_uses(self) -> None:
+        for need in self.needs:
+            if isinstance(need.origin, Attribute) and isinstance(need.target, SizeOf):
+                self._state((need.origin.module, need.origin.path), need.target.dim)
+
+    def _state(self, key: Key, dim: Dim) -> None:
+        """One attribute holds one width: what it bounds in several places is tied, unless some of it is pinned."""
+        dim = resolve(dim)
+        known = self.formulas.get(key)
+        if known is None:
+            self.formulas[key] = SizeOf(dim)
+            return
+        other = resolve(known.dim) if isinstance(known, SizeOf) else dim
+        axes = [axis for side in (dim, other) for axis in axes_of(side)]
+        if dim != other and extent(dim) == extent(other) and not any(axis.pin for axis in axes):
+            unify(other, dim, f"attribute {key[1][0]!r} of {key[0] or 'the model'}, which holds one width,")
+
+    def _inverted(self) -> None:
+        """Solve expressions such as `c // heads` for the one attribute in them that nothing states."""
+        for need in self.needs:
+            if self.met(need):
+                continue
+            for leaf in leaves(need.origin):
+                if not isinstance(leaf, Attribute) or (leaf.module, leaf.path) in self.formulas:
+                    continue
+                formula = _invert(need.origin, leaf, need.target)
+                if formula is None:
+                    continue
+                uses = [other for other in self.needs if leaf in leaves(other.origin) or leaf in leaves(other.target)]
+                before = sum(map(self.met, uses))
+                self.formulas[leaf.module, leaf.path] = formula
+                if self.met(need) and sum(map(self.met, uses)) > before:
+                    break
+                del self.formulas[leaf.module, leaf.path]
+
+
+def _samples(axes: list[Axis]) -> list[dict[Axis, int]]:
+    """Widths at which formulas are checked: full, the smallest, and random ones."""
+    generator = random.Random(0)
+    drawn = [{axis: generator.randint(1, axis.size) for axis in axes} for _ in range(SAMPLES - 2)]
+    return [{}, {axis: 1 for axis in axes}, *drawn]
+
+
+_INVERSES = {
+    # sign: (the left operand, the right operand) from the result and the other operand
+    "+": (lambda t, r: Arithmetic("-", t, r), lambda t, left: Arithmetic("-", t, left)),
+    "-": (lambda t, r: Arithmetic("+", t, r), lambda t, left: Arithmetic("-", left, t)),
+    "*": (lambda t, r: Arithmetic("//", t, r), lambda t, left: Arithmetic("//", t, left)),
+    "//": (lambda t, r: Arithmetic("*", t, r), lambda t, left: Arithmetic("//", left, t)),
+}
+
+
+def _invert(origin: Origin, leaf: Origin, target: Origin) -> Origin | None:
+    """The value of `leaf` that gives `origin` the value `target`; None where the leaf stands in two places."""
+    if origin == leaf:
+        return target
+    if not isinstance(origin, Arithmetic) or origin.sign not in _INVERSES:
+        return None
+    in_left, in_right = leaf in leaves(origin.left), leaf in leaves(origin.right)
+    if in_left == in_right:
+        return None
+    for_left, for_right = _INVERSES[origin.sign]
+    if in_left:
+        return _invert(origin.left, leaf, for_left(target, origin.right))
+    return _invert(origin.right, leaf, for_right(target, origin.left))
+
+
+__all__ = ["Constant", "Solution", "group_axes", "solve", "width"]

@@ -1,0 +1,109 @@
+"""Proof by running: two models that must agree, on the same inputs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from surgery.errors import ProofError
+from surgery.inputs import Examples, Inputs, runs
+
+# Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
+TOLERANCES: dict[torch.dtype, float] = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-4,
+    torch.float16: 2e-2,
+    torch.bfloat16: 8e-2,
+}
+
+
+def verify(a: nn.Module, b: nn.Module, inputs: Examples, *, tolerance: float | None = None) -> float:
+    """The largest difference between the outputs of two models, relative to the largest value of each output.
+
+    Both run in eval mode, without gradients, from the same random state. Integer and boolean outputs are compared
+    exactly.
+
+    Args:
+        a, b: the models.
+        inputs: example inputs, as for `surgery.wrap`.
+        tolerance: the difference allowed. Default: by the outputs' type, 1e-9 for float64, 1e-4 for float32.
+
+    Raises ProofError where they differ by more, where an output is NaN in only one place, or has another shape.
+    """
+    worst = 0.0
+    for run in runs(inputs):
+        for place, left, right in _paired(output(a, run), output(b, run)):
+            worst = max(worst, _difference(place, left, right, tolerance))
+    return worst
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every module has the mode it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def output(model: nn.Module, run: Inputs) -> Any:
+    """What a model returns in eval mode; its buffers and the random state stay as they were."""
+
+    def copied(leaf: Any) -> Any:
+        return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    args, kwargs = pytree.tree_map(copied, (run.args, run.kwargs))
+    with torch.random.fork_rng(devices=[]), evaluating(model), torch.no_grad():
+        torch.manual_seed(0)
+        try:
+            return model(*args, **kwargs)
+        finally:
+            for buffer, saved in buffers:
+                if not torch.equal(buffer, saved):
+                    buffer.copy_(saved)
+
+
+def _paired(left: Any, right: Any, place: str = "output") -> Iterator[tuple[str, Tensor, Tensor]]:
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        yield place, left, right
+    elif isinstance(left, Mapping) and isinstance(right, Mapping):
+        if list(left) != list(right):
+            raise ProofError(f"{place}: keys {list(left)} against {list(right)}")
+        for key in left:
+            yield from _paired(left[key], right[key], f"{place}[{key!r}]")
+    elif isinstance(left, tuple | list) and isinstance(right, tuple | list):
+        if len(left) != len(right):
+            raise ProofError(f"{place}: {len(left)} values against {len(right)}")
+        for i, (one, other) in enumerate(zip(left, right, strict=True)):
+            yield from _paired(one, other, f"{place}[{i}]")
+    elif type(left) is not type(right):
+        raise ProofError(f"{place}: {type(left).__name__} against {type(right).__name__}")
+
+
+def _difference(place: str, a: Tensor, b: Tensor, tolerance: float | None) -> float:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        raise ProofError(f"{place}: {a.dtype} {list(a.shape)} against {b.dtype} {list(b.shape)}")
+    if not (a.is_floating_point() or a.is_complex()):
+        if not torch.equal(a, b):
+            raise ProofError(f"{place}: {int((a != b).sum())} of {a.numel()} {a.dtype} values differ")
+        return 0.0
+    if a.isnan().any() or b.isnan().any():
+        raise ProofError(f"{place} holds NaN: {int(a.isnan().sum())} values against {int(b.isnan().sum())}")
+    allowed = TOLERANCES.get(a.dtype, 1e-4) if tolerance is None else tolerance
+    same = a == b  # equal infinities are no difference
+    gap = torch.where(same, 0.0, (a - b).abs()).max().item() if a.numel() else 0.0
+    finite = b.abs()[b.isfinite()]
+    scale = finite.max().item() if finite.numel() else 0.0
+    error = gap / scale if scale else gap
+    if not error <= allowed:
+        raise ProofError(f"{place} differs by {error:.2e} of its scale ({allowed:.0e} is allowed)")
+    return error
