@@ -267,8 +267,17 @@ def _rebuild(base: type[nn.Module], names: tuple[tuple[str, ...], ...]) -> nn.Mo
 
 
 def _reduce(self: nn.Module, _protocol: int) -> tuple[Any, ...]:
+    """Pickled and copied by the plain class, since classes that are made here have no importable name."""
     cls: Any = type(self)
-    return _rebuild, (cls.surgery_base, cls.surgery_names), self.__getstate__() if hasattr(self, "__getstate__") else vars(self)
+    own = getattr(cls.surgery_base, "__getstate__", None)
+    state = vars(self) if own is None or own is getattr(object, "__getstate__", None) else own(self)
+    return _rebuild, (cls.surgery_base, cls.surgery_names), (state, vars(self)[KEY])
+
+
+def _set_state(self: nn.Module, state: tuple[Any, Elastic]) -> None:
+    cls: Any = type(self)
+    cls.surgery_base.__setstate__(self, state[0])
+    vars(self)[KEY] = state[1]
 
 
 @functools.cache
@@ -282,6 +291,7 @@ def elastic_class(
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
         "__reduce_ex__": _reduce,
+        "__setstate__": _set_state,
         "surgery_base": base,
         "surgery_names": (tensors_, attributes, lists),
         "forward": forward,

@@ -12,7 +12,7 @@ from torch import nn
 
 from surgery.errors import InputError
 from surgery.inputs import Examples, runs
-from surgery.modes import evaluating
+from surgery.verify import evaluating
 
 
 def latency(

@@ -69,7 +69,7 @@ class Swap:
     axes: Mapping[str, Layout]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What `inspect` finds. Printed, it is a table; it holds no tensors."""
 
@@ -87,6 +87,7 @@ class Plan:
     unscaled: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     stored: tuple[tuple[str, str], ...] = ()  # attributes that forwards set: (module path, name)
+    options: Mapping[str, Any] = field(default_factory=lambda: {"fixed": [], "only": [], "granularity": 1})
     dtypes: frozenset[Any] = frozenset()
     notes: tuple[str, ...] = ()
 
@@ -202,6 +203,9 @@ class Plan:
         if path is not None:
             Path(path).write_text(text)
         return text
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         from surgery.table import plan_table

@@ -47,13 +47,14 @@ def make_plan(
     names = axis_names(analysis)
     coarse = _coarse(analysis)
     plan = _Freezer(analysis, solution, names, coarse, notes).plan()
-    if fixed or only:
-        plan = _restricted(analysis, plan, names, coarse, notes, list(_listed(fixed)), list(_listed(only)))
-    return _with_granularity(plan, granularity)
+    options = {"fixed": _listed(fixed), "only": _listed(only), "granularity": granularity}
+    if options["fixed"] or options["only"]:
+        plan = _restricted(analysis, plan, names, coarse, notes, options["fixed"], options["only"])
+    return replace(_with_granularity(plan, granularity), options=options)
 
 
-def _listed(patterns: str | Iterable[str]) -> Iterable[str]:
-    return [patterns] if isinstance(patterns, str) else patterns
+def _listed(patterns: str | Iterable[str]) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)
 
 
 def check_model(model: Any) -> None:

@@ -126,6 +126,8 @@ def plain_copy(
         "widths": dict(widths),
         "full": plan.full(),
         "fingerprint": plan.fingerprint,
+        "options": dict(plan.options),
+        "cut_buffers": sorted(plan.cut_tensors - set(plan.parameters)),
         "rewritten": rewritten,
         "replaced": swapped,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from surgery.errors import ProofError
 from surgery.inputs import Examples, Inputs, runs
+from surgery.modes import evaluating
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
 TOLERANCES: dict[torch.dtype, float] = {
@@ -40,18 +40,6 @@ def verify(a: nn.Module, b: nn.Module, inputs: Examples, *, tolerance: float | N
         for place, left, right in _paired(output(a, run), output(b, run)):
             worst = max(worst, _difference(place, left, right, tolerance))
     return worst
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every module has the mode it had."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def output(model: nn.Module, run: Inputs) -> Any:

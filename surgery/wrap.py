@@ -224,3 +224,15 @@ def at_widths(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
         state.held -= 1
         state.chosen = before
 
+
+
+def inspect(model: nn.Module, example_inputs: Examples) -> Plan:
+    """What can change its width in a model, and what cannot and why. Print it: it is a table.
+
+    Args:
+        model: any nn.Module; it stays as it is. A wrapped model has its plan already.
+        example_inputs: as for `surgery.wrap`.
+
+    Raises InputError or CaptureError where the model cannot be analysed on these inputs.
+    """
+    return make_plan(unwrap(model) if is_wrapped(model) else model, example_inputs)

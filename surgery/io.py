@@ -1,0 +1,130 @@
+"""Small models on disk: safetensors for the tensors, JSON for the widths. Nothing is pickled, no code is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from surgery.copying import copy_tree, named_tensors
+from surgery.draws import DEFAULT
+from surgery.elastic import State
+from surgery.errors import FileError, InputError
+from surgery.inputs import Examples, detached
+from surgery.planning import make_plan
+from surgery.shrink import RECORD, cut_copy
+from surgery.wrap import install
+
+FORMAT = "model-surgery/1"
+
+
+def _paths(path: str | Path) -> tuple[Path, Path]:
+    path = Path(path)
+    stem = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
+    return stem.with_name(stem.name + ".safetensors"), stem.with_name(stem.name + ".json")
+
+
+def save(small: nn.Module, path: str | Path) -> tuple[Path, Path]:
+    """Write a shrunk or reordered model as `path.safetensors` and `path.json`; returns the two paths.
+
+    Every parameter and persistent buffer is stored, and every other buffer that the plan cuts. Files are replaced
+    whole or not at all.
+
+    Raises InputError for a model that `surgery.shrink` or `surgery.reorder` did not make.
+    """
+    record = vars(small).get(RECORD)
+    if record is None:
+        raise InputError(f"{type(small).__name__} was not made by surgery.shrink: save its state_dict instead")
+    keys = set(small.state_dict(keep_vars=True)) | set(record["cut_buffers"])
+    tensors = {name: t.detach().contiguous().cpu() for name, t in named_tensors(small) if name in keys}
+    file, described = _paths(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"format": FORMAT})
+    data = {"format": FORMAT, "model": type(small).__name__, **record, "sha256": _digest(partial)}
+    text = described.with_suffix(".json.partial")
+    text.write_text(json.dumps(data, indent=1))
+    os.replace(partial, file)
+    os.replace(text, described)
+    return file, described
+
+
+def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
+    """The small model that `save` wrote, from a freshly built full-size `model`, which stays as it is.
+
+    Args:
+        path: as given to `save`.
+        model: a model of the same architecture and full size; its weights do not matter.
+        example_inputs: as for `surgery.wrap`.
+
+    Raises FileError for a file that is missing, damaged, foreign, or of another architecture.
+    """
+    file, described = _paths(path)
+    data = _read_json(described)
+    tensors = _read_tensors(file, data)
+    options = data["options"]
+    plan = make_plan(model, example_inputs, options["fixed"], options["only"], options["granularity"])
+    if plan.fingerprint != data["fingerprint"]:
+        raise FileError(
+            f"{described} belongs to a {data['model']} of another architecture than this {plan.model} "
+            f"(fingerprint {data['fingerprint']}, here {plan.fingerprint}): build the model as it was when it was shrunk"
+        )
+    twin = copy_tree(model, lambda _, tensor: tensor)
+    install(twin, model, plan, State(None, detached(example_inputs), DEFAULT))
+    small = cut_copy(twin, plan, plan.widths(data["widths"]))
+    _fill(small, tensors, file)
+    return small
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise FileError(f"{path} was not written by surgery.save (its format is not {FORMAT!r})")
+    missing = {"widths", "fingerprint", "sha256", "options", "model"} - set(data)
+    if missing:
+        raise FileError(f"{path} lacks {', '.join(sorted(missing))}")
+    return data
+
+
+def _read_tensors(path: Path, data: dict[str, Any]) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise FileError(f"there is no file {path}")
+    if _digest(path) != data["sha256"]:
+        raise FileError(f"{path} is damaged, or not the file that was saved with its JSON (checksums differ)")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FileError(f"{path} is not readable as safetensors: {error}") from error
+
+
+def _fill(small: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    own = dict(named_tensors(small))
+    wanted = {name for name in own if name in set(small.state_dict(keep_vars=True))} | set(vars(small)[RECORD]["cut_buffers"])
+    if wanted != set(tensors):
+        odd = sorted(wanted ^ set(tensors))
+        raise FileError(f"{path} and the model differ in which tensors they have: {', '.join(odd[:5])}")
+    for name, tensor in tensors.items():
+        if own[name].shape != tensor.shape or own[name].dtype != tensor.dtype:
+            raise FileError(
+                f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}, the model needs "
+                f"{own[name].dtype} {list(own[name].shape)}"
+            )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
