@@ -111,7 +111,8 @@ class Adapter:
         if self.macs:
             tensor, parameter = self.macs
             pattern = (parsed.inputs if tensor == "input" else parsed.outputs)[0]
-            others = [t for t in signature.parse_tensors(self.params[parameter])[0] if t not in pattern]
+            (terms,) = signature.parse_tensors(self.params[parameter])
+            others = [t for t in terms if isinstance(t, signature.Rest) or t not in pattern]
             weight = self.tensors()[parameter]
             call.multiply(
                 *(given if tensor == "input" else outputs)[0],

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError, SurgeryError
-from surgery.planning import inspect
+from surgery.wrap import inspect
 
 INTEGERS = ("long", "int", "short", "uint8", "int8")
 FLOATS = ("float", "double", "half", "bfloat16")

@@ -12,7 +12,7 @@ from torch import nn
 
 from surgery.errors import InputError
 from surgery.inputs import Examples, runs
-from surgery.verify import evaluating
+from surgery.modes import evaluating
 
 
 def latency(
@@ -44,7 +44,7 @@ def latency(
         wait()
         return time.perf_counter() - start
 
-    with evaluating(model), _threads(threads):
+    with evaluating(model), using_threads(threads):
         with torch.no_grad():  # what the model caches at its first call must stay usable in training
             for _ in range(warmup):
                 timed()
@@ -59,7 +59,8 @@ def _synchroniser(model: nn.Module) -> Callable[[], object]:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def using_threads(count: int | None) -> Iterator[None]:
+    """Torch uses `count` CPU threads inside; None leaves its setting."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -35,7 +35,8 @@ def plot(
         InputError: `x` is none of these, the curve is empty, latency was not measured, or matplotlib is missing.
     """
     places = _places(curve, x)
-    figure, axes = _figure()
+    figure = figure_class()(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
     _draw(axes, [(place, point) for place, point in zip(places, curve, strict=True)])
     if chosen is not None and chosen in curve:
         place = places[curve.index(chosen)]
@@ -57,14 +58,13 @@ def _places(curve: Curve, x: str) -> list[float]:
     return [value / AXES[x][1] for value in found]
 
 
-def _figure() -> tuple[Any, Any]:
-    """A figure of its own, outside pyplot: no window, no global state."""
+def figure_class() -> Any:
+    """matplotlib's Figure, which draws outside pyplot: no window, no global state. Raises InputError without it."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("a plot needs matplotlib: pip install 'model-surgery[plot]'") from error
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    return figure, figure.add_subplot()
+    return Figure
 
 
 def _draw(axes: Any, dots: list[tuple[float, Point]]) -> None:

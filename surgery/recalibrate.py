@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from surgery.errors import InputError
 from surgery.inputs import Examples, runs
-from surgery.verify import evaluating
+from surgery.modes import evaluating
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from surgery.elastic import State, state_of
 from surgery.errors import InputError, SurgeryError
 from surgery.inputs import Examples, runs
 from surgery.latency import latency
-from surgery.verify import evaluating
+from surgery.modes import evaluating
 from surgery.plan import Plan, WidthSpec
 from surgery.shrink import shrink
 from surgery.wrap import at_widths, plan_of

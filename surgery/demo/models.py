@@ -27,10 +27,10 @@ class Residual(nn.Module):
 class ConvNet(nn.Module):
     """A small residual network for images (B, 1, height, width)."""
 
-    def __init__(self, classes: int = 10, channels: tuple[int, int] = (32, 64)):
+    def __init__(self, classes: int = 10, channels: tuple[int, int] = (32, 64), stride: int = 1):
         super().__init__()
         first, second = channels
-        self.stem = nn.Conv2d(1, first, 3, padding=1, bias=False)
+        self.stem = nn.Conv2d(1, first, 3, stride=stride, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(first)
         self.block1 = Residual(first, first)
         self.down = nn.Conv2d(first, second, 3, stride=2, padding=1, bias=False)
@@ -79,29 +79,26 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A small vision transformer: square patches are tokens, and the mean over tokens is classified."""
+    """A small transformer for images (B, 1, height, width): every row is a token; the mean over tokens is classified."""
 
-    def __init__(self, image: int, patch: int, classes: int = 10, width: int = 64, heads: int = 4, depth: int = 2):
+    def __init__(self, image: int, classes: int = 10, width: int = 64, heads: int = 4, depth: int = 2):
         super().__init__()
-        self.embed = nn.Conv2d(1, width, patch, stride=patch)
-        self.position = nn.Parameter(0.1 * torch.randn(1, (image // patch) ** 2, width))
+        self.embed = nn.Linear(image, width)
+        self.position = nn.Parameter(0.1 * torch.randn(image, width))
         self.blocks = nn.Sequential(*(Block(width, heads, 2 * width) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x).flatten(2).transpose(1, 2)  # B T E
-        x = self.blocks(x + self.position)
-        return self.head(self.norm(x).mean(1))
+        tokens = self.embed(x.squeeze(1)) + self.position  # B T E
+        return self.head(self.norm(self.blocks(tokens)).mean(1))
 
 
-def convnet(image: int, classes: int) -> ConvNet:
-    return ConvNet(classes)
+def convnet(image: int, classes: int = 10) -> ConvNet:
+    """The CNN for square images of so many pixels; it looks at larger ones in half the resolution."""
+    return ConvNet(classes, stride=1 if image < 16 else 2)
 
 
-def transformer(image: int, classes: int) -> Transformer:
-    """Patches of a quarter of the image, or a seventh where that divides better."""
-    return Transformer(image, patch=image // (4 if image % 4 == 0 and image < 16 else 7), classes=classes)
-
-
-MODELS = {"CNN": convnet, "transformer": transformer}
+def transformer(image: int, classes: int = 10) -> Transformer:
+    """The transformer for square images of so many pixels."""
+    return Transformer(image, classes)

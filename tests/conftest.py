@@ -1,0 +1,27 @@
+"""Settings for the whole suite. `--laws=N` runs every random law N times as often."""
+
+import os
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+EXAMPLES = 300
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--laws", type=int, default=1, help="run every random law this many times as often")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # models are slow to draw and to run, and one machine's deadline is another's noise
+    settings.register_profile(
+        "laws",
+        max_examples=EXAMPLES * config.getoption("--laws"),
+        deadline=None,
+        report_multiple_bugs=False,
+        derandomize=config.getoption("--laws") == 1,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+    settings.load_profile("laws")

@@ -1,0 +1,201 @@
+"""The laws, as functions that raise AssertionError: the same ones run over random programs and over the case table."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import surgery
+from surgery import layout
+from surgery.inputs import call, tensors
+from surgery.verify import output
+from surgery.wrap import plan_of
+
+EXACT = 1e-9  # of the output's scale, in float64
+
+
+def random_widths(plan: surgery.Plan, generator: torch.Generator) -> dict[str, int]:
+    """A width for every group: a random multiple of its granularity."""
+
+    def draw(group: surgery.Group) -> int:
+        steps = group.size // group.granularity
+        return group.granularity * int(torch.randint(1, steps + 1, (1,), generator=generator))
+
+    return {name: draw(group) for name, group in plan.groups.items()}
+
+
+def smallest(plan: surgery.Plan) -> dict[str, int]:
+    return {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
+
+
+def loss(result: Any) -> Tensor:
+    """A scalar in which every output matters."""
+    parts = [t for t in tensors(result) if t.is_floating_point()]
+    return sum((t * torch.linspace(-1, 2, t.numel(), dtype=t.dtype).view(t.shape)).sum() for t in parts)  # type: ignore[return-value]
+
+
+def gradients(model: nn.Module, inputs: tuple) -> dict[str, Tensor]:
+    model.zero_grad(set_to_none=True)
+    loss(model(*inputs)).backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def full_width_is_the_model(model: nn.Module, wrapped: nn.Module, inputs: tuple) -> None:
+    """Law 1: outputs and gradients are equal."""
+    surgery.verify(model, wrapped, inputs, tolerance=EXACT)
+    mine, theirs = gradients(wrapped, inputs), gradients(model, inputs)
+    assert set(mine) >= set(theirs)
+    scale = max(gradient.abs().max().item() for gradient in theirs.values())  # some are zero but for rounding
+    for name, gradient in theirs.items():
+        assert (gradient - mine[name]).abs().max() <= EXACT * scale, f"the gradient of {name} differs"
+
+
+def shrunk_is_wrapped(wrapped: nn.Module, widths: Mapping[str, int], inputs: tuple) -> nn.Module:
+    """Law 2: the shrunk model computes what the wrapped one computes, on inputs that the plan has not seen."""
+    small = surgery.shrink(wrapped, widths)
+    with surgery.at_widths(wrapped, widths):
+        surgery.verify(wrapped, small, inputs, tolerance=EXACT)
+        assert surgery.widths(wrapped) == dict(widths)
+    return small
+
+
+def slices_nest(wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int], inputs: tuple) -> None:
+    """Law 3: shrinking to `widths` and then further is shrinking there at once."""
+    left = surgery.inspect(small, inputs).groups
+    if not left or set(left) != {name for name, width in widths.items() if width > 1}:
+        return  # groups of width 1 are gone, and with them the numbers in the names of their neighbours
+    further = {name: group.granularity * max(1, group.size // group.granularity // 2) for name, group in left.items()}
+    again = surgery.shrink(small, further, inputs)
+    surgery.verify(again, surgery.shrink(wrapped, {**widths, **further}), inputs, tolerance=EXACT)
+
+
+def order_is_free(model: nn.Module, plan: surgery.Plan, inputs: tuple, generator: torch.Generator) -> None:
+    """Law 4: permuting the units of every group changes no output."""
+    orders = {name: torch.randperm(group.size, generator=generator) for name, group in plan.groups.items()}
+    surgery.verify(model, surgery.reorder(model, orders, inputs), inputs, tolerance=EXACT)
+
+
+def gradients_stay_inside(wrapped: nn.Module, widths: Mapping[str, int], inputs: tuple) -> None:
+    """Law 5: no gradient reaches a feature beyond the width."""
+    plan = plan_of(wrapped)
+    with surgery.at_widths(wrapped, widths):
+        found = gradients(wrapped, inputs)
+    for name, group in plan.groups.items():
+        for tensor, _ in group.cuts:
+            if tensor in found:
+                beyond = found[tensor].clone()
+                for dim, parts in enumerate(plan.layouts[tensor]):
+                    inside = layout.positions(parts, {g: torch.arange(w) for g, w in widths.items()})
+                    rest = sorted(set(range(beyond.shape[dim])) - set(inside.tolist()))
+                    assert not beyond.index_select(dim, torch.tensor(rest, dtype=torch.long)).any(), f"{tensor}: {name}"
+
+
+def cost_is_counted(wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int], inputs: tuple, macs: bool = True) -> None:
+    """Law 7: predicted parameters, bytes and multiply-adds are those of the shrunk model."""
+    predicted = surgery.cost(wrapped, widths)
+    assert predicted.params == sum(p.numel() for p in small.parameters())
+    unique = {id(t): t for t in small.state_dict(keep_vars=True).values()}
+    assert predicted.bytes == sum(t.numel() * t.element_size() for t in unique.values())
+    if macs:
+        assert predicted.macs == counted_macs(small, inputs)
+
+
+def counted_macs(model: nn.Module, inputs: tuple) -> int:
+    """Multiply-adds as torch counts them, from the operations that run. Attention is counted as its two matmuls."""
+    # gradients are on, since the fused inference paths are not counted
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        output_of(model, inputs)
+    return counter.get_total_flops() // 2
+
+
+def output_of(model: nn.Module, inputs: tuple) -> Any:
+    was = model.training
+    try:
+        return model.eval()(*inputs)
+    finally:
+        model.train(was)
+
+
+def everything_is_accounted_for(plan: surgery.Plan, model: nn.Module) -> None:
+    """Law 8: elastic and fixed elements add up, and everything fixed has a reason."""
+    fixed = sum(item.elements for item in plan.fixed)
+    elastic = 0
+    for name, parameter in model.named_parameters():
+        inside = torch.zeros(parameter.shape, dtype=torch.bool)
+        for dim, parts in enumerate(plan.layouts.get(name, ())):
+            mark = torch.tensor([bool(owner) for owner in owners(parts)])
+            shape = [1] * parameter.dim()
+            shape[dim] = -1
+            inside |= mark.view(shape)
+        elastic += int(inside.sum())
+    assert elastic + fixed == sum(p.numel() for p in model.parameters()) == plan.total
+    assert all(item.reason for item in plan.fixed)
+    assert math.isclose(plan.elastic_share, elastic / plan.total)
+
+
+def owners(parts: tuple) -> list[set[str]]:
+    """For every position of a dimension, the groups it belongs to: by enumeration, not by arithmetic."""
+    result: list[set[str]] = [set()]
+    for factor in parts:
+        if hasattr(factor, "terms"):
+            inner = [owner for term in factor.terms for owner in owners(term)]
+        else:
+            inner = [{factor.group} if factor.group else set()] * factor.size
+        result = [a | b for a in result for b in inner]
+    return result
+
+
+class untouched:
+    """The model is bit for bit as it was: tensors, attributes, mode, hooks and outputs."""
+
+    def __init__(self, model: nn.Module, inputs: tuple):
+        self.model, self.inputs = model, inputs
+
+    def __enter__(self) -> None:
+        self.state = {name: t.clone() for name, t in self.model.state_dict().items()}
+        self.attributes = [{k: copy.copy(v) for k, v in vars(m).items()} for m in self.model.modules()]
+        self.types = [type(m) for m in self.model.modules()]
+        self.output = output(self.model, call(self.inputs))
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is not None:
+            return
+        assert all(torch.equal(t, self.state[name]) for name, t in self.model.state_dict().items())
+        assert [type(m) for m in self.model.modules()] == self.types
+        for before, module in zip(self.attributes, self.model.modules(), strict=True):
+            assert list(before) == list(vars(module))
+            for key, value in before.items():
+                if isinstance(value, int | float | str | tuple | type(None)) and not tensors(value):
+                    assert vars(module)[key] == value and type(vars(module)[key]) is type(value), key
+        for a, b in zip(tensors(self.output), tensors(output(self.model, call(self.inputs))), strict=True):
+            assert torch.equal(a, b)
+
+
+def all_laws(model: nn.Module, inputs: tuple, others: tuple, seed: int, macs: bool = True) -> surgery.Plan:
+    """Every law on one model. Returns the plan, so that callers can say what it had to offer."""
+    generator = torch.Generator().manual_seed(seed)
+    plan = surgery.inspect(model, inputs)
+    everything_is_accounted_for(plan, model)
+    if not plan.groups:
+        return plan
+    with untouched(model, inputs):
+        wrapped = surgery.wrap(model, inputs, draw=surgery.paper(p=0.8), generator=generator)
+        full_width_is_the_model(model, wrapped, others)
+        order_is_free(model, plan, others, generator)
+        for i, widths in enumerate((smallest(plan), *(random_widths(plan, generator) for _ in range(2)))):
+            small = shrunk_is_wrapped(wrapped, widths, others)
+            assert type(small) is type(model) and list(small.state_dict()) == list(model.state_dict())
+            gradients_stay_inside(wrapped, widths, others)
+            cost_is_counted(wrapped, small, widths, inputs, macs)
+            if i == 2:
+                slices_nest(wrapped, small, widths, others)
+    return plan
