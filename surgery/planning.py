@@ -165,6 +165,36 @@ def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:
     return replace(plan, groups=groups)
 
 
+def freeze(dim: Dim, names: Mapping[Axis, str]) -> Layout:
+    """A dimension with group names in place of axes, neighbouring fixed parts merged."""
+    factors: list[Unit | layout.Sum] = []
+    for factor in resolve(dim):
+        made: Layout
+        if isinstance(factor, Sum):
+            terms = _merged([freeze(term, names) for term in factor.terms])
+            made = terms[0] if len(terms) == 1 else (layout.Sum(tuple(terms)),)
+        else:
+            made = (Unit(factor.size, names.get(factor)),)
+        for part in made:
+            last = factors[-1] if factors else None
+            if isinstance(part, Unit) and not part.group and isinstance(last, Unit) and not last.group:
+                factors[-1] = Unit(last.size * part.size)
+            else:
+                factors.append(part)
+    return tuple(factors)
+
+
+def _merged(terms: list[Layout]) -> list[Layout]:
+    """The terms of a sum, neighbouring fixed ones as one."""
+    merged: list[Layout] = []
+    for term in terms:
+        if merged and not any(layout.groups(term)) and not any(layout.groups(merged[-1])):
+            merged[-1] = (Unit(layout.width(merged[-1], {}) + layout.width(term, {})),)
+        else:
+            merged.append(term)
+    return merged
+
+
 class _Freezer:
     """Turns axes into the plain data of a `Plan`."""
 
@@ -177,31 +207,7 @@ class _Freezer:
         self.coarse = coarse
 
     def layout(self, dim: Dim) -> Layout:
-        """A dimension with names in place of axes, neighbouring fixed parts merged."""
-        factors: list[Unit | layout.Sum] = []
-        for factor in resolve(dim):
-            if isinstance(factor, Sum):
-                terms = self._terms([self.layout(term) for term in factor.terms])
-                made: Layout = terms[0] if len(terms) == 1 else (layout.Sum(tuple(terms)),)
-            else:
-                made = (Unit(factor.size, self.names.get(factor)),)
-            for part in made:
-                last = factors[-1] if factors else None
-                if isinstance(part, Unit) and not part.group and isinstance(last, Unit) and not last.group:
-                    factors[-1] = Unit(last.size * part.size)
-                else:
-                    factors.append(part)
-        return tuple(factors)
-
-    @staticmethod
-    def _terms(terms: list[Layout]) -> list[Layout]:
-        merged: list[Layout] = []
-        for term in terms:
-            if merged and not any(layout.groups(term)) and not any(layout.groups(merged[-1])):
-                merged[-1] = (Unit(layout.width(merged[-1], {}) + layout.width(term, {})),)
-            else:
-                merged.append(term)
-        return merged
+        return freeze(dim, self.names)
 
     def formula(self, origin: Origin) -> Origin:
         """A formula over layouts; attributes without a formula are constants."""
