@@ -66,7 +66,7 @@ class Adapter:
         found = {}
         for name in self.params:
             owner, _, leaf = name.rpartition(".")
-            value = getattr(self.module.get_submodule(owner), leaf, None)
+            value = getattr(self.module.get_submodule(owner) if owner else self.module, leaf, None)
             if isinstance(value, torch.Tensor):
                 found[name] = value
         return found

@@ -59,6 +59,7 @@ class Analysis:
         self.shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(self.model)}
         self.canonical = {alias: name for name, names in aliases(self.model).items() for alias in names}
         self.modules = dict(self.model.named_modules())
+        self.parameters = {name: parameter.numel() for name, parameter in self.model.named_parameters()}
 
     def add(self, capture: Capture) -> None:
         """Apply the rules to one recorded run; what goes in and what comes out is fixed."""

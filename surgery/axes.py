@@ -66,7 +66,10 @@ def extent(dim: Dim) -> int:
 
 def resolve(dim: Dim) -> Dim:
     """The dimension with every refinement that is known so far."""
-    if all(type(factor) is Axis and factor.is_ is None for factor in dim):
+    for factor in dim:  # most dimensions are known in full, and this is the hottest loop of an analysis
+        if type(factor) is not Axis or factor.is_ is not None:
+            break
+    else:
         return dim
     factors: list[Factor] = []
     for factor in dim:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from surgery.errors import InputError, WidthError
@@ -80,7 +79,7 @@ def choose(
 
 def _bound(curve: Curve, name: str, value: Any) -> Bound:
     kind, _, measure = name.partition("_")
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"choose: {name}={value!r} is not a finite number")
     if kind == "max" and value <= 0:
         raise InputError(f"choose: {name}={value!r}, but it must be above 0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -105,7 +106,7 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--json {path}: cannot be written ({error.strerror}): name a file in a folder that exists") from error
+        raise InputError(f"--json {path}: cannot be written ({error.strerror}): name another file") from error
 
 
 def load_model(spec: str) -> nn.Module:
@@ -118,9 +119,8 @@ def load_model(spec: str) -> nn.Module:
         raise InputError(f"{spec!r} is not MODULE:FACTORY: write for example torchvision.models:resnet18")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    factory: Any = _attempt(f"importing {name}", lambda: importlib.import_module(name))
-    for part in path.split("."):
-        factory = _attempt(f"looking for {path} in {name}", lambda found=factory, part=part: getattr(found, part))
+    module = _attempt(f"importing {name}", lambda: importlib.import_module(name))
+    factory = _attempt(f"looking for {path} in {name}", lambda: operator.attrgetter(path)(module))
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -47,7 +49,12 @@ def copy_tree(
                 if isinstance(tensor, torch.Tensor) and id(tensor) not in memo:
                     memo[id(tensor)] = tensor.detach().clone()
     kept = list(memo.values())  # deepcopy looks objects up by id: they must stay alive
+    plain = [module for module in model.modules() if _plain(type(module))]
+    for module in plain:
+        memo[id(module)] = type(module).__new__(type(module))
     try:
+        for module in plain:
+            vars(memo[id(module)]).update(_copied(vars(module), memo))
         result = copy.deepcopy(model, memo)
     except Exception as error:
         raise CaptureError(
@@ -56,3 +63,30 @@ def copy_tree(
         ) from error
     del kept
     return result
+
+
+@functools.cache
+def _plain(cls: type[nn.Module]) -> bool:
+    """Whether an instance is its `__dict__` and nothing else, so that it can be copied without pickle's detours."""
+    return (
+        cls.__reduce_ex__ is object.__reduce_ex__
+        and getattr(cls, "__getstate__", None) is getattr(nn.Module, "__getstate__", None)
+        and not hasattr(cls, "__deepcopy__")
+        and not hasattr(cls, "__slots__")
+    )
+
+
+_ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+
+
+def _copied(attributes: Mapping[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
+    """A module's `__dict__` for its copy. Most of it is numbers, and empty tables of hooks."""
+    return {
+        name: value
+        if type(value) in _ATOMS
+        else type(value)()
+        if type(value) in (dict, set, OrderedDict) and not value
+        else copy.deepcopy(value, memo)
+        for name, value in attributes.items()
+        if name != "_compiled_call_impl"  # a compiled forward belongs to the module that it was compiled for
+    }

@@ -83,9 +83,7 @@ class Curve(Sequence[Point]):
     def __str__(self) -> str:
         rows = self.table()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-        )
+        return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
     __repr__ = __str__
 
@@ -109,14 +107,14 @@ class Curve(Sequence[Point]):
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise FileError(f"{path}: cannot be read as JSON ({error}): pass a file that Curve.to_json wrote") from error
+            raise FileError(f"{path}: cannot be read as JSON ({error}): Curve.to_json writes such files") from error
         try:
             return _read(document)
         except (TypeError, KeyError, ValueError) as error:
-            raise FileError(f"{path}: is not a curve ({error!r}): pass a file that Curve.to_json wrote") from error
+            raise FileError(f"{path}: is not a curve ({error!r}): Curve.to_json writes such files") from error
 
     def to_csv(self, path: AnyPath) -> None:
-        """Write one line per point: fraction, score, params, bytes, macs, latency in seconds, then each group's width."""
+        """Write a line for each point: fraction, score, params, bytes, macs, latency (seconds), every group's width."""
         groups = list(dict.fromkeys(name for point in self for name in point.widths))
         plain = ["fraction", "score", *MEASURES, "latency"]
         with open(path, "w", newline="", encoding="utf-8") as file:

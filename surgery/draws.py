@@ -6,7 +6,7 @@ The method is structural dropout (Knodt 2022, arXiv:2205.06906): every feature a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -23,8 +23,8 @@ def _uniform(count: int, generator: torch.Generator) -> list[float]:
 
 
 def _probability(p: float) -> None:
-    if not 0 <= p <= 1:
-        raise InputError(f"p is a probability in [0, 1], got {p}")
+    if not isinstance(p, int | float) or not 0 <= p <= 1:
+        raise InputError(f"p is a probability in [0, 1], got {p!r}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ def paper(p: float = 0.5, lower: int = 1, step: int = 1, rescale: bool = False) 
             into the parameters that make the features, when training and when shrinking alike.
     """
     _probability(p)
-    if lower < 1 or step < 1:
-        raise InputError(f"lower and step are at least 1, got lower={lower}, step={step}")
+    for name, value in {"lower": lower, "step": step}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} is an int of at least 1, got {value!r}")
     return Paper(p, lower, step, rescale)
 
 
@@ -83,8 +84,8 @@ class Shared:
 def shared(p: float = 0.9, lower: float = 1 / 32, log: bool = True) -> Shared:
     """With probability `p`, one fraction for all groups, uniform (or log-uniform) between `lower` and 1; else full."""
     _probability(p)
-    if not 0 < lower <= 1:
-        raise InputError(f"lower is a fraction in (0, 1], got {lower}")
+    if not isinstance(lower, int | float) or not 0 < lower <= 1:
+        raise InputError(f"lower is a fraction in (0, 1], got {lower!r}")
     return Shared(p, lower, log)
 
 
@@ -101,10 +102,10 @@ class Grid:
 
 def grid(fractions: Sequence[float]) -> Grid:
     """One of `fractions`, each as likely as the others, for all groups."""
-    chosen = tuple(float(fraction) for fraction in fractions)
-    if not chosen or not all(0 < fraction <= 1 for fraction in chosen):
-        raise InputError(f"fractions lie in (0, 1], and there is at least one; got {list(fractions)}")
-    return Grid(chosen)
+    chosen = tuple(fractions) if isinstance(fractions, Iterable) else ()
+    if not chosen or not all(isinstance(fraction, int | float) and 0 < fraction <= 1 for fraction in chosen):
+        raise InputError(f"fractions is a sequence of one or more numbers in (0, 1], got {fractions!r}")
+    return Grid(tuple(map(float, chosen)))
 
 
 @dataclass(frozen=True)

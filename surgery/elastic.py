@@ -38,7 +38,7 @@ class State:
     draw: Draw = DEFAULT
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
     minimum: Mapping[str, int] = field(default_factory=dict)
-    pending: Callable[..., None] | None = None
+    pending: Any = None  # what a twin without example inputs does at its first forward
     chosen: dict[str, int] = field(default_factory=dict)
     current: dict[str, int] = field(default_factory=dict)
     full: bool = True
@@ -66,7 +66,7 @@ class State:
     def drawn(self) -> dict[str, int]:
         """Widths for one training forward."""
         assert self.plan is not None
-        widths = self.plan.widths(dict(self.draw(self.plan, self.generator)))
+        widths = self.plan.widths(self.draw(self.plan, self.generator))
         return {name: max(width, self.minimum.get(name, 1)) for name, width in widths.items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
@@ -158,14 +158,13 @@ def replaced(value: Any, keys: tuple[Any, ...], item: int) -> Any:
 
 def state_of(model: nn.Module) -> State:
     """The state of a wrapped model. Raises InputError for any other model."""
-    elastic = vars(model).get(KEY)
-    if elastic is None:
+    if not is_wrapped(model):
         raise InputError(f"{type(model).__name__} is not wrapped: call surgery.wrap(model, example_inputs) first")
-    return elastic.state
+    return vars(model)[KEY].state
 
 
 def is_wrapped(model: nn.Module) -> bool:
-    return KEY in vars(model)
+    return isinstance(model, nn.Module) and KEY in vars(model)
 
 
 def _tensor_property(name: str) -> property:
@@ -232,7 +231,7 @@ def _forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         with state.using(state.recompute or state.current):
             return _run(elastic, self, args, kwargs)
     if state.pending is not None:
-        state.pending(self, args, kwargs)
+        state.pending.first(self, args, kwargs)
         elastic = self.__dict__[KEY]
     widths = state.drawn() if self.training and not state.held else state.current
     state.running += 1

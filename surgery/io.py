@@ -16,7 +16,7 @@ from torch import nn
 from surgery.copying import copy_tree, named_tensors
 from surgery.draws import DEFAULT
 from surgery.elastic import State
-from surgery.errors import FileError, InputError
+from surgery.errors import FileError, InputError, WidthError
 from surgery.inputs import Examples, detached
 from surgery.planning import make_plan
 from surgery.shrink import RECORD, cut_copy
@@ -39,7 +39,7 @@ def save(small: nn.Module, path: str | Path) -> tuple[Path, Path]:
 
     Raises InputError for a model that `surgery.shrink` or `surgery.reorder` did not make.
     """
-    record = vars(small).get(RECORD)
+    record = getattr(small, RECORD, None)
     if record is None:
         raise InputError(f"{type(small).__name__} was not made by surgery.shrink: save its state_dict instead")
     keys = set(small.state_dict(keep_vars=True)) | set(record["cut_buffers"])
@@ -69,16 +69,20 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
     file, described = _paths(path)
     data = _read_json(described)
     tensors = _read_tensors(file, data)
-    options = data["options"]
-    plan = make_plan(model, example_inputs, options["fixed"], options["only"], options["granularity"])
-    if plan.fingerprint != data["fingerprint"]:
+    try:
+        plan = make_plan(model, example_inputs, **data["options"])
+        other = plan.fingerprint != data["fingerprint"] and f"fingerprint {data['fingerprint']}, here {plan.fingerprint}"
+        widths = {} if other else plan.widths(data["widths"])
+    except WidthError as error:
+        other = str(error)
+    if other:
         raise FileError(
-            f"{described} belongs to a {data['model']} of another architecture than this {plan.model} "
-            f"(fingerprint {data['fingerprint']}, here {plan.fingerprint}): build the model as it was when it was shrunk"
+            f"{described} belongs to a {data['model']} of another architecture than this {type(model).__name__} "
+            f"({other}): build the model as it was when it was shrunk"
         )
     twin = copy_tree(model, lambda _, tensor: tensor)
     install(twin, model, plan, State(None, detached(example_inputs), DEFAULT))
-    small = cut_copy(twin, plan, plan.widths(data["widths"]))
+    small = cut_copy(twin, plan, widths)
     _fill(small, tensors, file)
     return small
 
@@ -96,10 +100,38 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise FileError(f"{path} is not readable as JSON: {error}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise FileError(f"{path} was not written by surgery.save (its format is not {FORMAT!r})")
-    missing = {"widths", "fingerprint", "sha256", "options", "model"} - set(data)
-    if missing:
-        raise FileError(f"{path} lacks {', '.join(sorted(missing))}")
+    faults = [field for field, valid in _FIELDS.items() if not valid(data.get(field))]
+    if faults:
+        raise FileError(f"{path} is damaged: {', '.join(faults)} missing or not as surgery.save writes it")
     return data
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(number) is int for number in value.values())
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _options(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"fixed", "only", "granularity"}
+        and _names(value["fixed"])
+        and _names(value["only"])
+        and (type(value["granularity"]) is int or _numbers(value["granularity"]))
+    )
+
+
+# What `load` reads from the JSON, and whether a value can be what `save` wrote.
+_FIELDS = {
+    "widths": _numbers,
+    "fingerprint": lambda value: isinstance(value, str),
+    "sha256": lambda value: isinstance(value, str),
+    "model": lambda value: isinstance(value, str),
+    "options": _options,
+}
 
 
 def _read_tensors(path: Path, data: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from surgery.analysis import Analysis, analyse
 from surgery.axes import Axis, Dim, Sum, axes_of, pin, resolve
 from surgery.capture import Capture, capture
 from surgery.copying import named_tensors
+from surgery.elastic import is_wrapped
 from surgery.errors import CaptureError, InputError
 from surgery.inputs import Examples, check_device, runs
 from surgery.layout import Layout, Unit
@@ -47,22 +48,31 @@ def make_plan(
     names = axis_names(analysis)
     coarse = _coarse(analysis)
     plan = _Freezer(analysis, solution, names, coarse, notes).plan()
-    options = {"fixed": _listed(fixed), "only": _listed(only), "granularity": granularity}
+    options = {"fixed": _listed(fixed, "fixed"), "only": _listed(only, "only"), "granularity": granularity}
     if options["fixed"] or options["only"]:
         plan = _restricted(analysis, plan, names, coarse, notes, options["fixed"], options["only"])
     return replace(_with_granularity(plan, granularity), options=options)
 
 
-def _listed(patterns: str | Iterable[str]) -> list[str]:
-    return [patterns] if isinstance(patterns, str) else list(patterns)
+def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
+    listed = [patterns] if isinstance(patterns, str) or not isinstance(patterns, Iterable) else list(patterns)
+    for pattern in listed:
+        if not isinstance(pattern, str):
+            raise InputError(f"{what} takes globs over group names, or module paths, got {pattern!r}")
+    return listed
 
 
 def check_model(model: Any) -> None:
     """Raise InputError for what cannot be analysed."""
-    if isinstance(model, DataParallel | DistributedDataParallel):
-        raise InputError(f"the model is inside {type(model).__name__}: wrap the model itself first, then parallelise it")
     if not isinstance(model, nn.Module):
         raise InputError(f"a model is an nn.Module, got {type(model).__name__}")
+    for path, module in model.named_modules():
+        if isinstance(module, DataParallel | DistributedDataParallel):
+            raise InputError(
+                f"{path or 'the model'} is inside {type(module).__name__}: wrap the model itself first, then parallelise it"
+            )
+        if is_wrapped(module) and not is_wrapped(model):
+            raise InputError(f"{path} is wrapped already: surgery.unwrap it, then wrap the whole model")
 
 
 def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[str, ...]]:
@@ -72,13 +82,18 @@ def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[s
     for run in runs(examples):
         check_device(model, run)
         captures.append(capture(model, run))
-        if not any(mentions(type(frame.module), {"training"}) for frame in captures[-1].frames):
+        if not any(_reads_mode(type(frame.module)) for frame in captures[-1].frames):
             continue
         try:
             captures.append(capture(model, run, training=True))
         except CaptureError as error:
             notes.append(f"only the eval forward was analysed: {error}")
     return captures, tuple(dict.fromkeys(notes))
+
+
+def _reads_mode(cls: type) -> bool:
+    """Whether a forward may take another way in training. Torch's own layers compute on the same axes in both modes."""
+    return not cls.__module__.startswith("torch.nn.") and mentions(cls, {"training"})
 
 
 def axis_names(analysis: Analysis) -> dict[Axis, str]:
@@ -154,15 +169,19 @@ def _restricted(
 
 
 def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:
-    entries = {"*": granularity} if isinstance(granularity, int) else dict(granularity)
     groups = dict(plan.groups)
-    for pattern, value in entries.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"granularity is a positive int or a mapping of groups to such, got {value!r}")
-        if value > 1 and groups:
-            for name in plan.find(pattern):
-                groups[name] = replace(groups[name], granularity=math.lcm(groups[name].granularity, value))
+    for name, value in per_group(plan, "granularity", granularity).items():
+        groups[name] = replace(groups[name], granularity=math.lcm(groups[name].granularity, value))
     return replace(plan, groups=groups)
+
+
+def per_group(plan: Plan, what: str, value: int | Mapping[str, int]) -> dict[str, int]:
+    """A number for each group that it is given for: one for all, or a mapping of names and globs, where later entries win."""
+    entries = value if isinstance(value, Mapping) else {"*": value}
+    for number in entries.values():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(f"{what} is a positive int or a mapping of groups to such, got {number!r}")
+    return {name: n for p, n in entries.items() for name in (plan.groups if p == "*" else plan.find(p))}
 
 
 def freeze(dim: Dim, names: Mapping[Axis, str]) -> Layout:
@@ -223,7 +242,7 @@ class _Freezer:
     def plan(self) -> Plan:
         model, analysis = self.analysis.model, self.analysis
         tensors = dict(named_tensors(model))
-        parameters = {name: parameter.numel() for name, parameter in model.named_parameters()}
+        parameters = analysis.parameters
         layouts = {name: tuple(map(self.layout, dims)) for name, dims in analysis.tensors.items()}
         layouts = {name: layouts[name] for name in tensors if name in layouts}
         formulas = {key: self.formula(origin) for key, origin in self.solution.formulas.items()}
@@ -233,10 +252,11 @@ class _Freezer:
             for path, rewrite in self.solution.rewrites.items()
         }
         macs = tuple(map(self.layout, analysis.macs))
+        uses = self._uses(layouts, formulas, macs)
         persistent = set(model.state_dict(keep_vars=True))
         return Plan(
             model=type(model).__name__,
-            groups={name: self._group(axis, name, layouts, parameters, formulas, macs) for axis, name in self.names.items()},
+            groups={name: self._group(axis, name, layouts, uses[name]) for axis, name in self.names.items()},
             fixed=tuple(self._fixed(layouts, parameters)),
             layouts=layouts,
             parameters=parameters,
@@ -252,23 +272,33 @@ class _Freezer:
             **scaling(analysis, self.layout, frozenset(self.names.values())),
         )
 
-    def _group(
-        self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], parameters: Mapping[str, int],
-        formulas: Mapping[Any, Origin], macs: Sequence[Layout],
-    ) -> Group:  # fmt: skip
-        mine = frozenset([name])
-        cuts = [(t, i) for t, dims in layouts.items() for i, dim in enumerate(dims) if name in layout.groups(dim)]
-        sets = [str(Attribute(*key, 0)) for key, formula in formulas.items() if name in _named(formula)]
-        shapes = self.analysis.shapes
+    def _uses(
+        self, layouts: Mapping[str, tuple[Layout, ...]], formulas: Mapping[Any, Origin], macs: Sequence[Layout]
+    ) -> dict[str, tuple[list[tuple[str, int]], list[str], list[Layout]]]:
+        """For every group: the dimensions that it cuts, the attributes that follow it, and the work that it scales."""
+        uses: dict[str, Any] = {name: ([], [], []) for name in self.names.values()}
+        for tensor, dims in layouts.items():
+            for i, dim in enumerate(dims):
+                for name, _ in layout.sizes(dim):
+                    uses[name][0].append((tensor, i))
+        for key, formula in formulas.items():
+            for name in _named(formula):
+                uses[name][1].append(str(Attribute(*key, 0)))
+        for dim in macs:
+            for name, _ in layout.sizes(dim):
+                uses[name][2].append(dim)
+        return uses
+
+    def _group(self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], uses: Any) -> Group:
+        mine, (cuts, sets, macs) = frozenset([name]), uses
+        tensors = [tensor for tensor in dict.fromkeys(t for t, _ in cuts) if tensor in self.analysis.parameters]
         return Group(
             name=name,
             size=axis.size,
             granularity=self.coarse.get(axis, 1),
             cuts=tuple(cuts),
             sets=tuple(sets),
-            parameters=sum(
-                governed(layouts[t], shapes[t], mine) for t in dict.fromkeys(t for t, _ in cuts) if t in parameters
-            ),
+            parameters=sum(governed(layouts[t], self.analysis.shapes[t], mine) for t in tensors),
             macs=sum(layout.width(dim, {}) - layout.outside(dim, mine) for dim in macs),
         )
 

@@ -5,62 +5,59 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import fx
+from torch import nn
 
 from surgery import layout, signature
 from surgery.analysis import Analysis, Layer
 from surgery.axes import Dim
 from surgery.layout import Layout
 
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
 
 def scaling(analysis: Analysis, freeze: Callable[[Dim], Layout], groups: frozenset[str]) -> dict[str, Any]:
     """`scales`: for each parameter that makes features, its dimension and the groups; `unscaled`: groups without one.
 
-    The factor stands after a normalisation that follows a layer, as in the paper: before the activation.
+    As in the paper, the factor stands before the activation, and behind a normalisation that follows the layer.
     """
     scales: dict[str, tuple[int, frozenset[str]]] = {}
+    unscaled: dict[str, str] = {}
+    readers = _only_readers(analysis)
     for path, layer in analysis.layers.items():
         made = _made(layer, freeze) & groups
         if not made or not layer.adapter.scale:
             continue
-        last = _followed(analysis, path)
-        while last is not None and last.path in _norms(analysis):
-            layer, last = last, _followed(analysis, last.path)
-        for tensor in layer.adapter.scale:
-            name = analysis.canonical.get(f"{layer.path}.{tensor}".lstrip("."))
-            if name is not None:
+        follower = analysis.layers.get(readers.get(path, ""))
+        if follower is not None and isinstance(follower.adapter.module, _NORMS):
+            layer = follower
+        if not layer.adapter.tensors():
+            unscaled |= dict.fromkeys(sorted(made), f"{layer.path}, which follows {path}, has no weight to fold it into")
+        for tensor in layer.adapter.tensors():
+            if tensor in layer.adapter.scale:
+                name = analysis.canonical[f"{layer.path}.{tensor}".lstrip(".")]
                 scales[name] = (_dimension(layer, tensor, freeze, made), made)
-    covered = {name for _, names in scales.values() for name in names}
-    unscaled = {name: "no layer with a scale of its own makes it" for name in sorted(groups - covered)}
+    covered = {name for _, names in scales.values() for name in names} | set(unscaled)
+    unscaled |= dict.fromkeys(sorted(groups - covered), "no layer with a weight of its own makes it")
     return {"scales": scales, "unscaled": unscaled}
 
 
 def _made(layer: Layer, freeze: Callable[[Dim], Layout]) -> frozenset[str]:
+    """The groups that a layer's output has and its input has not."""
     parsed = signature.parse(layer.adapter.axes)
     consumed = {name for pattern in parsed.inputs for name in signature.names(pattern)}
     given = [dim for name, dim in layer.binding.dims.items() if name not in consumed]
     return frozenset(name for dim in given for name in layout.groups(freeze(dim)))
 
 
-def _norms(analysis: Analysis) -> set[str]:
-    """Layers that only scale and shift what they are given, channel by channel."""
-    return {
-        path
-        for path, layer in analysis.layers.items()
-        if layer.adapter.scale and layer.adapter.tensors() and layer.adapter.macs is None and layer.adapter.params.get("weight") == "c"
-    }
-
-
-def _followed(analysis: Analysis, path: str) -> Layer | None:
-    """The layer that alone reads the output of a layer."""
+def _only_readers(analysis: Analysis) -> dict[str, str]:
+    """For each layer whose output one other layer alone reads, that layer."""
+    readers: dict[str, str] = {}
     for capture in analysis.captures:
         for node in capture.graph.nodes:
-            if node.op == "call_module" and node.target == path:
-                users: list[fx.Node] = list(node.users)
-                if len(users) == 1 and users[0].op == "call_module":
-                    return analysis.layers.get(str(users[0].target))
-                return None
-    return None
+            users = list(node.users)
+            if node.op == "call_module" and len(users) == 1 and users[0].op == "call_module":
+                readers[str(node.target)] = str(users[0].target)
+    return readers
 
 
 def _dimension(layer: Layer, tensor: str, freeze: Callable[[Dim], Layout], made: frozenset[str]) -> int:

@@ -48,10 +48,9 @@ class Solution:
 
 def group_axes(analysis: Analysis) -> list[Axis]:
     """The axes that may be cut: in some parameter, and not pinned. In order of first appearance."""
-    parameters = {name for name, _ in analysis.model.named_parameters()}
     found: dict[Axis, None] = {}
-    for name in analysis.shapes:
-        if name in parameters and name in analysis.tensors:
+    for name in analysis.parameters:
+        if name in analysis.tensors:
             for dim in analysis.tensors[name]:
                 found.update(dict.fromkeys(axis for axis in axes_of(dim) if not axis.pin))
     return list(found)

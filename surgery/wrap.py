@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from surgery.elastic import KEY, Elastic, State, elastic_class, is_wrapped, stat
 from surgery.errors import InputError
 from surgery.inputs import Examples, Inputs, detached
 from surgery.plan import Plan, WidthSpec
-from surgery.planning import check_model, make_plan
+from surgery.planning import check_model, make_plan, per_group
 from surgery.rewrite import Rewritten
 
 
@@ -52,26 +53,40 @@ def wrap(
     check_model(model)
     if is_wrapped(model):
         raise InputError(f"{type(model).__name__} is wrapped already: use it as it is, or surgery.unwrap it first")
+    draw = DEFAULT if draw is None else draw
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    if not callable(draw):
+        raise InputError(f"draw is a callable (plan, generator) -> mapping, such as surgery.paper(), got {draw!r}")
+    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        raise InputError(f"generator is a torch.Generator on the CPU, got {generator!r}")
     twin = copy_tree(model, lambda _, tensor: tensor)
-    state = State(None, None, draw or DEFAULT, generator or torch.Generator().manual_seed(0))
+    state = State(None, None, draw, generator)
 
-    def prepare(root: nn.Module, examples: Examples) -> None:
-        plan = make_plan(model, examples, fixed, only, granularity)
-        install(root, model, plan, state, minimum)
-        state.examples = detached(examples)
-
+    prepare = _Preparation(fixed, only, granularity, minimum)
     if example_inputs is not None:
-        prepare(twin, example_inputs)
-        return twin
-
-    def first(root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        strip(root)
-        prepare(root, Inputs(args, kwargs))
-        state.pending = None
-
-    state.pending = first
-    _enter(twin, Elastic(state, "", type(twin)), (), ())
+        prepare(twin, model, state, example_inputs)
+    else:
+        state.pending = prepare
+        _enter(twin, Elastic(state, "", type(twin)), (), ())
     return twin
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """What makes a copy of a model elastic; for a twin without example inputs, at its first forward."""
+
+    fixed: str | Iterable[str]
+    only: str | Iterable[str]
+    granularity: int | Mapping[str, int]
+    minimum: int | Mapping[str, int] | None
+
+    def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
+        plan = make_plan(model, examples, self.fixed, self.only, self.granularity)
+        install(twin, model, plan, state, self.minimum)
+        state.examples, state.pending = detached(examples), None
+
+    def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))
 
 
 def install(
@@ -88,6 +103,7 @@ def install(
     state.plan, state.minimum = plan, _minimum(plan, minimum)
     state.use(plan.full())
     state.chosen = plan.full()
+    strip(twin)
     swapped = {swap.path: swap.replacement for swap in plan.swaps}
     for path, module in list(twin.named_modules()):
         if type(module).forward is nn.Module.forward:
@@ -149,14 +165,10 @@ def _check_scales(plan: Plan, draw: Draw) -> None:
 
 
 def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, int]:
-    entries = {} if minimum is None else {"*": minimum} if isinstance(minimum, int) else dict(minimum)
     result = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
-    for pattern, value in entries.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"minimum is a positive int or a mapping of groups to such, got {value!r}")
-        for name in plan.find(pattern):
-            group = plan.groups[name]
-            result[name] = min(group.size, -(-value // group.granularity) * group.granularity)
+    for name, value in per_group(plan, "minimum", {} if minimum is None else minimum).items():
+        group = plan.groups[name]
+        result[name] = min(group.size, -(-value // group.granularity) * group.granularity)
     return result
 
 

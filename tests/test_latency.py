@@ -20,7 +20,8 @@ class Watcher(nn.Module):
         self.seen = []
 
     def forward(self, x, scale=1.0):
-        self.seen.append((self.training, self.dropout.training, torch.is_grad_enabled(), torch.get_num_threads(), scale))
+        modes = self.training, self.dropout.training, torch.is_grad_enabled()
+        self.seen.append((*modes, torch.get_num_threads(), scale))
         if self.cache is None:
             self.cache = x * 2
         return self.dropout(self.layer(x + self.cache)) * scale

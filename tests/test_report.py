@@ -77,7 +77,7 @@ class Page(HTMLParser):
 
 
 def test_report_holds_everything_and_escapes_it(tmp_path):
-    evil = "<script>alert(1)</script> & \"friends\""
+    evil = '<script>alert(1)</script> & "friends"'
     found = curve(0.9, 0.8, 0.7)
     section = Section(evil, found, found[1], notes=(evil,), code=f"load({evil!r})")
     write_report(tmp_path / "report.html", evil, [section, section])

@@ -18,7 +18,8 @@ INPUTS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 def model() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
+        hidden = nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU()
+        return nn.Sequential(*hidden, nn.Linear(8, 2))
 
 
 def wrapped() -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from surgery.errors import InputError
 
+KINDS = ("images-idx3", "labels-idx1")  # the files of MNIST's format
 SPLIT_SEED = 0  # the split never depends on the seed of a run: results stay comparable
 
 
@@ -68,7 +70,7 @@ def fashion_mnist(root: Path | None = None) -> Data:
         InputError: the folder does not hold the data, torchvision is not installed, or the download failed.
     """
     folder = root if root is not None else _download(Path(torch.hub.get_dir()).parent / "surgery")
-    known, test = (Part(_idx(folder, f"{part}-images-idx3"), _idx(folder, f"{part}-labels-idx1")) for part in ("train", "t10k"))
+    known, test = (Part(*(_idx(folder, f"{part}-{kind}") for kind in KINDS)) for part in ("train", "t10k"))
     rows = stratified(known.labels, (0.2, 0.05))
     train, validation = (Part(known.images[chosen], known.labels[chosen]) for chosen in rows)
     return normalised("fashion-mnist", train, validation, test)
@@ -82,7 +84,7 @@ def _download(folder: Path) -> Path:
     except ImportError as error:
         raise InputError("Fashion-MNIST is loaded by torchvision: pip install 'model-surgery[vision]'") from error
     except (RuntimeError, OSError) as error:
-        raise InputError(f"fashion-mnist: the download failed ({error}). If you have the data, name it with --root") from error
+        raise InputError(f"fashion-mnist: the download failed ({error}). Name a copy with --root") from error
     return folder
 
 
@@ -94,10 +96,10 @@ def _idx(root: Path, name: str) -> Tensor:
     if path is None:
         raise InputError(f"fashion-mnist: {name}-ubyte (or .gz) is in none of {', '.join(map(str, folders))}")
     try:
-        data = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
+        data = path.read_bytes() if path.suffix != ".gz" else gzip.decompress(path.read_bytes())
         dims = [int.from_bytes(data[4 * i : 4 * i + 4], "big") for i in range(1, data[3] + 1)]
         values = torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=4 * len(dims) + 4).reshape(dims)
-    except (OSError, EOFError, ValueError, RuntimeError, IndexError) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, IndexError, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}): load it again") from error
     return values.unsqueeze(1).float() if values.dim() == 3 else values.long()
 

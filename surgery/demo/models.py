@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A small transformer for images (B, 1, height, width): every row is a token; the mean over tokens is classified."""
+    """A small transformer for images (B, 1, height, width): rows are tokens; their mean is classified."""
 
     def __init__(self, image: int, classes: int = 10, width: int = 64, heads: int = 4, depth: int = 2):
         super().__init__()

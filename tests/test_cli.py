@@ -1,0 +1,141 @@
+"""The command line: what it prints, and how it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from surgery.cli import example, load_model, main
+from surgery.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = """
+import torch
+from torch import nn
+
+def small():
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+def tagger():
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.scale, self.head = nn.Embedding(9, 6), nn.Linear(3, 6), nn.Linear(6, 2)
+        def forward(self, words, extra):
+            return self.head(self.embed(words) * self.scale(extra))
+    return Tagger()
+
+ready = small()
+nothing = lambda: None
+number = 3
+
+def broken():
+    raise ValueError("out of cheese")
+"""
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """A folder with the user's module, and the program running in it."""
+    (tmp_path / "my_models.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    yield tmp_path
+    sys.modules.pop("my_models", None)
+
+
+@pytest.mark.parametrize("spec", ["my_models:small", "my_models:ready"])
+def test_inspect_prints_the_plan(spec, capsys):
+    assert main(["inspect", spec, "--input", "5,4"]) == 0
+    printed = capsys.readouterr().out
+    assert "0.o" in printed and "58 parameters" in printed
+
+
+def test_inspect_takes_several_inputs_and_integers(capsys):
+    assert main(["inspect", "my_models:tagger", "--input", "2,7:long", "--input", "2,7,3"]) == 0
+    assert "embed" in capsys.readouterr().out
+
+
+def test_inspect_runs_the_model_in_the_dtype(capsys):
+    for dtype in ("double", "bfloat16"):
+        assert main(["inspect", "my_models:small", "--input", "5,4", "--dtype", dtype]) == 0
+
+
+def test_inspect_writes_json(workplace, capsys):
+    assert main(["inspect", "my_models:small", "--input", "5,4", "--json", "plan.json"]) == 0
+    assert json.loads((workplace / "plan.json").read_text())["parameters"] == 58
+    assert main(["inspect", "my_models:small", "--input", "5,4", "--json", "no/plan.json"]) == 2
+    assert "--json no/plan.json: cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        ("my_models", "'my_models' is not MODULE:FACTORY"),
+        (":small", "is not MODULE:FACTORY"),
+        ("my_models:", "is not MODULE:FACTORY"),
+        ("nowhere:small", "importing nowhere failed: ModuleNotFoundError: No module named 'nowhere'"),
+        ("my_models:large", "looking for large in my_models failed: AttributeError"),
+        ("my_models:broken", "calling my_models:broken() failed: ValueError: out of cheese"),
+        ("my_models:nothing", "my_models:nothing() returned NoneType, not a torch.nn.Module"),
+        ("my_models:number", "my_models:number is int, not a function that returns a model"),
+    ],
+)
+def test_what_is_no_model_is_refused_without_a_traceback(spec, message, capsys):
+    assert main(["inspect", spec, "--input", "5,4"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("surgery: ") and message in said.err and "Traceback" not in said.err
+    assert not said.out
+
+
+def test_inputs_that_do_not_fit_are_refused(capsys):
+    assert main(["inspect", "my_models:small", "--input", "5,3"]) == 2
+    assert "does not run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", ":long", "2,x", "2,0", "-1", "2,3:huge", "2,3:"])
+def test_an_input_that_cannot_be_read_is_refused(text):
+    with pytest.raises(InputError, match=f"--input {text!r} is not SHAPE"):
+        example(text, torch.float32)
+
+
+def test_inputs():
+    noise = example("2,3", torch.float64)
+    assert noise.shape == (2, 3) and noise.dtype == torch.float64 and noise.std() > 0
+    assert torch.equal(noise, example("2,3", torch.float64))
+    words = example("1,50:long", torch.float64)
+    assert words.dtype == torch.long and set(words.flatten().tolist()) == {0, 1}
+    assert example("4:bool", torch.float32).dtype == torch.bool
+
+
+def test_the_current_folder_is_importable_and_comes_first(workplace):
+    assert isinstance(load_model("my_models:small"), torch.nn.Sequential)
+    assert sys.path[0] == str(workplace)
+
+
+def test_usage_errors_and_version(capsys):
+    for arguments in ([], ["inspect", "a:b"], ["demo", "--epochs", "0"], ["demo", "--data", "imagenet"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("surgery ")
+
+
+def test_an_interrupt_ends_quietly(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("surgery.demo.run.run", interrupted)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == "surgery: interrupted\n"
+
+
+def test_python_m_surgery_is_the_command(workplace):
+    command = [sys.executable, "-m", "surgery", "inspect", "my_models:nothing", "--input", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 2 and "returned NoneType" in done.stderr and "Traceback" not in done.stderr
