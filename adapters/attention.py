@@ -48,7 +48,9 @@ class MultiheadAttentionAdapter(Adapter):
         return MultiheadAttention
 
     def call(self, call: LayerCall) -> Any:
-        given = dict(zip(("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask"), call.inputs, strict=False))
+        given = dict(
+            zip(("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask"), call.inputs, strict=False)
+        )
         given |= call.keywords
         query, key, value = given["query"], given["key"], given["value"]
         h, d, e = (call.binding.dims[name] for name in "hde")
@@ -69,9 +71,7 @@ class MultiheadAttentionAdapter(Adapter):
         heads = [h] if len(call.shapes[1]) == len(batch) + 3 else []
         return [output, Dims((*batch, *heads, t, s))]
 
-    def _count(
-        self, call: LayerCall, batch: list[Dim], t: Dim, s: Dim, h: Dim, d: Dim, e: Dim, k: Dim, v: Dim
-    ) -> None:
+    def _count(self, call: LayerCall, batch: list[Dim], t: Dim, s: Dim, h: Dim, d: Dim, e: Dim, k: Dim, v: Dim) -> None:
         for length, width in ((t, e), (s, k), (s, v), (t, e)):
             call.multiply(*batch, length, h, d, width)
         for _ in range(2):  # scores, and their use

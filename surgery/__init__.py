@@ -1,30 +1,30 @@
 """Train a PyTorch model once with structural dropout, then slice it to any width. See README.md for a tour."""
 
-from surgery import adapters as adapters  # registers the built-in layers
-from surgery import rules as rules  # registers the built-in operations
+from surgery import adapters, rules  # imported for what they register: the built-in layers and operations
 from surgery.adapter import Adapter, LayerCall, adapter
 from surgery.attention import MultiheadAttention
 from surgery.check import check_adapter
 from surgery.cost import Cost, cost
+from surgery.curve import Curve, Point
 from surgery.draws import grid, paper, shared
-from surgery.errors import (
-    AxisError,
-    CaptureError,
-    FileError,
-    InputError,
-    ProofError,
-    SurgeryError,
-    WidthError,
-)
+from surgery.errors import AxisError, CaptureError, FileError, InputError, ProofError, SurgeryError, WidthError
 from surgery.inputs import batches, inputs
 from surgery.io import load, save
+from surgery.latency import latency
 from surgery.optimizer import shrink_optimizer
 from surgery.plan import Group, Plan
+from surgery.recalibrate import recalibrate
 from surgery.reorder import reorder
-from surgery.rules import rule
-from surgery.rules.pointwise import pointwise, same
-from surgery.rules.reduce import reduces, scans
-from surgery.rules.shape import spatial
+from surgery.rules import pointwise, reduces, rule, same, scans, spatial
 from surgery.shrink import shrink
+from surgery.sweep import SweepError, sweep
 from surgery.verify import verify
 from surgery.wrap import at_widths, inspect, set_widths, unwrap, widths, wrap
+
+__all__ = [
+    "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
+    "MultiheadAttention", "Plan", "Point", "ProofError", "SurgeryError", "SweepError", "WidthError", "adapter",
+    "adapters", "at_widths", "batches", "check_adapter", "cost", "grid", "inputs", "inspect", "latency", "load",
+    "paper", "pointwise", "recalibrate", "reduces", "reorder", "rule", "rules", "same", "save", "scans", "set_widths",
+    "shared", "shrink", "shrink_optimizer", "spatial", "sweep", "unwrap", "verify", "widths", "wrap",
+]  # fmt: skip

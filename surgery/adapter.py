@@ -55,7 +55,7 @@ class Adapter:
     scale: Sequence[str] = ()
     layer: ClassVar[type[nn.Module]]
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: Any):
         self.module = module
 
     def __repr__(self) -> str:
@@ -163,10 +163,11 @@ def adapter(*layers: type[nn.Module]) -> Callable[[A], A]:
 
 def adapter_for(module: nn.Module) -> Adapter | None:
     """The adapter of a layer, or None. A subclass has its base's adapter only if it kept the base's forward."""
-    for base in type(module).__mro__:
+    own: Any = type(module)
+    for base in own.__mro__:
         cls = _REGISTRY.get(base)
         if cls is not None:
-            kept = type(module).forward is base.forward and type(module).__getattr__ is base.__getattr__
+            kept = own.forward is base.forward and own.__getattr__ is base.__getattr__
             return cls(module) if kept and _plain(module) else None
     return None
 

@@ -90,7 +90,7 @@ class Analysis:
         if node.op == "get_attr":
             return self.tensor(str(node.target))
         if node.target is operator.getitem:
-            return self.values[node.args[0]][node.args[1]]  # type: ignore[index, call-overload]
+            return self.values[node.args[0]][node.args[1]]  # type: ignore[index]
         where = f"{_describe(node)} ({line(node.meta['where'])})"
         args = tuple(fill(arg, self.values.get, node, (0, i)) for i, arg in enumerate(node.args))
         kwargs = {key: fill(arg, self.values.get, node, (1, key)) for key, arg in node.kwargs.items()}
@@ -151,9 +151,7 @@ class Analysis:
             if owner in vars(module):
                 self.attributes.append((full, (owner, *keys), binding.dim(term)))
 
-    def _layer_call(
-        self, path: str, args: Any, kwargs: Any, shapes: Any, where: str, capture: Capture
-    ) -> Any:
+    def _layer_call(self, path: str, args: Any, kwargs: Any, shapes: Any, where: str, capture: Capture) -> Any:
         module = self.modules[path]
         adapter = adapter_for(module)
         if adapter is None:

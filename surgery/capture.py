@@ -140,7 +140,9 @@ DESCRIPTIONS = frozenset(
     "register_hook is_shared is_storage stride _version output_nr name".split()
 )
 # Calls after which a tensor's values are Python or numpy values, which nothing follows.
-DEPARTURES = frozenset("item tolist numpy __bool__ __int__ __float__ __index__ __array__ __complex__ __format__".split())
+DEPARTURES = frozenset(
+    "item tolist numpy __bool__ __int__ __float__ __index__ __array__ __complex__ __format__".split()
+)
 _TORCH = os.path.dirname(torch.__file__)
 _SKIPPED = (  # files whose lines say nothing about the model
     os.path.dirname(__file__),
@@ -202,11 +204,12 @@ class Recorder(TorchFunctionMode):
             recorder.block("it enters torch.autocast")
             return enter(context)
 
-        nn.Module.__call__ = module_call  # type: ignore[method-assign, assignment]
-        torch.autograd.Function.apply = classmethod(function_apply)  # type: ignore[method-assign, assignment]
+        nn.Module.__call__ = module_call  # type: ignore[method-assign]
+        torch.autograd.Function.apply = classmethod(function_apply)
         autocast.__enter__ = autocast_enter  # type: ignore[method-assign]
         # einops caches the shapes that it computes: a cached shape has forgotten where its integers came from
-        einops.einops._reconstruct_from_shape = einops.einops._reconstruct_from_shape_uncached
+        shapes: Any = einops.einops
+        shapes._reconstruct_from_shape = shapes._reconstruct_from_shape_uncached
         try:
             with self, observe_equalities(self.equality):
                 yield
@@ -214,7 +217,7 @@ class Recorder(TorchFunctionMode):
             nn.Module.__call__ = call  # type: ignore[method-assign]
             torch.autograd.Function.apply = apply
             autocast.__enter__ = enter  # type: ignore[method-assign]
-            einops.einops._reconstruct_from_shape = uncached
+            shapes._reconstruct_from_shape = uncached
 
     def placeholders(self, run: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Copies of the inputs, their tensors registered as placeholders of the graph."""
@@ -295,7 +298,9 @@ class Recorder(TorchFunctionMode):
             tensor is item
             for module in self.model.modules()
             for value in vars(module).values()
-            for item in (value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else (value,))
+            for item in (
+                value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else (value,)
+            )
         )
         where = _location()
         node = self.node("call_function", foreign, () if stored else tuple(alive), {}, tensor, where)
@@ -349,6 +354,11 @@ class Recorder(TorchFunctionMode):
             return result
         if isinstance(module, torch.jit.ScriptModule):
             return self.opaque(type(module), lambda *a, **k: call(module, *a, **k), args, kwargs)
+        if path is None and any(id(parameter) in self.parameters for parameter in module.parameters()):
+            raise CaptureError(
+                f"a forward calls a {type(module).__name__} that holds parameters of the model but is no part of it: it "
+                "belongs to another copy, to which a function or a lambda of the model is bound"
+            )
         parent = self.stack[-1].index if self.stack else None
         frame = Frame(len(self.frames), module, path, parent)
         self.frames.append(frame)

@@ -49,7 +49,9 @@ def check_adapter(module: nn.Module, inputs: Examples) -> list[str]:
     layer = copy.deepcopy(module).double()
     adapter = adapter_for(layer)
     if adapter is None:
-        raise AxisError(f"{type(module).__name__} has no adapter: decorate one with @surgery.adapter({type(module).__name__})")
+        raise AxisError(
+            f"{type(module).__name__} has no adapter: decorate one with @surgery.adapter({type(module).__name__})"
+        )
     _check_names(adapter)
     tried: list[str] = []
     for run in runs(inputs):
@@ -111,7 +113,9 @@ class _Trial:
                 self._cut(name, axes[0])
                 tried.append(name)
         if not tried:
-            raise AxisError(f"{type(self.adapter).__name__}: every axis of {self.adapter.axes!r} is fixed; nothing can be cut")
+            raise AxisError(
+                f"{type(self.adapter).__name__}: every axis of {self.adapter.axes!r} is fixed; nothing can be cut"
+            )
         return tried
 
     def _frozen(self, dims: Dims, axis: Any) -> tuple[Layout, ...]:

@@ -66,7 +66,7 @@ def copy_tree(
 
 
 @functools.cache
-def _plain(cls: type[nn.Module]) -> bool:
+def _plain(cls: Any) -> bool:
     """Whether an instance is its `__dict__` and nothing else, so that it can be copied without pickle's detours."""
     return (
         cls.__reduce_ex__ is object.__reduce_ex__

@@ -39,9 +39,7 @@ def cost(model_or_plan: nn.Module | Plan, widths: WidthSpec = 1.0, example_input
     """
     plan = _plan(model_or_plan, example_inputs)
     chosen = plan.widths(widths)
-    elements = {
-        name: math.prod(layout.width(dim, chosen) for dim in dims) for name, dims in plan.layouts.items()
-    }
+    elements = {name: math.prod(layout.width(dim, chosen) for dim in dims) for name, dims in plan.layouts.items()}
     return Cost(
         params=sum(elements.get(name, full) for name, full in plan.parameters.items()),
         bytes=sum(elements.get(name, full) * size for name, (full, size) in plan.stored_elements.items()),

@@ -115,7 +115,9 @@ def _factors(dim: Layout, inside: frozenset[str], widths: tuple[tuple[str, int],
     return result
 
 
-def rescale(part: Tensor, dim: int, layouts: Sequence[Layout], groups: frozenset[str], widths: Mapping[str, int]) -> Tensor:
+def rescale(
+    part: Tensor, dim: int, layouts: Sequence[Layout], groups: frozenset[str], widths: Mapping[str, int]
+) -> Tensor:
     """The kept part of a producing parameter times H/c (size over width) of the groups that it makes."""
     relevant = tuple((name, widths.get(name, size)) for name, size in layout.sizes(layouts[dim]))
     factors = _factors(layouts[dim], groups, relevant)

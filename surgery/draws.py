@@ -120,7 +120,10 @@ class Mixed:
         if chance >= self.independent:
             return self.uniform(plan, generator)
         low = math.log(self.uniform.lower)
-        return {name: math.exp(low * place) for name, place in zip(plan.groups, _uniform(len(plan.groups), generator), strict=True)}
+        return {
+            name: math.exp(low * place)
+            for name, place in zip(plan.groups, _uniform(len(plan.groups), generator), strict=True)
+        }
 
 
 DEFAULT: Draw = Mixed()

@@ -99,6 +99,7 @@ class Elastic:
     attributes: dict[str, list[tuple[tuple[Any, ...], Origin]]] = field(default_factory=dict)
     stored: dict[str, Any] = field(default_factory=dict)
     forward: Rewritten | None = None
+    own_forward: Callable[..., Any] | None = None  # a forward that the instance itself had
     cache: dict[str, tuple[int, Any]] = field(default_factory=dict)
     gathered: list[tuple[str, Tensor, int]] = field(default_factory=list)
 
@@ -169,7 +170,7 @@ def is_wrapped(model: nn.Module) -> bool:
 
 def _tensor_property(name: str) -> property:
     def get(self: nn.Module) -> Any:
-        tensor = self._parameters.get(name)
+        tensor: Tensor | None = self._parameters.get(name)
         if tensor is None:
             tensor = self._buffers.get(name)
         elastic: Elastic = self.__dict__[KEY]
@@ -213,10 +214,12 @@ def _in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def _run(elastic: Elastic, module: nn.Module, args: Any, kwargs: Any) -> Any:
-    forward = elastic.forward
+def _run(elastic: Elastic, module: Any, args: Any, kwargs: Any) -> Any:
+    forward = elastic.forward or elastic.own_forward
     try:
-        return forward(*args, **kwargs) if forward is not None else type(module).surgery_base.forward(module, *args, **kwargs)
+        if forward is not None:
+            return forward(*args, **kwargs)
+        return type(module).surgery_base.forward(module, *args, **kwargs)
     finally:
         elastic.flush(module)
 
@@ -281,7 +284,7 @@ def _set_state(self: nn.Module, state: tuple[Any, Elastic]) -> None:
 
 @functools.cache
 def elastic_class(
-    base: type[nn.Module], tensors_: tuple[str, ...], attributes: tuple[str, ...], lists: tuple[str, ...]
+    base: Any, tensors_: tuple[str, ...], attributes: tuple[str, ...], lists: tuple[str, ...]
 ) -> type[nn.Module]:
     """The subclass of `base` in which these tensors, attributes and lists of parameters follow the widths."""
     forward = functools.wraps(base.forward)(lambda self, *args, **kwargs: _forward(self, *args, **kwargs))
@@ -300,11 +303,11 @@ def elastic_class(
     members |= {name: _list_property(name) for name in lists}
     cls = type(base.__name__, (base,), members)
     if tensors_:
-        cls.__setattr__ = _buffer_setter(cls)  # type: ignore[assignment, method-assign]
+        cls.__setattr__ = _buffer_setter(cls)  # type: ignore[method-assign, assignment]
     return cls
 
 
-def _buffer_setter(cls: type) -> Callable[[Any, str, Any], None]:
+def _buffer_setter(cls: Any) -> Callable[[Any, str, Any], None]:
     def set_(self: nn.Module, name: str, value: Any) -> None:
         elastic: Elastic | None = self.__dict__.get(KEY)
         buffer = self.__dict__.get("_buffers", {}).get(name)
@@ -313,6 +316,6 @@ def _buffer_setter(cls: type) -> Callable[[Any, str, Any], None]:
             if parts is not None and value.shape != buffer.shape:
                 cutting.write(buffer, value, parts)
                 return
-        super(cls, self).__setattr__(name, value)  # type: ignore[misc]
+        super(cls, self).__setattr__(name, value)
 
     return set_

@@ -71,7 +71,9 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
     tensors = _read_tensors(file, data)
     try:
         plan = make_plan(model, example_inputs, **data["options"])
-        other = plan.fingerprint != data["fingerprint"] and f"fingerprint {data['fingerprint']}, here {plan.fingerprint}"
+        other = (
+            plan.fingerprint != data["fingerprint"] and f"fingerprint {data['fingerprint']}, here {plan.fingerprint}"
+        )
         widths = {} if other else plan.widths(data["widths"])
     except WidthError as error:
         other = str(error)
@@ -147,7 +149,9 @@ def _read_tensors(path: Path, data: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def _fill(small: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
     own = dict(named_tensors(small))
-    wanted = {name for name in own if name in set(small.state_dict(keep_vars=True))} | set(vars(small)[RECORD]["cut_buffers"])
+    wanted = {name for name in own if name in set(small.state_dict(keep_vars=True))} | set(
+        vars(small)[RECORD]["cut_buffers"]
+    )
     if wanted != set(tensors):
         odd = sorted(wanted ^ set(tensors))
         raise FileError(f"{path} and the model differ in which tensors they have: {', '.join(odd[:5])}")

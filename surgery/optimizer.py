@@ -34,7 +34,9 @@ def shrink_optimizer(optimizer: Optimizer, wrapped: nn.Module, small: nn.Module)
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if id(parameter) not in names:
-                raise InputError(f"the optimizer holds a parameter of shape {list(parameter.shape)} that is not in the model")
+                raise InputError(
+                    f"the optimizer holds a parameter of shape {list(parameter.shape)} that is not in the model"
+                )
     groups = [
         {**{k: copy.copy(v) for k, v in group.items()}, "params": [new[names[id(p)]] for p in group["params"]]}
         for group in optimizer.param_groups
@@ -56,4 +58,6 @@ def _cut(name: str, key: str, value: Any, parameter: Tensor, parts: Any) -> Any:
             return cutting.read(value, parts).clone(memory_format=torch.contiguous_format)
     if parts is None:
         return value.clone()
-    raise InputError(f"state {key!r} of {name} has shape {list(value.shape)}, the parameter {list(parameter.shape)}: it cannot be cut")
+    raise InputError(
+        f"state {key!r} of {name} has shape {list(value.shape)}, the parameter {list(parameter.shape)}: it cannot be cut"
+    )

@@ -144,12 +144,12 @@ class Plan:
         spec = getattr(spec, "widths", spec)
         if isinstance(spec, bool) or not isinstance(spec, int | float | Mapping):
             raise WidthError(f"widths are a fraction, a mapping or a point of a curve, not {type(spec).__name__}")
-        if isinstance(spec, int) and not isinstance(spec, bool):
+        if isinstance(spec, int):
             raise WidthError(
                 f"a bare int ({spec}) is no width for a whole model: write a fraction such as 0.5, "
                 f"or a mapping such as {{'*': {spec}}}"
             )
-        entries = {"*": spec} if isinstance(spec, float) else spec
+        entries: Mapping[Any, Any] = {"*": spec} if isinstance(spec, float) else spec
         result = self.full()
         for pattern, value in entries.items():
             for name in self.find(str(pattern)) if pattern != "*" or self.groups else ():

@@ -48,9 +48,10 @@ def make_plan(
     names = axis_names(analysis)
     coarse = _coarse(analysis)
     plan = _Freezer(analysis, solution, names, coarse, notes).plan()
-    options = {"fixed": _listed(fixed, "fixed"), "only": _listed(only, "only"), "granularity": granularity}
-    if options["fixed"] or options["only"]:
-        plan = _restricted(analysis, plan, names, coarse, notes, options["fixed"], options["only"])
+    fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
+    if fixed or only:
+        plan = _restricted(analysis, plan, names, coarse, notes, fixed, only)
+    options = {"fixed": fixed, "only": only, "granularity": granularity}
     return replace(_with_granularity(plan, granularity), options=options)
 
 
@@ -112,7 +113,9 @@ def axis_names(analysis: Analysis) -> dict[Axis, str]:
                 names[axis] = wanted
 
     declared = {
-        f"{layer.path}.{tensor}".lstrip("."): layer for layer in analysis.layers.values() for tensor in layer.adapter.params
+        f"{layer.path}.{tensor}".lstrip("."): layer
+        for layer in analysis.layers.values()
+        for tensor in layer.adapter.params
     }
     for making in (True, False):
         for tensor in analysis.shapes:
@@ -266,7 +269,9 @@ class _Freezer:
             swaps=tuple(self._swaps()),
             macs=macs,
             aliases={a: name for a, name in analysis.canonical.items() if a != name},
-            stored=tuple(dict.fromkeys((f.path, name) for c in analysis.captures for f in c.frames for name in f.stored)),
+            stored=tuple(
+                dict.fromkeys((f.path or "", name) for c in analysis.captures for f in c.frames for name in f.stored)
+            ),
             dtypes=frozenset(n.meta["dtype"] for c in analysis.captures for n in c.graph.nodes if n.meta["dtype"]),
             notes=tuple(self.notes),
             **scaling(analysis, self.layout, frozenset(self.names.values())),
@@ -283,7 +288,7 @@ class _Freezer:
                     uses[name][0].append((tensor, i))
         for key, formula in formulas.items():
             for name in _named(formula):
-                uses[name][1].append(str(Attribute(*key, 0)))
+                uses[name][1].append(str(Attribute(key[0], key[1], 0)))
         for dim in macs:
             for name, _ in layout.sizes(dim):
                 uses[name][2].append(dim)

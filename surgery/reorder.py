@@ -36,7 +36,9 @@ def reorder(
     wrapped, plan, examples = prepared(model, example_inputs)
     if not isinstance(orders, Mapping):
         raise InputError(f"orders is a mapping of group names or globs to permutations, got {type(orders).__name__}")
-    chosen = {name: _order(plan.groups[name], order) for pattern, order in orders.items() for name in plan.find(pattern)}
+    chosen = {
+        name: _order(plan.groups[name], order) for pattern, order in orders.items() for name in plan.find(pattern)
+    }
     permuted = _permuted(wrapped, plan, chosen)
     _warn(model, plan, chosen)
     try:
@@ -50,11 +52,15 @@ def _order(group: Group, order: Sequence[int] | Tensor) -> Tensor:
     try:
         index = torch.as_tensor(order).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"group {group.name}: an order is a LongTensor or ints, got {type(order).__name__} ({error})") from None
+        raise InputError(
+            f"group {group.name}: an order is a LongTensor or ints, got {type(order).__name__} ({error})"
+        ) from None
     if index.dtype.is_floating_point or index.dtype == torch.bool:
         raise InputError(f"group {group.name}: an order is a LongTensor or ints, got {index.dtype}")
     if index.shape != (group.size,) or not torch.equal(index.long().sort().values, torch.arange(group.size)):
-        raise InputError(f"group {group.name}: an order is a permutation of range({group.size}), got {index.numel()} values, {index.unique().numel()} different")
+        raise InputError(
+            f"group {group.name}: an order is a permutation of range({group.size}), got {index.numel()} values, {index.unique().numel()} different"
+        )
     return index.long()
 
 

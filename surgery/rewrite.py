@@ -91,7 +91,7 @@ class _Writer:
 
     def program(self) -> Program:
         leaves = tuple(_leaves(_bound(self.frame.module, self.frame.args, self.frame.kwargs)))
-        arguments = []
+        arguments: list[str] = []
         for path, leaf in leaves:
             origin = leaf.origin if isinstance(leaf, Size) else leaf
             if isinstance(leaf, fx.Node | Size) and origin not in self.names:
@@ -177,7 +177,9 @@ class _Writer:
             return f"slice({', '.join(self.write(getattr(value, e), nested(e)) for e in ('start', 'stop', 'step'))})"
         if isinstance(value, tuple | list):
             items = [self.write(item, nested(i)) for i, item in enumerate(value)]
-            return f"({', '.join(items)}{',' if items else ''})" if isinstance(value, tuple) else f"[{', '.join(items)}]"
+            return (
+                f"({', '.join(items)}{',' if items else ''})" if isinstance(value, tuple) else f"[{', '.join(items)}]"
+            )
         if isinstance(value, dict):
             return f"{{{', '.join(f'{key!r}: {self.write(item, nested(key))}' for key, item in value.items())}}}"
         if value is None or value is Ellipsis or isinstance(value, bool | str | int):

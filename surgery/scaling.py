@@ -31,7 +31,9 @@ def scaling(analysis: Analysis, freeze: Callable[[Dim], Layout], groups: frozens
         if follower is not None and isinstance(follower.adapter.module, _NORMS):
             layer = follower
         if not layer.adapter.tensors():
-            unscaled |= dict.fromkeys(sorted(made), f"{layer.path}, which follows {path}, has no weight to fold it into")
+            unscaled |= dict.fromkeys(
+                sorted(made), f"{layer.path}, which follows {path}, has no weight to fold it into"
+            )
         for tensor in layer.adapter.tensors():
             if tensor in layer.adapter.scale:
                 name = analysis.canonical[f"{layer.path}.{tensor}".lstrip(".")]

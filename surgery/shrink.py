@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from surgery import cutting, layout
+from surgery.adapter import adapter_for
 from surgery.copying import copy_tree
 from surgery.draws import DEFAULT
 from surgery.elastic import KEY, State, is_wrapped, replaced
 from surgery.errors import InputError, ProofError
 from surgery.inputs import Examples, detached
-from surgery.plan import Plan, WidthSpec
+from surgery.plan import Plan, Swap, WidthSpec
 from surgery.planning import check_model, make_plan
 from surgery.rewrite import Rewritten
 from surgery.verify import TOLERANCES, verify
@@ -27,7 +28,9 @@ def prepared(model: nn.Module, examples: Examples | None) -> tuple[nn.Module, Pl
     """A wrapped model (made here if `model` is plain), its plan, and inputs to prove results on."""
     check_model(model)
     if is_wrapped(model):
-        state = ready(model)
+        state, path = ready(model), vars(model)[KEY].path
+        if path:
+            raise InputError(f"this {type(model).__name__} is {path} of a wrapped model: give the whole model")
         assert state.plan is not None and state.examples is not None
         return model, state.plan, state.examples if examples is None else examples
     if examples is None:
@@ -97,7 +100,9 @@ def cut_copy(wrapped: nn.Module, plan: Plan, widths: dict[str, int]) -> nn.Modul
 
 def like(tensor: Tensor, value: Tensor) -> Tensor:
     """A tensor of its own with these values: a parameter where `tensor` is one."""
-    value = value.detach().clone(memory_format=torch.contiguous_format if value.shape != tensor.shape else torch.preserve_format)
+    value = value.detach().clone(
+        memory_format=torch.contiguous_format if value.shape != tensor.shape else torch.preserve_format
+    )
     return nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
 
 
@@ -109,7 +114,7 @@ def plain_copy(
     small = copy_tree(wrapped, take, {id(state): state})
     stored = {path: dict(vars(module)[KEY].stored) for path, module in small.named_modules() if KEY in vars(module)}
     strip(small)
-    modules = dict(small.named_modules())
+    modules: dict[str, Any] = dict(small.named_modules())
     full = widths == plan.full()
     for path, values in stored.items():
         vars(modules[path]).update(values)
@@ -134,17 +139,15 @@ def plain_copy(
     return small
 
 
-def _rewrite(module: nn.Module, plan: Plan, path: str, widths: dict[str, int]) -> None:
+def _rewrite(module: Any, plan: Plan, path: str, widths: dict[str, int]) -> None:
     rewrite = plan.rewrites[path]
     for name, formula in rewrite.sizes.items():
         vars(module)[name] = plan.value(formula, widths)
     vars(module)["forward"] = Rewritten(module, rewrite.programs)
 
 
-def _swap(module: nn.Module, swap: Any, widths: dict[str, int]) -> bool:
+def _swap(module: Any, swap: Swap, widths: dict[str, int]) -> bool:
     """Give a layer the plain class that can have its widths, where its own cannot."""
-    from surgery.adapter import adapter_for
-
     adapter = adapter_for(module)
     sizes = {name: layout.width(dim, widths) for name, dim in swap.axes.items()}
     if adapter is None or adapter.expresses(sizes):

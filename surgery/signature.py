@@ -164,7 +164,9 @@ class Binding:
             return term
         if isinstance(term, Name):
             return extent(self.dims[term.name]) if term.name in self.dims else self.sizes.get(term.name)
-        parts = [self.size(part) for part in (term.factors if isinstance(term, Product) else getattr(term, "terms", ()))]
+        parts = [
+            self.size(part) for part in (term.factors if isinstance(term, Product) else getattr(term, "terms", ()))
+        ]
         if any(part is None for part in parts):
             return None
         known = [part for part in parts if part is not None]
@@ -228,7 +230,8 @@ def _broadcast(a: list[Dim], b: list[Dim], where: str) -> list[Dim]:
 
 def broadcast(tensors: Sequence[Sequence[Dim]], where: str) -> Dims:
     """The dimensions of an element-wise result."""
-    return Dims(functools.reduce(lambda a, b: _broadcast(a, b, where), map(list, tensors)))
+    first, *others = (list(dims) for dims in tensors)
+    return Dims(functools.reduce(lambda a, b: _broadcast(a, b, where), others, first))
 
 
 def bind(
@@ -237,9 +240,5 @@ def bind(
     """Apply a signature: match every input tensor, then build every output."""
     for pattern, dims in zip(signature.inputs, inputs, strict=False):
         binding.match(pattern, dims)
-    return tuple(
-        binding.build(pattern, shape) for pattern, shape in zip(signature.outputs, shapes, strict=False)
-    )
+    return tuple(binding.build(pattern, shape) for pattern, shape in zip(signature.outputs, shapes, strict=False))
 
-
-SizesMap: TypeAlias = "Mapping[str, int]"

@@ -115,7 +115,7 @@ class Size(int):
         return self
 
     def __eq__(self, other: object) -> bool:
-        equal = int.__eq__(self, other)  # type: ignore[operator]
+        equal = int.__eq__(self, other)
         if equal is True and _observers and isinstance(other, int):
             for observer in _observers:
                 observer(self.origin, origin_of(other))

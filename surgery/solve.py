@@ -60,7 +60,9 @@ def width(dim: Dim, widths: Widths) -> int:
     """The size of a dimension when some axes have other widths."""
     size = 1
     for factor in resolve(dim):
-        size *= sum(width(t, widths) for t in factor.terms) if isinstance(factor, Sum) else widths.get(factor, factor.size)
+        size *= (
+            sum(width(t, widths) for t in factor.terms) if isinstance(factor, Sum) else widths.get(factor, factor.size)
+        )
     return size
 
 

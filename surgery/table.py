@@ -13,7 +13,9 @@ def plan_table(plan: Plan) -> str:
     rows = [("group", "size", "step", "tensors", "parameters", "MACs", "sets")]
     for g in plan.groups.values():
         tensors = len({tensor for tensor, _ in g.cuts})
-        rows.append((g.name, f"{g.size}", f"{g.granularity}", f"{tensors}", f"{g.parameters:,}", f"{g.macs:,}", _few(g.sets)))
+        rows.append(
+            (g.name, f"{g.size}", f"{g.granularity}", f"{tensors}", f"{g.parameters:,}", f"{g.macs:,}", _few(g.sets))
+        )
     lines += _aligned(rows, left=(0, 6))
     elastic = plan.total - sum(item.elements for item in plan.fixed)
     lines += ["", f"fixed: {plan.total - elastic:,} parameters"]
@@ -36,6 +38,8 @@ def _aligned(rows: Sequence[Sequence[str]], left: Iterable[int]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     left = set(left)
     return [
-        "  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]

@@ -115,6 +115,7 @@ def install(
             elastic.forward = Rewritten(module, rewrite.programs)
             for name, formula in rewrite.sizes.items():
                 elastic.attributes[name] = [((), formula)]
+        elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one
         base = swapped.get(path, type(module))
         lists = tuple(_lists(module, elastic))
         elastic.stored = {name: vars(module).get(name) for owner, name in plan.stored if owner == path}
@@ -178,6 +179,8 @@ def strip(model: nn.Module) -> nn.Module:
         elastic = vars(module).pop(KEY, None)
         if elastic is not None:
             module.__class__ = elastic.base
+            if elastic.own_forward is not None:
+                vars(module)["forward"] = elastic.own_forward
     return model
 
 
@@ -235,7 +238,6 @@ def at_widths(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
     finally:
         state.held -= 1
         state.chosen = before
-
 
 
 def inspect(model: nn.Module, example_inputs: Examples) -> Plan:

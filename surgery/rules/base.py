@@ -22,7 +22,16 @@ from surgery.sizes import Arithmetic, Constant, Origin, Size, origin_of
 Rule = Callable[..., Any]
 R = TypeVar("R", bound=Rule)
 RULES: dict[Any, Rule] = {}
-_NAMESPACES = (torch, torch.Tensor, F, torch._C._nn, torch.special, torch.fft, torch.linalg, torch._C._VariableFunctions)
+_NAMESPACES = (
+    torch,
+    torch.Tensor,
+    F,
+    torch._C._nn,
+    torch.special,
+    torch.fft,
+    torch.linalg,
+    torch._C._VariableFunctions,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ def spellings(name: str) -> list[Any]:
     found = []
     for space in _NAMESPACES:
         for spelling in (name, f"{name}_"):
-            value = getattr(space, spelling, None)
+            value: Any = getattr(space, spelling, None)
             if callable(value) or hasattr(value, "__set__"):
                 found.append(value.__get__ if hasattr(value, "__set__") else value)
     return found

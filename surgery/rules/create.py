@@ -14,7 +14,9 @@ def _constant(*args: Any, **kwargs: Any) -> Dims:
     args = args[1:] if args and isinstance(args[0], Dims) else args
     sizes = kwargs.get("size")
     if sizes is None:
-        sizes = args[0] if args and isinstance(args[0], tuple | list) else _listed([a for a in args if isinstance(a, int)])
+        sizes = (
+            args[0] if args and isinstance(args[0], tuple | list) else _listed([a for a in args if isinstance(a, int)])
+        )
     dims = Dims(fresh(n) for n in result_shape())
     for size, dim in zip(sizes, dims, strict=True):
         require(size, dim)

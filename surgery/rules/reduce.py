@@ -23,9 +23,9 @@ def _drop(x: Dims, dims: list[int], keepdim: bool) -> Dims:
 def _reduce(x: Dims, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
     dim = kwargs.get("axis", dim)
     if isinstance(dim, Dims):  # max(a, b), min(a, b)
-        from surgery.rules.pointwise import _elementwise
+        from surgery.rules.elementwise import elementwise
 
-        return _elementwise(x, dim)
+        return elementwise(x, dim)
     dims = axis_list(x, None if isinstance(dim, bool) else dim)
     shape = result_shape()
     kept = _drop(x, dims, bool(kwargs.get("keepdims", keepdim)))
@@ -37,9 +37,7 @@ def reduces(*operations: Any) -> None:
     rule(*operations)(_reduce)
 
 
-reduces(
-    *"sum mean amax amin all any prod nansum nanmean logsumexp count_nonzero var_mean std_mean aminmax".split()
-)
+reduces(*"sum mean amax amin all any prod nansum nanmean logsumexp count_nonzero var_mean std_mean aminmax".split())
 
 
 @rule("std", "var")

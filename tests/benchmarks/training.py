@@ -72,7 +72,9 @@ def measure(setup: Setup, rounds: int) -> dict[str, float]:
             if i >= 2:
                 times[name].append(time.perf_counter() - start)
     # widths vary from step to step, so their cost is a mean; outliers of the machine are cut off
-    return {name: statistics.mean(sorted(values)[: max(1, round(len(values) * 0.95))]) for name, values in times.items()}
+    return {
+        name: statistics.mean(sorted(values)[: max(1, round(len(values) * 0.95))]) for name, values in times.items()
+    }
 
 
 def main(quick: bool) -> list[dict[str, object]]:

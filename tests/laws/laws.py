@@ -83,7 +83,9 @@ def order_is_free(model: nn.Module, plan: surgery.Plan, inputs: tuple, generator
     """Law 4: permuting the units of every group changes no output."""
     orders = {name: torch.randperm(group.size, generator=generator) for name, group in plan.groups.items()}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "reorder permuted buffers")  # RoPE's frequencies; said so, and tested elsewhere
+        warnings.filterwarnings(
+            "ignore", "reorder permuted buffers"
+        )  # RoPE's frequencies; said so, and tested elsewhere
         permuted = surgery.reorder(model, orders, inputs)
     surgery.verify(model, permuted, inputs, tolerance=EXACT)
 
@@ -103,7 +105,9 @@ def gradients_stay_inside(wrapped: nn.Module, widths: Mapping[str, int], inputs:
                     assert not beyond.index_select(dim, torch.tensor(rest, dtype=torch.long)).any(), f"{tensor}: {name}"
 
 
-def cost_is_counted(wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int], inputs: tuple, macs: bool = True) -> None:
+def cost_is_counted(
+    wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int], inputs: tuple, macs: bool = True
+) -> None:
     """Law 7: predicted parameters, bytes and multiply-adds are those of the shrunk model."""
     predicted = surgery.cost(wrapped, widths)
     assert predicted.params == sum(p.numel() for p in small.parameters())

@@ -124,7 +124,9 @@ def test_algebra_agrees_with_brute_force(drawn: tuple[Chain, list[str]], seed: i
     assert tuple(plain.shape) == tuple(layout.width(dim, {}) for dim in after)
 
     permuted = Chain(taken(chain.values.detach(), before, orders), chain.operations)
-    assert torch.equal(permuted().detach(), taken(plain, after, orders)), "permuting the input permutes the output alike"
+    assert torch.equal(permuted().detach(), taken(plain, after, orders)), (
+        "permuting the input permutes the output alike"
+    )
 
     widths = {a: int(torch.randint(1, a.size + 1, (1,), generator=generator)) for a in axes}
     kept = {names[a]: torch.arange(w) for a, w in widths.items()}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from surgery.rules.base import Dims, here, ordered, rule, tensors_in, unify
 from surgery.signature import broadcast
 
 
-def _elementwise(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+def elementwise(*args: Any, out: Any = None, **kwargs: Any) -> Any:
     dims = broadcast(tensors_in(args, kwargs), here())
     return _into(out, dims)
 
@@ -26,7 +28,7 @@ def _like_first(x: Dims, *_: Any, **__: Any) -> Dims:
 
 def pointwise(*operations: Any) -> None:
     """Declare operations whose tensor arguments broadcast against one another, element by element."""
-    rule(*operations)(_elementwise)
+    rule(*operations)(elementwise)
 
 
 def same(*operations: Any) -> None:
@@ -58,9 +60,7 @@ for _method in (
     "iadd isub imul itruediv idiv ifloordiv ipow imod iand ior ixor eq ne lt le gt ge neg pos abs invert lshift rshift "
     "ilshift irshift"
 ).split():
-    import torch as _torch
-
-    _function = getattr(_torch.Tensor, f"__{_method}__", None)
+    _function = getattr(torch.Tensor, f"__{_method}__", None)
     if _function is not None:
         pointwise(_function)
 
@@ -71,7 +71,7 @@ def where(condition: Dims, *branches: Any) -> Any:
         for dim in condition:
             ordered(dim, "positions are read")
         raise NotImplementedError("where() with one argument returns positions")
-    return _elementwise(condition, *branches)
+    return elementwise(condition, *branches)
 
 
 @rule("copy")
