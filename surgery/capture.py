@@ -356,8 +356,8 @@ class Recorder(TorchFunctionMode):
             return self.opaque(type(module), lambda *a, **k: call(module, *a, **k), args, kwargs)
         if path is None and any(id(parameter) in self.parameters for parameter in module.parameters()):
             raise CaptureError(
-                f"a forward calls a {type(module).__name__} that holds parameters of the model but is no part of it: it "
-                "belongs to another copy, to which a function or a lambda of the model is bound"
+                f"a forward calls a {type(module).__name__} that holds parameters of the model but is no part of it: "
+                "it belongs to another copy, to which a function or a lambda of the model is bound"
             )
         parent = self.stack[-1].index if self.stack else None
         frame = Frame(len(self.frames), module, path, parent)

@@ -40,8 +40,8 @@ class _Alone(nn.Module):
 def check_adapter(module: nn.Module, inputs: Examples) -> list[str]:
     """Run the conformance test of a layer's adapter; returns the names of the axes that were tried.
 
-    For every axis that the declaration calls free: permuting it everywhere that `axes` and `params` say must permute the
-    output and change nothing else, and cutting it everywhere that `params` and `sizes` say must leave a layer that runs
+    For every axis that the declaration calls free: permuting it everywhere that `axes` and `params` say must permute
+    the output and change nothing else, and cutting it everywhere that `params` and `sizes` say must leave a layer that runs
     and gives the declared shape. The test runs in float64 on a copy; `module` stays as it is.
 
     Raises AxisError that says what is wrong.
@@ -167,14 +167,14 @@ class _Trial:
             shapes = [list(t.shape) for t in _outputs(layer, run)]
         except Exception as error:
             raise AxisError(
-                f"{type(self.adapter).__name__}: cut to {width} of {axis.size} units of {name!r}, the layer does not run "
-                f"({type(error).__name__}: {error}). An attribute that holds this width is missing in sizes "
+                f"{type(self.adapter).__name__}: cut to {width} of {axis.size} units of {name!r}, the layer does not "
+                f"run ({type(error).__name__}: {error}). An attribute that holds this width is missing in sizes "
                 f"{dict(self.adapter.sizes)}, or a parameter in params"
             ) from error
         if shapes != expected:
             raise AxisError(
-                f"{type(self.adapter).__name__}: cut to {width} of {axis.size} units of {name!r}, the layer gives shapes "
-                f"{shapes}, where axes {self.adapter.axes!r} says {expected}"
+                f"{type(self.adapter).__name__}: cut to {width} of {axis.size} units of {name!r}, the layer gives "
+                f"shapes {shapes}, where axes {self.adapter.axes!r} says {expected}"
             )
 
 

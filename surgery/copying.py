@@ -38,7 +38,8 @@ def copy_tree(
 ) -> nn.Module:
     """A new module tree in which each parameter and buffer is what `replace(name, tensor)` gives.
 
-    Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand. Tensors that a forward has stored on modules are copied without their history.
+    Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand.
+    Tensors that a forward has stored on modules are copied without their history.
     Raises CaptureError where a module holds something that cannot be copied.
     """
     memo: dict[int, Any] = {id(tensor): replace(name, tensor) for name, tensor in named_tensors(model)}
@@ -49,7 +50,7 @@ def copy_tree(
                 if isinstance(tensor, torch.Tensor) and id(tensor) not in memo:
                     memo[id(tensor)] = tensor.detach().clone()
     kept = list(memo.values())  # deepcopy looks objects up by id: they must stay alive
-    plain = [module for module in model.modules() if _plain(type(module))]
+    plain = [module for module in model.modules() if _plain(type(module))]  # type: ignore[arg-type]
     for module in plain:
         memo[id(module)] = type(module).__new__(type(module))
     try:

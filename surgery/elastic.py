@@ -54,6 +54,11 @@ class State:
             self.current, self.version = widths, self.version + 1
         self.full = self.plan is None or all(widths[name] == group.size for name, group in self.plan.groups.items())
 
+    def settle(self) -> None:
+        """Outside a forward: the widths that are set, or in a backward pass those of the forward that is recomputed."""
+        if not self.running:
+            self.use(self.recompute if self.recompute is not None and _in_backward() else self.chosen)
+
     @contextlib.contextmanager
     def using(self, widths: dict[str, int]) -> Iterator[None]:
         before = self.current
@@ -101,7 +106,7 @@ class Elastic:
     forward: Rewritten | None = None
     own_forward: Callable[..., Any] | None = None  # a forward that the instance itself had
     cache: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    gathered: list[tuple[str, Tensor, int]] = field(default_factory=list)
+    gathered: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
 
     def cached(self, name: str, make: Callable[[], Any]) -> Any:
         version, value = self.cache.get(name, (-1, None))
@@ -115,10 +120,12 @@ class Elastic:
 
     def read(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
         """A parameter or buffer at the current widths."""
+        if name in self.gathered:
+            return self.gathered[name][0]
         parts = self.kept(name)
         value = cutting.read(tensor, parts)
-        if name in module._buffers and not cutting.is_view(parts):
-            self.gathered.append((name, value, value._version))
+        if self.state.running and name in module._buffers and not cutting.is_view(parts):
+            self.gathered[name] = value, value._version
         if name in self.scales:
             dim, groups = self.scales[name]
             value = cutting.rescale(value, dim, self.tensors[name], groups, self.state.current)
@@ -126,10 +133,12 @@ class Elastic:
 
     def flush(self, module: nn.Module) -> None:
         """Write back gathered buffers that the forward has changed."""
-        for name, value, version in self.gathered:
+        for name, (value, version) in self.gathered.items():
             buffer = module._buffers[name]
-            if value._version != version and buffer is not None:
+            if buffer is not None and value._version != version:
                 cutting.write(buffer, value, self.kept(name))
+            elif buffer is not None and module.training:  # batch_norm changes its statistics without counting it
+                cutting.write(buffer.data, value, self.kept(name))
         self.gathered.clear()
 
     def attribute(self, name: str, value: Any) -> Any:
@@ -168,13 +177,21 @@ def is_wrapped(model: nn.Module) -> bool:
     return isinstance(model, nn.Module) and KEY in vars(model)
 
 
+def _settled(module: nn.Module) -> Elastic | None:
+    """What a module reads through; None while it is being unpickled."""
+    elastic: Elastic | None = module.__dict__.get(KEY)
+    if elastic is not None:
+        elastic.state.settle()
+    return elastic
+
+
 def _tensor_property(name: str) -> property:
     def get(self: nn.Module) -> Any:
         tensor: Tensor | None = self._parameters.get(name)
         if tensor is None:
             tensor = self._buffers.get(name)
-        elastic: Elastic = self.__dict__[KEY]
-        if tensor is None or elastic.state.full:
+        elastic = _settled(self)
+        if tensor is None or elastic is None or elastic.state.full:
             return tensor
         return elastic.read(self, name, tensor)
 
@@ -183,9 +200,9 @@ def _tensor_property(name: str) -> property:
 
 def _attribute_property(name: str) -> property:
     def get(self: nn.Module) -> Any:
-        elastic: Elastic = self.__dict__[KEY]
+        elastic = _settled(self)
         value = self.__dict__.get(name)
-        return value if elastic.state.full and value is not None else elastic.attribute(name, value)
+        return value if elastic is None or (elastic.state.full and value is not None) else elastic.attribute(name, value)
 
     def put(self: nn.Module, value: Any) -> None:
         self.__dict__[name] = value
@@ -197,9 +214,9 @@ def _list_property(name: str) -> property:
     """A list of the module's own parameters, such as the flat weights of recurrent layers."""
 
     def get(self: nn.Module) -> Any:
-        elastic: Elastic = self.__dict__[KEY]
+        elastic = _settled(self)
         value = self.__dict__[name]
-        if elastic.state.full:
+        if elastic is None or elastic.state.full:
             return value
         own = {id(tensor): key for key, tensor in self._parameters.items() if key in elastic.tensors}
         return type(value)(elastic.read(self, own[id(t)], t) if id(t) in own else t for t in value)
@@ -228,11 +245,9 @@ def _forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """Run at the current widths; the root of a twin draws them in training mode."""
     elastic: Elastic = self.__dict__[KEY]
     state = elastic.state
-    if state.running or (elastic.path and not _in_backward()):
+    state.settle()
+    if state.running or elastic.path or _in_backward():  # in a backward pass: recomputation (gradient checkpointing)
         return _run(elastic, self, args, kwargs)
-    if _in_backward():  # recomputation (gradient checkpointing) runs at the widths of its own forward
-        with state.using(state.recompute or state.current):
-            return _run(elastic, self, args, kwargs)
     if state.pending is not None:
         state.pending.first(self, args, kwargs)
         elastic = self.__dict__[KEY]
@@ -245,8 +260,8 @@ def _forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     finally:
         state.running -= 1
         _forget(self)
+    state.recompute = widths
     if torch.is_grad_enabled():
-        state.recompute = widths
         for tensor in tensors(output):
             if tensor.requires_grad:
                 tensor.register_hook(functools.partial(_remember, state, widths))
@@ -264,7 +279,7 @@ def _forget(root: nn.Module) -> None:
 
 
 def _rebuild(base: type[nn.Module], names: tuple[tuple[str, ...], ...]) -> nn.Module:
-    cls = elastic_class(base, *names)
+    cls = elastic_class(base, *names)  # type: ignore[arg-type]
     return cls.__new__(cls)
 
 
@@ -273,7 +288,8 @@ def _reduce(self: nn.Module, _protocol: int) -> tuple[Any, ...]:
     cls: Any = type(self)
     own = getattr(cls.surgery_base, "__getstate__", None)
     state = vars(self) if own is None or own is getattr(object, "__getstate__", None) else own(self)
-    return _rebuild, (cls.surgery_base, cls.surgery_names), (state, vars(self)[KEY])
+    plain = {key: value for key, value in state.items() if key != KEY} if isinstance(state, dict) else state
+    return _rebuild, (cls.surgery_base, cls.surgery_names), (plain, vars(self)[KEY])
 
 
 def _set_state(self: nn.Module, state: tuple[Any, Elastic]) -> None:

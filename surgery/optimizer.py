@@ -59,5 +59,6 @@ def _cut(name: str, key: str, value: Any, parameter: Tensor, parts: Any) -> Any:
     if parts is None:
         return value.clone()
     raise InputError(
-        f"state {key!r} of {name} has shape {list(value.shape)}, the parameter {list(parameter.shape)}: it cannot be cut"
+        f"state {key!r} of {name} has shape {list(value.shape)}, the parameter {list(parameter.shape)}: "
+        "it cannot be cut"
     )

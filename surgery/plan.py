@@ -164,7 +164,7 @@ class Plan:
             if not 0 < value <= 1:
                 raise WidthError(f"{where}: a fraction lies in (0, 1], got {value}")
             step = math.lcm(group.granularity, multiple)
-            if step > group.size:
+            if value == 1 or step > group.size:  # the full size is always valid
                 return group.size
             return min(group.size, max(step, step * math.floor(value * group.size / step + 0.5)))
         if not 1 <= value <= group.size:

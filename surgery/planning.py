@@ -23,8 +23,8 @@ from surgery.mentions import mentions
 from surgery.plan import Fixed, Group, LayoutSize, Plan, Swap, governed
 from surgery.rewrite import Rewrite
 from surgery.rules.base import SizeOf
-from surgery.sizes import Arithmetic, Attribute, Constant, Origin, leaves
 from surgery.scaling import scaling
+from surgery.sizes import Arithmetic, Attribute, Constant, Origin, leaves
 from surgery.solve import Solution, group_axes, solve
 from surgery.unreached import reach
 
@@ -70,7 +70,8 @@ def check_model(model: Any) -> None:
     for path, module in model.named_modules():
         if isinstance(module, DataParallel | DistributedDataParallel):
             raise InputError(
-                f"{path or 'the model'} is inside {type(module).__name__}: wrap the model itself first, then parallelise it"
+                f"{path or 'the model'} is inside {type(module).__name__}: wrap the model itself first, "
+                "then parallelise it"
             )
         if is_wrapped(module) and not is_wrapped(model):
             raise InputError(f"{path} is wrapped already: surgery.unwrap it, then wrap the whole model")
@@ -179,7 +180,7 @@ def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:
 
 
 def per_group(plan: Plan, what: str, value: int | Mapping[str, int]) -> dict[str, int]:
-    """A number for each group that it is given for: one for all, or a mapping of names and globs, where later entries win."""
+    """A number for each group that it is given for: one for all, or a mapping of names and globs (later ones win)."""
     entries = value if isinstance(value, Mapping) else {"*": value}
     for number in entries.values():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:

@@ -13,8 +13,9 @@ from surgery.elastic import is_wrapped, state_of
 from surgery.errors import InputError, ProofError
 from surgery.inputs import Examples
 from surgery.plan import Group, Plan
-from surgery.shrink import RECORD, like, plain_copy, prepared, tolerance_of
+from surgery.shrink import RECORD, like, plain_copy, prepared, tolerance_of, unrun
 from surgery.verify import verify
+from surgery.wrap import at_widths
 
 
 def reorder(
@@ -42,7 +43,8 @@ def reorder(
     permuted = _permuted(wrapped, plan, chosen)
     _warn(model, plan, chosen)
     try:
-        verify(model, permuted, examples, tolerance=tolerance_of(plan))
+        with at_widths(wrapped, plan.full()):
+            verify(wrapped, unrun(permuted), examples, tolerance=tolerance_of(plan))
     except ProofError as error:
         raise ProofError(f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}") from error
     return permuted
@@ -59,7 +61,8 @@ def _order(group: Group, order: Sequence[int] | Tensor) -> Tensor:
         raise InputError(f"group {group.name}: an order is a LongTensor or ints, got {index.dtype}")
     if index.shape != (group.size,) or not torch.equal(index.long().sort().values, torch.arange(group.size)):
         raise InputError(
-            f"group {group.name}: an order is a permutation of range({group.size}), got {index.numel()} values, {index.unique().numel()} different"
+            f"group {group.name}: an order is a permutation of range({group.size}), got {index.numel()} values, "
+            f"{index.unique().numel()} different"
         )
     return index.long()
 

@@ -7,8 +7,10 @@ mode, and refuses to run where the recording would not be the same program.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import operator
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +43,33 @@ class Program:
     objects: Mapping[str, Any]
     leaves: tuple[tuple[tuple[Any, ...], Any], ...]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Functions go by name: pickle does not find those that torch makes inside other functions."""
+        named = {name: _importable(value) for name, value in self.objects.items()}
+        return _program, (self.source, named, self.leaves)
+
+
+@dataclass(frozen=True)
+class _Imported:
+    """A function, by where it is found."""
+
+    module: str
+    name: str
+
+
+def _importable(value: Any) -> Any:
+    module, name = getattr(value, "__module__", None), getattr(value, "__name__", None)
+    found = getattr(sys.modules.get(module or ""), name or "", None)
+    return _Imported(str(module), str(name)) if callable(value) and found is value else value
+
+
+def _program(source: str, objects: Mapping[str, Any], leaves: Any) -> Program:
+    found = {
+        name: getattr(importlib.import_module(value.module), value.name) if isinstance(value, _Imported) else value
+        for name, value in objects.items()
+    }
+    return Program(source, found, leaves)
+
 
 @dataclass(frozen=True)
 class Rewrite:
@@ -55,7 +84,8 @@ def plan_rewrites(
 ) -> dict[str, Rewrite]:
     """New forwards for the modules at `paths`, with the targets of `sites` in place of what the code computes.
 
-    `alike` says that a forward without a recording in training mode is the same program there as in eval mode. Raises Blocked where a forward cannot be replaced.
+    `alike` says that a forward without a recording in training mode is the same program there as in eval mode.
+    Raises Blocked where a forward cannot be replaced.
     """
     rewrites = {}
     for path in paths:
@@ -92,7 +122,7 @@ class _Writer:
     def program(self) -> Program:
         leaves = tuple(_leaves(_bound(self.frame.module, self.frame.args, self.frame.kwargs)))
         arguments: list[str] = []
-        for path, leaf in leaves:
+        for _, leaf in leaves:
             origin = leaf.origin if isinstance(leaf, Size) else leaf
             if isinstance(leaf, fx.Node | Size) and origin not in self.names:
                 self.names[origin] = f"input_{len(arguments)}"
@@ -265,7 +295,8 @@ class Rewritten:
         if not _fits(leaves, expected):
             raise InputError(
                 f"the forward of {type(self.owner).__name__} was rewritten from a run with other arguments: it was "
-                f"recorded with {_readable(expected)}, and called with {_readable([(p, _kind(v)) for p, v in leaves])}. "
+                f"recorded with {_readable(expected)}, and called with "
+                f"{_readable([(path, _kind(leaf)) for path, leaf in leaves])}. "
                 "Wrap the model with example inputs of this kind, or surgery.batches of both."
             )
         return self._compiled[mode](self.owner, *(leaf for _, leaf in leaves))
@@ -297,9 +328,11 @@ def _fits(leaves: list[Any], expected: Sequence[Any]) -> bool:
 
 
 def _readable(kinds: Sequence[tuple[tuple[Any, ...], Any]]) -> str:
-    parts = (f"{'.'.join(map(str, path))}={kind[1]!r}" if isinstance(kind, tuple) else f"{'.'.join(map(str, path))}: {kind}"
-             for path, kind in kinds)  # fmt: skip
-    return "(" + ", ".join(parts) + ")"
+    parts = []
+    for path, kind in kinds:
+        name = ".".join(map(str, path))
+        parts.append(f"{name}={kind[1]!r}" if isinstance(kind, tuple) else f"{name}: {kind}")
+    return f"({', '.join(parts)})"
 
 
 def _compile(program: Program) -> Any:

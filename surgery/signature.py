@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -231,7 +231,9 @@ def _broadcast(a: list[Dim], b: list[Dim], where: str) -> list[Dim]:
 def broadcast(tensors: Sequence[Sequence[Dim]], where: str) -> Dims:
     """The dimensions of an element-wise result."""
     first, *others = (list(dims) for dims in tensors)
-    return Dims(functools.reduce(lambda a, b: _broadcast(a, b, where), others, first))
+    for other in others:
+        first = _broadcast(first, other, where)
+    return Dims(first)
 
 
 def bind(

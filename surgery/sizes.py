@@ -66,7 +66,7 @@ class Arithmetic(Origin):
 
 
 def evaluate(origin: Origin, leaf: Callable[[Origin], int]) -> int:
-    """The value of an expression, given the value of each leaf. Raises ZeroDivisionError like the code it stands for."""
+    """The value of an expression, given the value of each leaf. Raises ZeroDivisionError as the code would."""
     if isinstance(origin, Arithmetic):
         return OPERATORS[origin.sign](evaluate(origin.left, leaf), evaluate(origin.right, leaf))
     return origin.value if isinstance(origin, Constant) else leaf(origin)

@@ -2,8 +2,8 @@
 
 Every size that a recorded call was given must equal the width of some dimension, at every width. Where the integer came
 from an attribute, a formula for the attribute is found. Where no attribute can carry it, the forward that contains the
-call is rewritten (`surgery.rewrite`). Where that cannot be done either, the axes are pinned with the line as the reason.
-Everything found is checked at several sample widths before it is believed.
+call is rewritten (`surgery.rewrite`). Where that cannot be done either, the axes are pinned, with the line as the
+reason. Everything found is checked at several sample widths before it is believed.
 """
 
 from __future__ import annotations

@@ -33,8 +33,9 @@ class _Use:
 def reach(analysis: Analysis) -> None:
     """Account for unreached modules.
 
-    A module that nothing mentions is dead code and stays fixed. One that could run is analysed on the inputs of a reached
-    sibling of the same class and shapes (experts of a mixture); where there is none, every axis it could receive is pinned.
+    A module that nothing mentions is dead code and stays fixed. One that could run is analysed on the inputs of a
+    reached sibling of the same class and shapes (experts of a mixture); where there is none, every axis that it could
+    receive is pinned.
     """
     uses = _uses(analysis)
     for path in list(_unreached(analysis, set(uses))):

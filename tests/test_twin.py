@@ -183,8 +183,9 @@ def test_optimizers_built_before_or_after_wrapping(model: Net, kind: type, early
         optimizer.zero_grad()
         loss(wrapped.train()(X)).backward()
         optimizer.step()
-    for a, b, c, start in zip(one, two, wrapped.parameters(), model.parameters(), strict=True):
-        assert torch.equal(a, b) and torch.equal(a, c) and not torch.equal(a, start)
+    for a, b, c in zip(one, two, wrapped.parameters(), strict=True):
+        assert torch.equal(a, b) and torch.equal(a, c)
+    assert not torch.equal(reference.fc1.weight, model.fc1.weight)
 
 
 def test_unwrapped_is_plain_and_full_over_the_same_tensors(model: Net) -> None:
@@ -204,6 +205,7 @@ def test_wrapping_without_example_inputs(model: Net) -> None:
     with pytest.raises(surgery.InputError, match="has not run yet"):
         surgery.set_widths(deferred, 0.5)
     model.norm.momentum = deferred.norm.momentum = direct.norm.momentum = 0.0
+    deferred.eval()(X)  # analysed here
     assert seen_widths(deferred, 4) == seen_widths(direct, 4)
     assert isinstance(deferred, Net) and surgery.widths(deferred) == surgery.widths(direct)
     assert surgery.verify(surgery.shrink(deferred, 0.5), surgery.shrink(direct, 0.5), X) == 0
@@ -551,7 +553,7 @@ def test_a_shrunk_model_is_plain_and_independent(name: str) -> None:
         small = surgery.shrink(wrapped, 0.5)
     assert type(small) is type(model) and not next(iter(small.parameters())).requires_grad and not frozen.requires_grad
     assert [p.requires_grad for p in small.parameters()] == [p.requires_grad for p in model.parameters()]
-    assert [m.training for m in small.modules()] == [m.training for m in model.modules()]
+    assert [m.training for m in small.modules()] == [m.training for m in copy.deepcopy(model).modules()]
     assert [p.dtype for p in small.parameters()] == [p.dtype for p in model.parameters()]
     replaced = set(small.surgery_record["replaced"])
     for (path, a), b in zip(small.named_modules(), model.modules(), strict=True):
@@ -649,7 +651,8 @@ def test_shrinking_a_shrunk_model_is_shrinking_at_once(name: str) -> None:
         target = {name: max(1, group.size // 2 // group.granularity) * group.granularity for name, group in left.items()}
         again = surgery.shrink(half, target, inputs)
         whole = {**half.surgery_record["widths"], **target}
-        if set(whole) == set(surgery.widths(wrapped)):
+        kept = {name for name, width in half.surgery_record["widths"].items() if width > 1}
+        if set(left) == kept:  # a group of width 1 is gone, and with it a number in the names of its neighbours
             assert surgery.verify(again, surgery.shrink(wrapped, whole), inputs, tolerance=1e-9) <= 1e-9
             assert surgery.verify(again, surgery.shrink(model, whole, inputs), inputs, tolerance=1e-9) <= 1e-9
     finally:
@@ -680,7 +683,7 @@ def test_several_inputs() -> None:
     wrapped = surgery.wrap(model, surgery.batches([one, two]))
     assert list(surgery.widths(wrapped)) == ["a.o"]
     small = surgery.shrink(wrapped, 0.5)
-    assert small(X[None][0:1][0] if False else (X, None))["y"].shape == (5, 3)
+    assert small((X, None))["y"].shape == (5, 3)
     assert small((X[:, :4], None), which="b")["y"].shape == (5, 3) and small.b.out_features == 6
 
 
@@ -728,6 +731,8 @@ def test_reorder_moves_units(model: Net, kind: Callable, twin: bool) -> None:
     order = torch.randperm(16, generator=torch.Generator().manual_seed(1)).tolist()
     model.norm.running_mean.uniform_()
     given = surgery.wrap(model, X) if twin else model
+    if twin:
+        surgery.set_widths(given, 0.5)
     with unchanged(model, given):
         moved = surgery.reorder(given, {"fc1.o": kind(order)}, None if twin else X)
     assert torch.equal(moved.fc1.weight, model.fc1.weight[order]) and torch.equal(moved.fc1.bias, model.fc1.bias[order])

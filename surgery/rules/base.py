@@ -204,7 +204,7 @@ def contraction(text: str, *inputs: Dims | None, macs: str = "", **sizes: int) -
 
 
 __all__ = [
-    "RULES", "at_least_two", "Call", "Dim", "Dims", "Requirement", "SizeOf", "axis", "axis_list", "contraction", "current_node", "here",
-    "minus", "multiply", "ordered", "origin_of", "positions", "require", "result_shape", "rule", "run", "spellings",
-    "tensors_in", "unify", "used", "Size",
+    "RULES", "Call", "Dim", "Dims", "Requirement", "Size", "SizeOf", "at_least_two", "axis", "axis_list",
+    "contraction", "current_node", "here", "minus", "multiply", "ordered", "origin_of", "positions", "require",
+    "result_shape", "rule", "run", "spellings", "tensors_in", "unify", "used",
 ]  # fmt: skip

@@ -33,7 +33,7 @@ def _reduce(x: Dims, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> A
 
 
 def reduces(*operations: Any) -> None:
-    """Declare reductions that do not depend on the order along the reduced dimensions: f(x, dim=None, keepdim=False)."""
+    """Declare reductions, f(x, dim=None, keepdim=False), that do not depend on the order along what they reduce."""
     rule(*operations)(_reduce)
 
 

@@ -56,8 +56,8 @@ class _Writer:
 
 def _image(w: _Writer) -> None:
     c = w.c
-    name = w.pick("conv", "conv", "grouped", "depthwise", "batchnorm", "groupnorm", "residual", "dense", "gate", "shuffle",
-                  "gamma", "squeeze", "swap", "twice", "prelu")  # fmt: skip
+    name = w.pick("conv", "conv", "grouped", "depthwise", "batchnorm", "groupnorm", "residual", "dense", "gate",
+                  "shuffle", "gamma", "squeeze", "swap", "twice", "prelu")  # fmt: skip
     if name == "conv":
         out = w.number(2, 9)
         w.add("conv", nn.Conv2d(c, out, w.pick(1, 3), padding=1), nn.ReLU(), c=out)

@@ -1,8 +1,8 @@
 """Law 6: what the algebra says of shape operations is what they do to integer index tensors.
 
-A random chain of operations is applied to a tensor of distinct integers. Permuting or cutting the axes that the analysis
-found free, at the input, must be the same as permuting or cutting the output where the analysis says they are. For cuts,
-the sizes that the chain was written with are replaced by what the requirements of the rules ask for.
+A random chain of operations is applied to a tensor of distinct integers. Permuting or cutting the axes that the
+analysis found free, at the input, must be the same as permuting or cutting the output where the analysis says they are.
+For cuts, the sizes that the chain was written with are replaced by what the requirements of the rules ask for.
 """
 
 from __future__ import annotations
