@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ from torch import fx, nn
 from surgery import signature
 from surgery.adapter import Adapter, LayerCall, adapter_for, attribute_path, registered
 from surgery.axes import Dim, Dims, extent, fresh, pin, resolve
-from surgery.capture import Capture, Frame, call_name, foreign
+from surgery.capture import Capture, Frame, call_name, foreign, line
 from surgery.copying import aliases, named_tensors
 from surgery.errors import AxisError
 from surgery.rules.base import RULES, Call, Requirement, run, tensors_in
@@ -199,11 +198,6 @@ class Analysis:
 
 class Unexplained(Exception):
     """Nothing says what an operation does to its axes."""
-
-
-def line(where: tuple[str, int]) -> str:
-    """A source line, short enough for a table."""
-    return f"{os.path.basename(where[0])}:{where[1]}" if where[0] else "the call of the model"
 
 
 def _describe(node: fx.Node) -> str:

@@ -21,12 +21,13 @@ import einops.einops
 import torch
 from torch import fx, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointFunction
 
 from surgery.adapter import adapter_for
 from surgery.copying import copy_tree, named_tensors
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
-from surgery.sizes import Attribute, Extent, Origin, Size, observe_equalities
+from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
 
 Location = tuple[str, int]
 
@@ -42,17 +43,16 @@ class Frame:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     output: Any = None
-    body: list[fx.Node | int] = field(default_factory=list)  # nodes, and the indices of the frames it called
+    body: list[Any] = field(default_factory=list)  # nodes, branches, and the indices of the frames that it called
     stored: list[str] = field(default_factory=list)  # attributes that the forward set
     blocked: str | None = None  # why the forward cannot be replaced by its recording
 
 
 @dataclass
-class Equality:
-    """A comparison `left == right` of two sizes that came out true."""
+class Branch:
+    """A decision that the forward of a frame took about sizes, and where."""
 
-    left: Origin
-    right: Origin
+    decision: Decision
     where: Location
     frame: int
 
@@ -63,7 +63,7 @@ class Capture:
 
     graph: fx.Graph
     frames: list[Frame]
-    equalities: list[Equality]
+    branches: list[Branch]
     training: bool
 
     @property
@@ -104,7 +104,7 @@ def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Captu
             f"{type(model).__name__} does not run in {mode} mode on the example inputs ({shapes}): "
             f"{type(error).__name__}: {error}"
         ) from error
-    return Capture(recorder.graph, recorder.frames, recorder.equalities, training)
+    return Capture(recorder.graph, recorder.frames, recorder.branches, training)
 
 
 def _describe(value: Any) -> str:
@@ -160,6 +160,11 @@ def _location() -> Location:
     return frame.f_code.co_filename, frame.f_lineno
 
 
+def line(where: tuple[str, int]) -> str:
+    """A source line, short enough for a table."""
+    return f"{os.path.basename(where[0])}:{where[1]}" if where[0] else "the call of the model"
+
+
 def call_name(function: Any) -> str:
     """The name of a torch function; properties go by the name of the property."""
     name = getattr(function, "__name__", str(function))
@@ -175,7 +180,7 @@ class Recorder(TorchFunctionMode):
         self.graph = fx.Graph()
         self.frames: list[Frame] = []
         self.stack: list[Frame] = []
-        self.equalities: list[Equality] = []
+        self.branches: list[Branch] = []
         self.names = {f"{prefix}.{name}".lstrip("."): tensor for name, tensor in named_tensors(model)}
         self.paths = {id(module): path for path, module in model.named_modules(prefix=prefix)}
         self.parameters = {id(tensor): name for name, tensor in self.names.items()}
@@ -198,6 +203,8 @@ class Recorder(TorchFunctionMode):
 
         def function_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
             run = apply.__get__(None, cls)
+            if cls is CheckpointFunction and not recorder.muted:  # it runs its first argument on those after the second
+                return args[0](*args[2:])
             return run(*args, **kwargs) if recorder.muted else recorder.opaque(cls, run, args, kwargs)
 
         def autocast_enter(context: Any) -> Any:
@@ -211,7 +218,7 @@ class Recorder(TorchFunctionMode):
         shapes: Any = einops.einops
         shapes._reconstruct_from_shape = shapes._reconstruct_from_shape_uncached
         try:
-            with self, observe_equalities(self.equality):
+            with self, observe_decisions(self.decide):
                 yield
         finally:
             nn.Module.__call__ = call  # type: ignore[method-assign]
@@ -238,9 +245,10 @@ class Recorder(TorchFunctionMode):
         if self.stack and not self.muted:
             self.stack[-1].blocked = self.stack[-1].blocked or reason
 
-    def equality(self, left: Origin, right: Origin) -> None:
+    def decide(self, decision: Decision) -> None:
         if self.stack and not self.muted:
-            self.equalities.append(Equality(left, right, _location(), self.stack[-1].index))
+            self.branches.append(Branch(decision, _location(), self.stack[-1].index))
+            self.stack[-1].body.append(self.branches[-1])
 
     def node(self, kind: str, target: Any, args: Any, kwargs: Any, result: Any, where: Location) -> fx.Node:
         node = self.graph.create_node(kind, target, args, kwargs)
@@ -319,7 +327,8 @@ class Recorder(TorchFunctionMode):
         if name in ("shape", "size", "numel", "nelement", "__len__"):
             return self.extent(name, func(*args, **kwargs), *args, **kwargs)
         lifted = self.lift(args), self.lift(kwargs)
-        result = func(*args, **kwargs)
+        with self.mute():
+            result = func(*args, **kwargs)
         node = self.node("call_function", func, *lifted, result, _location())
         if name in DEPARTURES:
             self.block(f"values leave the graph through {name}")

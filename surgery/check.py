@@ -41,8 +41,8 @@ def check_adapter(module: nn.Module, inputs: Examples) -> list[str]:
     """Run the conformance test of a layer's adapter; returns the names of the axes that were tried.
 
     For every axis that the declaration calls free: permuting it everywhere that `axes` and `params` say must permute
-    the output and change nothing else, and cutting it everywhere that `params` and `sizes` say must leave a layer that runs
-    and gives the declared shape. The test runs in float64 on a copy; `module` stays as it is.
+    the output and change nothing else, and cutting it everywhere that `params` and `sizes` say must leave a layer that
+    runs and gives the declared shape. The test runs in float64 on a copy; `module` stays as it is.
 
     Raises AxisError that says what is wrong.
     """

@@ -222,7 +222,9 @@ def _list_property(name: str) -> property:
         return type(value)(elastic.read(self, own[id(t)], t) if id(t) in own else t for t in value)
 
     def put(self: nn.Module, value: Any) -> None:
-        self.__dict__[name] = value
+        elastic = _settled(self)
+        if elastic is None or elastic.state.full:  # a list made of cut parameters is not kept
+            self.__dict__[name] = value
 
     return property(get, put)
 

@@ -12,16 +12,16 @@ import inspect
 import operator
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from surgery.capture import Capture, Frame, call_name
+from surgery.capture import Branch, Capture, Frame, call_name, line
 from surgery.errors import InputError
-from surgery.sizes import Arithmetic, Attribute, Constant, Extent, Origin, Size
+from surgery.sizes import Arithmetic, Attribute, Constant, Extent, Origin, Size, leaves
 
 Site = tuple[fx.Node, tuple[Any, ...]]
 PREFIX = "surgery_size_"
@@ -80,7 +80,8 @@ class Rewrite:
 
 
 def plan_rewrites(
-    captures: Sequence[Capture], sites: Mapping[Site, Origin], paths: Sequence[str | None], alike: bool
+    captures: Sequence[Capture], sites: Mapping[Site, Origin], paths: Sequence[str | None],
+    varies: Callable[[Origin], bool], alike: bool,
 ) -> dict[str, Rewrite]:
     """New forwards for the modules at `paths`, with the targets of `sites` in place of what the code computes.
 
@@ -97,7 +98,7 @@ def plan_rewrites(
             for frame in capture.frames:
                 if frame.path != path:
                     continue
-                program = _Writer(capture, frame, sites, sizes).program()
+                program = _Writer(capture, frame, sites, sizes, varies).program()
                 if programs.setdefault(capture.training, program).source != program.source:
                     raise Blocked(path, "it runs differently from call to call")
         if True not in programs:
@@ -111,32 +112,59 @@ def plan_rewrites(
 class _Writer:
     """Writes the code of one recorded forward."""
 
-    def __init__(self, capture: Capture, frame: Frame, sites: Mapping[Site, Origin], sizes: dict[str, Origin]):
+    def __init__(
+        self,
+        capture: Capture,
+        frame: Frame,
+        sites: Mapping[Site, Origin],
+        sizes: dict[str, Origin],
+        varies: Callable[[Origin], bool],
+    ):
         if frame.blocked:
             raise Blocked(frame.path, frame.blocked)
+        self.varies = varies
         self.capture, self.frame, self.sites, self.sizes = capture, frame, sites, sizes
         self.names: dict[Any, str] = {}
         self.objects: dict[str, Any] = {}
         self.lines: list[str] = []
 
     def program(self) -> Program:
-        leaves = tuple(_leaves(_bound(self.frame.module, self.frame.args, self.frame.kwargs)))
+        given = tuple(_leaves(_bound(self.frame.module, self.frame.args, self.frame.kwargs)))
         arguments: list[str] = []
-        for _, leaf in leaves:
+        for _, leaf in given:
             origin = leaf.origin if isinstance(leaf, Size) else leaf
             if isinstance(leaf, fx.Node | Size) and origin not in self.names:
                 self.names[origin] = f"input_{len(arguments)}"
             arguments.append(f"input_{len(arguments)}")
         for item in self.frame.body:
-            self._call_frame(self.capture.frames[item]) if isinstance(item, int) else self._node(item)
+            if isinstance(item, int):
+                self._call_frame(self.capture.frames[item])
+            elif isinstance(item, Branch):
+                self._branch(item)
+            else:
+                self._node(item)
         self.lines.append(f"return {self.write(self.frame.output)}")
         header = f"def forward(self, {', '.join(arguments)}):\n"
-        kinds = tuple((path, _kind(leaf)) for path, leaf in leaves)
+        kinds = tuple((path, _kind(leaf)) for path, leaf in given)
         return Program(header + textwrap.indent("\n".join(self.lines), "    ") + "\n", self.objects, kinds)
 
     def _assign(self, key: Any, code: str) -> None:
         self.names[key] = f"v{len(self.names)}"
         self.lines.append(f"{self.names[key]} = {code}")
+
+    def _branch(self, branch: Branch) -> None:
+        """The recording went one way here: where that depends on the input, other inputs must not be led along."""
+        decision = branch.decision
+        if self.varies(decision.left) or self.varies(decision.right):
+            return  # it depends on the widths: the recorded way is the one that was analysed
+        if not any(isinstance(leaf, Extent) for side in (decision.left, decision.right) for leaf in leaves(side)):
+            return
+        left, right = self._origin(decision.left), self._origin(decision.right)
+        sign = "==" if decision.sign == "is" else decision.sign
+        check = self._object("recorded_way", recorded_way)
+        code = f"{check}(({left} {sign} {right}) is {decision.outcome}, {line(branch.where)!r}, {left}, {right})"
+        if code not in self.lines:
+            self.lines.append(code)
 
     def _call_frame(self, frame: Frame) -> None:
         """A child's call. What it returns is bound to the nodes that its recording ended in."""
@@ -201,7 +229,7 @@ class _Writer:
         if isinstance(value, fx.Node):
             return self._use(value)
         if isinstance(value, Size):
-            return self._origin(value.origin, int(value))
+            return self._origin(value.origin)
         nested = (lambda key: None) if site is None else (lambda key: (site[0], (*site[1], key)))
         if isinstance(value, slice):
             return f"slice({', '.join(self.write(getattr(value, e), nested(e)) for e in ('start', 'stop', 'step'))})"
@@ -235,7 +263,7 @@ class _Writer:
         self.sizes[name] = target
         return f"self.{name}"
 
-    def _origin(self, origin: Origin, value: int) -> str:
+    def _origin(self, origin: Origin) -> str:
         """Code that computes a size again, from the arguments of this forward."""
         if origin in self.names:
             return self.names[origin]
@@ -245,7 +273,7 @@ class _Writer:
             keys = "".join(f"[{key!r}]" for key in origin.path[1:])
             return f"{self._module(origin.module)}.{origin.path[0]}{keys}"
         if isinstance(origin, Arithmetic):
-            return f"({self._origin(origin.left, 0)} {origin.sign} {self._origin(origin.right, 0)})"
+            return f"({self._origin(origin.left)} {origin.sign} {self._origin(origin.right)})"
         assert isinstance(origin, Constant)
         return repr(origin.value)
 
@@ -278,6 +306,15 @@ def _kind(leaf: Any) -> Any:
     return ("is", leaf)
 
 
+def recorded_way(same: bool, where: str, *sizes: int) -> None:
+    """Raise InputError where a rewritten forward would have gone another way in the code that it was made from."""
+    if not same:
+        raise InputError(
+            f"the code at {where} depends on the size of its input ({' against '.join(map(str, sizes))}), and its "
+            "forward was rewritten for the way that the example inputs take. Wrap the model with example inputs of this size"
+        )
+
+
 class Rewritten:
     """A module's forward, regenerated from its recording; picklable, and copied together with its module."""
 
@@ -290,16 +327,21 @@ class Rewritten:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mode = self.owner.training
-        leaves = list(_leaves(_bound(self.owner, args, kwargs)))
+        given = list(_leaves(_bound(self.owner, args, kwargs)))
         expected = self.programs[mode].leaves
-        if not _fits(leaves, expected):
+        if not _fits(given, expected):
             raise InputError(
                 f"the forward of {type(self.owner).__name__} was rewritten from a run with other arguments: it was "
                 f"recorded with {_readable(expected)}, and called with "
-                f"{_readable([(path, _kind(leaf)) for path, leaf in leaves])}. "
+                f"{_readable([(path, _kind(leaf)) for path, leaf in given])}. "
                 "Wrap the model with example inputs of this kind, or surgery.batches of both."
             )
-        return self._compiled[mode](self.owner, *(leaf for _, leaf in leaves))
+        return self._compiled[mode](self.owner, *(leaf for _, leaf in given))
+
+    @property
+    def __code__(self) -> Any:
+        """What `torch.export` asks of a forward."""
+        return type(self).__call__.__code__
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self),), {"owner": self.owner, "programs": self.programs}
@@ -314,10 +356,10 @@ def _restore(cls: type[Rewritten]) -> Rewritten:
     return cls.__new__(cls)
 
 
-def _fits(leaves: list[Any], expected: Sequence[Any]) -> bool:
-    if [path for path, _ in leaves] != [path for path, _ in expected]:
+def _fits(given: list[Any], expected: Sequence[Any]) -> bool:
+    if [path for path, _ in given] != [path for path, _ in expected]:
         return False
-    for (_, leaf), (_, kind) in zip(leaves, expected, strict=True):
+    for (_, leaf), (_, kind) in zip(given, expected, strict=True):
         if kind == "tensor" and not isinstance(leaf, torch.Tensor):
             return False
         if kind == "size" and (isinstance(leaf, torch.Tensor) or not isinstance(leaf, int)):

@@ -7,6 +7,7 @@ says which attribute must change when a width changes.
 
 from __future__ import annotations
 
+import builtins
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -86,20 +87,69 @@ def origin_of(value: int) -> Origin:
     return value.origin if isinstance(value, Size) else Constant(int(value))
 
 
-_observers: list[Callable[[Origin, Origin], None]] = []
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What Python code found out about sizes: that `left sign right` is `outcome`.
+
+    A size that leaves the arithmetic (a loop's range, a true division) is the decision that it "is" its value.
+    """
+
+    sign: str
+    left: Origin
+    right: Origin
+    outcome: bool
 
 
-class observe_equalities:
-    """While active, calls `observer(left, right)` whenever two sizes are compared with == and are equal."""
+COMPARISONS: dict[str, Callable[[int, int], bool]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+_observers: list[Callable[[Decision], None]] = []
 
-    def __init__(self, observer: Callable[[Origin, Origin], None]):
+
+class observe_decisions:
+    """While active, `observer` is told every decision, also those of `range`, which replaces the builtin meanwhile."""
+
+    def __init__(self, observer: Callable[[Decision], None]):
         self.observer = observer
 
     def __enter__(self) -> None:
         _observers.append(self.observer)
+        builtins.range = _Range  # type: ignore[misc]
 
     def __exit__(self, *_: object) -> None:
         _observers.remove(self.observer)
+        if not _observers:
+            builtins.range = _range  # type: ignore[misc]
+
+
+def _decide(sign: str, left: Any, right: Any, outcome: bool) -> None:
+    if _observers:
+        decision = Decision(sign, origin_of(left), origin_of(right), outcome)
+        for observer in _observers:
+            observer(decision)
+
+
+def _leaves_arithmetic(size: Any) -> int:
+    """The plain value of a size that is about to be used in a way that keeps no origin."""
+    value = int.__int__(size)
+    if isinstance(size, Size):
+        _decide("is", size, value, True)
+    return value
+
+
+_range = range
+
+
+class _IsRange(type):
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, _range)
+
+
+class _Range(metaclass=_IsRange):
+    """`range`, which tells observers how far the model's loops go."""
+
+    def __new__(cls, *bounds: Any) -> Any:
+        return _range(*map(_leaves_arithmetic, bounds))
 
 
 class Size(int):
@@ -114,21 +164,32 @@ class Size(int):
         self.site = site
         return self
 
-    def __eq__(self, other: object) -> bool:
-        equal = int.__eq__(self, other)
-        if equal is True and _observers and isinstance(other, int):
-            for observer in _observers:
-                observer(self.origin, origin_of(other))
-        return equal
-
-    def __ne__(self, other: object) -> bool:
-        equal = self.__eq__(other)
-        return equal if equal is NotImplemented else not equal
-
     __hash__ = int.__hash__
 
+    def __bool__(self) -> bool:
+        _decide("!=", self, 0, value := int.__bool__(self))
+        return value
+
+    def __int__(self) -> int:
+        return _leaves_arithmetic(self)
+
+    def __float__(self) -> float:
+        return float(_leaves_arithmetic(self))
+
+    def __truediv__(self, other: Any) -> Any:
+        return _leaves_arithmetic(self) / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / _leaves_arithmetic(self)
+
+    def __pow__(self, other: Any, *modulus: Any) -> Any:
+        return pow(_leaves_arithmetic(self), other, *modulus)
+
+    def __rpow__(self, other: Any, *modulus: Any) -> Any:
+        return pow(other, _leaves_arithmetic(self), *modulus)
+
     def __neg__(self) -> Size:
-        return Size(-int(self), Arithmetic("-", Constant(0), self.origin))
+        return Size(-int.__int__(self), Arithmetic("-", Constant(0), self.origin))
 
     def __pos__(self) -> Size:
         return self
@@ -137,7 +198,7 @@ class Size(int):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return int, (int(self),)
+        return int, (int.__int__(self),)
 
 
 def _arithmetic(sign: str, swapped: bool) -> Callable[[Size, Any], Any]:
@@ -147,12 +208,27 @@ def _arithmetic(sign: str, swapped: bool) -> Callable[[Size, Any], Any]:
         if not isinstance(other, int) or isinstance(other, bool):
             return NotImplemented
         left, right = (other, self) if swapped else (self, other)
-        value = function(int(left), int(right))
+        value = function(int.__int__(left), int.__int__(right))
         return Size(value, Arithmetic(sign, origin_of(left), origin_of(right)))
 
     return method
 
 
+def _comparison(sign: str) -> Callable[[Size, Any], Any]:
+    method = getattr(int, f"__{COMPARISONS[sign].__name__}__")
+
+    def compare(self: Size, other: Any) -> Any:
+        outcome = method(self, other)
+        if isinstance(outcome, bool):
+            _decide(sign, self, other, outcome)
+        return outcome
+
+    return compare
+
+
+for _sign, _comparer in COMPARISONS.items():
+    setattr(Size, f"__{_comparer.__name__}__", _comparison(_sign))
+Size.__hash__ = int.__hash__  # type: ignore[method-assign, assignment]
 for _sign, _name in {"+": "add", "-": "sub", "*": "mul", "//": "floordiv", "%": "mod"}.items():
     setattr(Size, f"__{_name}__", _arithmetic(_sign, swapped=False))
     setattr(Size, f"__r{_name}__", _arithmetic(_sign, swapped=True))

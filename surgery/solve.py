@@ -16,9 +16,9 @@ from typing import Any, TypeAlias
 from torch import fx
 
 from surgery import rewrite
-from surgery.analysis import Analysis, Needed, line
+from surgery.analysis import Analysis, Needed
 from surgery.axes import Axis, Dim, Sum, axes_of, extent, pin, resolve, unify
-from surgery.capture import Frame
+from surgery.capture import Frame, line
 from surgery.rules.base import SizeOf
 from surgery.sizes import Arithmetic, Attribute, Constant, Extent, Origin, evaluate, leaves, origin_of
 
@@ -73,7 +73,9 @@ def solve(analysis: Analysis) -> Solution:
         unmet = solver.unmet()
         try:
             sites = {need.site: need.target for need in unmet if need.site}
-            rewrites = rewrite.plan_rewrites(analysis.captures, sites, _paths(unmet), alike=analysis.modes_alike)
+            rewrites = rewrite.plan_rewrites(
+                analysis.captures, sites, _paths(unmet), solver.varies, analysis.modes_alike
+            )
         except rewrite.Blocked as blocked:
             _give_up([need for need in unmet if any(f.path == blocked.path for f in need.frames)], blocked)
             continue
@@ -115,24 +117,27 @@ class _Solver:
     def _need(self, needed: Needed) -> Need:
         requirement = needed.requirement
         frames = (needed.capture.frames[needed.frame],)
-        return Need(self.known(origin_of(requirement.size)), requirement.target, requirement.site, frames, needed.where)
+        return Need(self.known(origin_of(requirement.size)), self.known(requirement.target), requirement.site, frames, needed.where)
 
     def _comparisons(self) -> Iterator[Need]:
         for capture in self.analysis.captures:
-            for equality in capture.equalities:
-                sides = self.known(equality.left), self.known(equality.right)
+            for branch in capture.branches:
+                decision = branch.decision
+                if (decision.sign, decision.outcome) not in (("==", True), ("!=", False)):
+                    continue
+                sides = self.known(decision.left), self.known(decision.right)
                 left, right = sides if isinstance(sides[0], Attribute) else sides[::-1]
                 if any(True for side in sides for _ in _dims(side)):
-                    where = f"the comparison at {line(equality.where)}"
-                    yield Need(left, right, None, (capture.frames[equality.frame],), where)
+                    where = f"the comparison at {line(branch.where)}"
+                    yield Need(left, right, None, (capture.frames[branch.frame],), where)
 
     def known(self, origin: Origin) -> Origin:
         """An origin with the dimensions of tensors in place of their extents."""
         if isinstance(origin, Arithmetic):
             return replace(origin, left=self.known(origin.left), right=self.known(origin.right))
         if isinstance(origin, Extent):
-            return SizeOf(self.analysis.values[origin.node][origin.dim])
-        return origin
+            return SizeOf(resolve(self.analysis.values[origin.node][origin.dim]))
+        return SizeOf(resolve(origin.dim)) if isinstance(origin, SizeOf) else origin
 
     def value(self, origin: Origin, widths: Widths) -> int:
         def leaf(found: Origin) -> int:
@@ -149,6 +154,11 @@ class _Solver:
             return all(self.value(need.origin, w) == self.value(need.target, w) for w in self.samples)
         except ZeroDivisionError:
             return False
+
+    def varies(self, origin: Origin) -> bool:
+        """Whether an expression has other values at other widths."""
+        known = self.known(origin)
+        return len({self.value(known, widths) for widths in self.samples}) > 1
 
     def unmet(self) -> list[Need]:
         return [need for need in self.needs if not self.met(need)]

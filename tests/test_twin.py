@@ -442,7 +442,7 @@ class Checkpointed(nn.Module):
 
     def forward(self, x):
         x = self.stem(x)
-        run = (lambda f, x: checkpoint(f, x, use_reentrant=self.reentrant)) if self.way else (lambda f, x: f(x))
+        run = (lambda f, x: checkpoint(f, x, use_reentrant=self.reentrant)) if self.way and self.training else (lambda f, x: f(x))
         if self.way == "functions":
             x = run(lambda x: self.blocks[1].down(torch.tanh(self.blocks[0].up(x)) * self.blocks[1].gain), x)
         for block in self.blocks:

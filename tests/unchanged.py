@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ def _seen(value: Any) -> Any:
         state = value.state
         now = state.chosen, state.current, state.full, state.held, state.running
         return value.path, *map(_seen, now), id(state.plan), id(state.draw), state.pending
+    if isinstance(value, weakref.ref):
+        return "a weak reference"
     if isinstance(value, Mapping):
         return {key: _seen(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

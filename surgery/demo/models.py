@@ -30,7 +30,7 @@ class ConvNet(nn.Module):
     def __init__(self, classes: int = 10, channels: tuple[int, int] = (32, 64), stride: int = 1):
         super().__init__()
         first, second = channels
-        self.stem = nn.Conv2d(1, first, 3, stride=stride, padding=1, bias=False)
+        self.stem = nn.Conv2d(1, first, stride + 2, stride=stride, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(first)
         self.block1 = Residual(first, first)
         self.down = nn.Conv2d(first, second, 3, stride=2, padding=1, bias=False)
@@ -95,8 +95,8 @@ class Transformer(nn.Module):
 
 
 def convnet(image: int, classes: int = 10) -> ConvNet:
-    """The CNN for square images of so many pixels; it looks at larger ones in half the resolution."""
-    return ConvNet(classes, stride=1 if image < 16 else 2)
+    """The CNN for square images of so many pixels; it looks at larger ones in a third of the resolution."""
+    return ConvNet(classes, stride=1 if image < 16 else 3)
 
 
 def transformer(image: int, classes: int = 10) -> Transformer:

@@ -1,0 +1,101 @@
+"""The examples in the documentation run, and print what the page says; lists in it are complete."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import surgery
+from surgery import adapter
+from surgery.rules.base import RULES
+
+ROOT = Path(__file__).parent.parent
+PAGES = [page for page in (ROOT / "README.md", ROOT / "adapters" / "README.md") if page.exists()]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SKIP = "<!-- not run -->"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A python block, and what it prints if the page says so."""
+
+    code: str
+    printed: str | None
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """The python blocks of a page that are run. A `text` block right after one is what it prints."""
+    found = list(FENCE.finditer(text))
+    for fence, follower in zip(found, [*found[1:], None], strict=True):
+        if fence[1] != "python" or text[: fence.start()].rstrip().endswith(SKIP):
+            continue
+        said = follower is not None and follower[1] == "text" and not text[fence.end() : follower.start()].strip()
+        yield Block(fence[2], follower[2] if said and follower is not None else None)
+
+
+def run(page: Path) -> Iterator[tuple[Block, str]]:
+    """Each block with what it printed. Line numbers are those of a file `example.py` that holds the page's blocks."""
+    module = types.ModuleType("example")
+    line = 0
+    for block in blocks(page.read_text(encoding="utf-8")):
+        printed = io.StringIO()
+        code = compile("\n" * line + block.code, "example.py", "exec")
+        with contextlib.redirect_stdout(printed):
+            exec(code, vars(module))
+        line += block.code.count("\n")
+        yield block, printed.getvalue()
+
+
+@pytest.fixture
+def as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Examples write into an empty folder; what they declare and draw is gone afterwards."""
+    monkeypatch.chdir(tmp_path)
+    tables = [(table, dict(table)) for table in (RULES, adapter._REGISTRY)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+    for table, before in tables:
+        table.clear()
+        table.update(before)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_examples_print_what_the_page_says(page: Path, as_before: None) -> None:
+    for block, printed in run(page):
+        if block.printed is not None:
+            assert printed.rstrip() == block.printed.rstrip(), block.code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_every_public_name_has_an_entry() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    public = {n for n, v in vars(surgery).items() if n[0] != "_" and not isinstance(v, types.ModuleType)}
+    entries = set(re.findall(r"^\*\*`(\w+)", page, re.MULTILINE))
+    assert not public - entries
+
+
+def test_every_reason_of_a_rule_has_an_entry() -> None:
+    """The texts that rules give to `ordered` and `positions` are explained in docs/fixed.md."""
+    page = (ROOT / "docs" / "fixed.md").read_text(encoding="utf-8")
+    reasons = set()
+    for file in (ROOT / "surgery" / "rules").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ordered", "positions"):
+                reasons |= {str(a.value) for a in node.args[1:] if isinstance(a, ast.Constant)}
+    assert len(reasons) > 20
+    assert not {reason for reason in reasons if reason not in page}
