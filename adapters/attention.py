@@ -7,7 +7,7 @@ from torch import nn
 
 from surgery.adapter import Adapter, LayerCall, adapter
 from surgery.attention import MultiheadAttention
-from surgery.axes import Dim, Dims, pin, unify
+from surgery.axes import Dim, Dims, concat, pin, unify
 from surgery.signature import broadcast
 
 
@@ -61,18 +61,24 @@ class MultiheadAttentionAdapter(Adapter):
         time = 0 if len(query) == 2 or not self.module.batch_first else 1
         t, s = query[time], unify(key[time], value[time], where)
         batch = list(broadcast([x[1 - time : 2 - time] if len(x) == 3 else [] for x in (query, key, value)], where))
-        for mask in (given.get("attn_mask"), given.get("key_padding_mask")):
+        mask = given.get("attn_mask")
+        if isinstance(mask, Dims) and len(mask) == 3:  # one mask for each sample and head
+            unify(mask[0], tuple(factor for dim in (*batch, h) for factor in dim), where)
+        for mask in (mask, given.get("key_padding_mask")):
             for dim in mask if isinstance(mask, Dims) else ():
                 pin(dim, f"a mask of {where}")
-        self._count(call, batch, t, s, h, d, e, k, v)
+        appended = (self.module.bias_k is not None) + bool(self.module.add_zero_attn)
+        seen = concat([s, *[()] * appended])
+        self._count(call, batch, t, s, seen, h, d, e, k, v)
         output = Dims((*query[:-1], e))
         if call.shapes[1] is None:
             return [output, None]
         heads = [h] if len(call.shapes[1]) == len(batch) + 3 else []
-        return [output, Dims((*batch, *heads, t, s))]
+        return [output, Dims((*batch, *heads, t, seen))]
 
-    def _count(self, call: LayerCall, batch: list[Dim], t: Dim, s: Dim, h: Dim, d: Dim, e: Dim, k: Dim, v: Dim) -> None:
+    def _count(self, call: LayerCall, batch: list[Dim], t: Dim, s: Dim, seen: Dim, h: Dim, d: Dim, *widths: Dim) -> None:
+        e, k, v = widths
         for length, width in ((t, e), (s, k), (s, v), (t, e)):
             call.multiply(*batch, length, h, d, width)
         for _ in range(2):  # scores, and their use
-            call.multiply(*batch, h, t, s, d)
+            call.multiply(*batch, h, t, seen, d)

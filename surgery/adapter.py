@@ -155,7 +155,7 @@ def adapter(*layers: type[nn.Module]) -> Callable[[A], A]:
         for layer in layers:
             if layer in _REGISTRY:
                 raise AxisError(f"{layer.__name__} has an adapter already: {_REGISTRY[layer].__name__}")
-            _REGISTRY[layer] = cls
+        _REGISTRY.update(dict.fromkeys(layers, cls))
         return cls
 
     return declare

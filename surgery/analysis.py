@@ -134,7 +134,15 @@ class Analysis:
             binding = signature.Binding(path or type(adapter.module).__name__, adapter.known_sizes())
             for name in adapter.tensors():
                 ((*pattern,),) = signature.parse_tensors(adapter.params[name])
-                binding.match(tuple(pattern), self.tensor(f"{path}.{name}".lstrip(".")))
+                full = f"{path}.{name}".lstrip(".")
+                try:
+                    binding.match(tuple(pattern), self.tensor(full))
+                except AxisError as error:
+                    shape = list(self.shapes[self.canonical[full]])
+                    known = f"; sizes says {adapter.known_sizes()}" if adapter.sizes else ""
+                    raise AxisError(
+                        f"{name} {shape} does not fit its pattern {adapter.params[name]!r}{known}: {error}"
+                    ) from error
             self.layers[path] = Layer(path, adapter, binding)
             self._state_sizes(path, adapter, binding)
         return self.layers[path]

@@ -236,7 +236,7 @@ class Recorder(TorchFunctionMode):
                     seen[id(value)] = value.detach().clone()
                     self.register(seen[id(value)], self.node("placeholder", name, (), {}, seen[id(value)], ("", 0)))
                 return seen[id(value)]
-            return _rebuild(value, lambda key, item: enter(item, f"{name}_{key}"))
+            return _rebuild(value, lambda key, item: enter(item, f"{name}_{key}"), types=True)
 
         args = tuple(enter(value, f"input_{i}") for i, value in enumerate(run.args))
         return args, {name: enter(value, name) for name, value in run.kwargs.items()}
@@ -422,25 +422,19 @@ def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-def _rebuild(value: Any, convert: Callable[[Any, Any], Any]) -> Any:
-    """A container with its items converted; anything else as it is."""
+def _rebuild(value: Any, convert: Callable[[Any, Any], Any], types: bool = False) -> Any:
+    """A container with its items converted, as a plain tuple, list or dict unless `types` are kept; else the value."""
     if isinstance(value, dict):
         new = {key: convert(key, item) for key, item in value.items()}
-        if type(value) is dict:
-            return new
-        try:
-            return type(value)(**new)  # a model's output class, with fields
-        except TypeError:
-            return new
-    if isinstance(value, torch.Size):
-        return tuple(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(convert(i, item) for i, item in enumerate(value)))
+        return type(value)(**new) if types and type(value) is not dict else new
     if isinstance(value, tuple | list):
         items = [convert(i, item) for i, item in enumerate(value)]
+        if types and hasattr(value, "_fields"):
+            return type(value)(*items)
         return tuple(items) if isinstance(value, tuple) else items
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: convert(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)}
+        named = {item.name: convert(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return dataclasses.replace(value, **named) if types else named
     return value
 
 

@@ -27,6 +27,7 @@ from surgery.scaling import scaling
 from surgery.sizes import Arithmetic, Attribute, Constant, Origin, leaves
 from surgery.solve import Solution, group_axes, solve
 from surgery.unreached import reach
+from surgery.verify import TOLERANCES
 
 
 def make_plan(
@@ -43,6 +44,7 @@ def make_plan(
     check_model(model)
     captures, notes = record(model, examples)
     analysis = analyse(model, captures, modes_alike=not notes)
+    notes += _precision(model, captures)
     reach(analysis)
     solution = solve(analysis)
     names = axis_names(analysis)
@@ -91,6 +93,18 @@ def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[s
         except CaptureError as error:
             notes.append(f"only the eval forward was analysed: {error}")
     return captures, tuple(dict.fromkeys(notes))
+
+
+def _precision(model: nn.Module, captures: Sequence[Capture]) -> tuple[str, ...]:
+    """A note where the model computes in a coarser float type than that of its parameters, which bounds any proof."""
+    own = [TOLERANCES[p.dtype] for p in model.parameters() if p.dtype in TOLERANCES]
+    inside = {node.meta["dtype"] for record in captures for node in record.graph.nodes} & set(TOLERANCES)
+    coarse = [dtype for dtype in inside if own and TOLERANCES[dtype] > max(own)]
+    if not coarse:
+        return ()
+    allowed = max(TOLERANCES[dtype] for dtype in coarse)
+    names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse))
+    return (f"it computes partly in {names}: proofs allow a difference of {allowed:.0e} of the output's scale",)
 
 
 def _reads_mode(cls: type) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import surgery
-from surgery import adapter
+from surgery.adapter import _REGISTRY
 from surgery.rules.base import RULES
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +60,7 @@ def run(page: Path) -> Iterator[tuple[Block, str]]:
 def as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Examples write into an empty folder; what they declare and draw is gone afterwards."""
     monkeypatch.chdir(tmp_path)
-    tables = [(table, dict(table)) for table in (RULES, adapter._REGISTRY)]
+    tables = [(table, dict(table)) for table in (RULES, _REGISTRY)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield

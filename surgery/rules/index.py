@@ -152,6 +152,20 @@ def scatter(x: Dims, dim: int, index: Dims, *values: Any, **kwargs: Any) -> Dims
     return x
 
 
+@rule(torch._VF._pack_padded_sequence)
+def pack(x: Dims, lengths: Dims, batch_first: bool) -> list[Dims]:
+    for dim in x[:2]:
+        ordered(dim, "packed positions")
+    data, sizes = result_shape()
+    return [Dims((positions(data[0]), *x[2:])), Dims(map(positions, sizes))]
+
+
+@rule(torch._VF._pad_packed_sequence)
+def unpack(data: Dims, *_: Any, **__: Any) -> list[Dims]:
+    padded, lengths = result_shape()
+    return [Dims((*map(positions, padded[:2]), *data[1:])), Dims(map(positions, lengths))]
+
+
 @rule("one_hot")
 def one_hot(x: Dims, *_: Any, **__: Any) -> Dims:
     return Dims((*x, positions(result_shape()[-1], "classes")))
