@@ -64,8 +64,8 @@ class MultiheadAttentionAdapter(Adapter):
         mask = given.get("attn_mask")
         if isinstance(mask, Dims) and len(mask) == 3:  # one mask for each sample and head
             unify(mask[0], tuple(factor for dim in (*batch, h) for factor in dim), where)
-        for mask in (mask, given.get("key_padding_mask")):
-            for dim in mask if isinstance(mask, Dims) else ():
+        for each in (mask, given.get("key_padding_mask")):
+            for dim in each if isinstance(each, Dims) else ():
                 pin(dim, f"a mask of {where}")
         appended = (self.module.bias_k is not None) + bool(self.module.add_zero_attn)
         seen = concat([s, *[()] * appended])
@@ -76,8 +76,9 @@ class MultiheadAttentionAdapter(Adapter):
         heads = [h] if len(call.shapes[1]) == len(batch) + 3 else []
         return [output, Dims((*batch, *heads, t, seen))]
 
-    def _count(self, call: LayerCall, batch: list[Dim], t: Dim, s: Dim, seen: Dim, h: Dim, d: Dim, *widths: Dim) -> None:
-        e, k, v = widths
+    def _count(
+        self, call: LayerCall, batch: list[Dim], t: Dim, s: Dim, seen: Dim, h: Dim, d: Dim, e: Dim, k: Dim, v: Dim
+    ) -> None:  # fmt: skip
         for length, width in ((t, e), (s, k), (s, v), (t, e)):
             call.multiply(*batch, length, h, d, width)
         for _ in range(2):  # scores, and their use

@@ -202,7 +202,9 @@ def _attribute_property(name: str) -> property:
     def get(self: nn.Module) -> Any:
         elastic = _settled(self)
         value = self.__dict__.get(name)
-        return value if elastic is None or (elastic.state.full and value is not None) else elastic.attribute(name, value)
+        if elastic is None or (elastic.state.full and value is not None):
+            return value
+        return elastic.attribute(name, value)
 
     def put(self: nn.Module, value: Any) -> None:
         self.__dict__[name] = value

@@ -27,7 +27,7 @@ def reorder(
     the outputs of the copy are compared with those of `model` before it is returned.
 
     Args:
-        model: a wrapped model (the copy is wrapped too), or any model together with example inputs.
+        model: a wrapped model, or any model together with example inputs; the copy is plain and at full width.
         orders: group names or globs to permutations of their units.
         example_inputs: what the comparison runs on. Default: the inputs that the model was wrapped with.
 

@@ -22,7 +22,7 @@ from surgery.inputs import tensors
 from tests.models import BY_NAME
 from tests.unchanged import picture, unchanged
 
-# A literal view, batch norm on channels and on flattened ones, fused qkv, torch's attention, recurrence, tied weights, RoPE.
+# A literal view, batch norm (on flattened channels too), fused qkv, torch's attention, recurrence, tied weights, RoPE.
 NAMES = (
     "mlp lenet resnet_basic densenet flatten_batchnorm shufflenet_v2 vit_fused_qkv vit_einops transformer_encoder "
     "multihead_attention llama_gqa gpt2 lstm_tagger recurrent_cells tied_embeddings swin"
@@ -328,7 +328,9 @@ OPTIONS: list[tuple[dict, dict[str, set[int]]]] = [
 
 @pytest.mark.parametrize(("options", "expected"), OPTIONS, ids=[str(o) for o, _ in OPTIONS])
 def test_options_of_wrap(model: Net, options: dict, expected: dict[str, set[int]]) -> None:
-    wrapped = surgery.wrap(model, X, draw=lambda p, g: {n: float(torch.rand(1, generator=g)) or 1 for n in p.groups}, **options)
+    wrapped = surgery.wrap(
+        model, X, draw=lambda p, g: {n: float(torch.rand(1, generator=g)) or 1 for n in p.groups}, **options
+    )
     assert set(surgery.widths(wrapped)) == set(expected)
     seen = seen_widths(wrapped, 60)
     assert {a for a, _ in seen} == expected.get("fc1.o", {16})
@@ -345,7 +347,9 @@ def test_running_statistics_follow_the_slice(model: Net) -> None:
         wrapped.train()(x)
         expected = 0.9 * before[:5] + 0.1 * F.linear(x, model.fc1.weight, model.fc1.bias)[:, :5].mean(0)
     assert torch.allclose(model.norm.running_mean[:5], expected)
-    assert torch.equal(model.norm.running_mean[5:], before[5:]) and not torch.equal(model.norm.running_mean[:5], before[:5])
+    assert torch.equal(model.norm.running_mean[5:], before[5:]) and not torch.equal(
+        model.norm.running_mean[:5], before[:5]
+    )
     assert model.norm.num_batches_tracked == 1
 
 
@@ -442,7 +446,11 @@ class Checkpointed(nn.Module):
 
     def forward(self, x):
         x = self.stem(x)
-        run = (lambda f, x: checkpoint(f, x, use_reentrant=self.reentrant)) if self.way and self.training else (lambda f, x: f(x))
+        run = (
+            (lambda f, x: checkpoint(f, x, use_reentrant=self.reentrant))
+            if self.way and self.training
+            else (lambda f, x: f(x))
+        )
         if self.way == "functions":
             x = run(lambda x: self.blocks[1].down(torch.tanh(self.blocks[0].up(x)) * self.blocks[1].gain), x)
         for block in self.blocks:
@@ -494,6 +502,8 @@ def test_the_whole_twin_checkpointed(reentrant: bool) -> None:
         wrapped = surgery.wrap(Checkpointed(None, False).double(), X.double(), draw=surgery.paper(p=1.0)).train()
         for i in range(4):
             loss(run(wrapped, (X.double() * (i + 1)).requires_grad_())).backward()
+        if not reentrant:
+            sum(loss(run(wrapped, (X.double() * (i + 1)).requires_grad_())) for i in range(3)).backward()
         results.append(gradients(wrapped))
     for name, gradient in results[0].items():
         assert torch.allclose(gradient, results[1][name], rtol=1e-9, atol=1e-9), name
@@ -648,7 +658,9 @@ def test_shrinking_a_shrunk_model_is_shrinking_at_once(name: str) -> None:
         wrapped = surgery.wrap(model, inputs)
         half = surgery.shrink(wrapped, 0.5)
         left = surgery.inspect(half, inputs).groups
-        target = {name: max(1, group.size // 2 // group.granularity) * group.granularity for name, group in left.items()}
+        target = {
+            name: max(1, group.size // 2 // group.granularity) * group.granularity for name, group in left.items()
+        }
         again = surgery.shrink(half, target, inputs)
         whole = {**half.surgery_record["widths"], **target}
         kept = {name for name, width in half.surgery_record["widths"].items() if width > 1}
@@ -660,7 +672,9 @@ def test_shrinking_a_shrunk_model_is_shrinking_at_once(name: str) -> None:
 
 
 def test_widths_round_to_a_multiple() -> None:
-    model = nn.Sequential(nn.Linear(6, 50), nn.ReLU(), nn.Linear(50, 20), nn.ReLU(), nn.Linear(20, 5), nn.ReLU(), nn.Linear(5, 3))
+    model = nn.Sequential(
+        nn.Linear(6, 50), nn.ReLU(), nn.Linear(50, 20), nn.ReLU(), nn.Linear(20, 5), nn.ReLU(), nn.Linear(5, 3)
+    )
     for fraction, expected in ((0.5, [24, 8, 5]), (0.6, [32, 16, 5]), (0.01, [8, 8, 5]), (1.0, [50, 20, 5])):
         small = surgery.shrink(model, fraction, X, multiple=8)
         assert [layer.out_features for layer in small if isinstance(layer, nn.Linear)] == [*expected, 3], fraction
@@ -693,7 +707,9 @@ def test_several_inputs() -> None:
 @pytest.mark.parametrize("norm", [False, True])
 def test_rescaling_is_size_over_width_before_the_activation(norm: bool) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16) if norm else nn.Identity(), nn.ReLU(), nn.Linear(16, 3)).double()
+    model = nn.Sequential(
+        nn.Linear(6, 16), nn.BatchNorm1d(16) if norm else nn.Identity(), nn.ReLU(), nn.Linear(16, 3)
+    ).double()
     if norm:
         model[1].weight.data.uniform_(0.5, 2), model[1].bias.data.normal_(), model[1].running_mean.normal_()
     x = X.double()
@@ -720,6 +736,20 @@ def test_rescaling_survives_shrinking(name: str) -> None:
             assert surgery.verify(wrapped, small, tuple(t.double() for t in case.inputs(1)), tolerance=1e-9) <= 1e-9
         with pytest.raises(surgery.ProofError):
             surgery.verify(small, surgery.shrink(plain, fraction), inputs)
+
+
+def test_rescaling_that_cannot_be_folded_is_refused() -> None:
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.head = nn.Parameter(torch.randn(6, 16)), nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.head(torch.relu(x @ self.weight))
+
+    model, draw = Bare(), surgery.paper(rescale=True)
+    with unchanged(model), pytest.raises(surgery.InputError, match=r"rescale=True cannot be folded .* for group weight"):
+        surgery.wrap(model, X, draw=draw)
 
 
 # --- reorder ---

@@ -52,5 +52,3 @@ def unchanged(*models: nn.Module, folder: Path | None = None) -> Iterator[None]:
     before = now()
     yield
     assert now() == before
-
-
