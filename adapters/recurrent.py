@@ -36,8 +36,10 @@ class RecurrentAdapter(Adapter):
                 name = f"l{layer}{suffix}"
                 patterns[f"weight_ih_{name}"] = f"{rows} {f'({self.directions} {fed_back})' if layer else 'i'}"
                 patterns[f"weight_hh_{name}"] = f"{rows} {fed_back}"
-                patterns[f"bias_ih_{name}"] = patterns[f"bias_hh_{name}"] = rows
-                patterns[f"weight_hr_{name}"] = "p h"
+                if lstm.bias:
+                    patterns[f"bias_ih_{name}"] = patterns[f"bias_hh_{name}"] = rows
+                if lstm.proj_size:
+                    patterns[f"weight_hr_{name}"] = "p h"
         return patterns
 
     def known_sizes(self) -> dict[str, int]:

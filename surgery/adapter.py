@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -53,7 +53,6 @@ class Adapter:
     sizes: Mapping[str, str | Sequence[str]] = {}
     macs: tuple[str, str] | None = None
     scale: Sequence[str] = ()
-    layer: ClassVar[type[nn.Module]]
 
     def __init__(self, module: Any):
         self.module = module

@@ -22,7 +22,7 @@ from surgery.sizes import Size, origin_of
 
 @dataclass
 class Layer:
-    """A module with an adapter: its axes by name, and whether the output makes them (rather than the input)."""
+    """A module with an adapter, and its axes by name."""
 
     path: str
     adapter: Adapter
@@ -104,7 +104,8 @@ class Analysis:
             reason = f"{error} at {line(node.meta['where'])}"
         except Exception as error:
             # a rule that cannot read a call must not end the analysis: what it leaves unexplained is pinned
-            reason = f"the rule for {where} does not cover this call ({str(error) or type(error).__name__})"
+            kind = "adapter" if node.op == "call_module" else "rule"
+            reason = f"the {kind} for {where} does not cover this call ({str(error) or type(error).__name__})"
         for dims in tensors_in(args, kwargs):
             for dim in dims:
                 pin(dim, reason)

@@ -147,7 +147,7 @@ _TORCH = os.path.dirname(torch.__file__)
 _SKIPPED = (  # files whose lines say nothing about the model
     os.path.dirname(__file__),
     os.path.dirname(einops.einops.__file__),
-    *(os.path.join(_TORCH, part) for part in ("overrides.py", "functional.py", "_tensor.py", "utils")),
+    *(os.path.join(_TORCH, part) for part in ("overrides.py", "functional.py", "_ops.py", "_tensor.py", "utils")),
     *(os.path.join(_TORCH, "nn", part) for part in ("functional.py", "modules/module.py")),
 )
 

@@ -65,6 +65,10 @@ def _check_names(adapter: Adapter) -> None:
     for name, parameter in adapter.module.named_parameters():
         if name not in adapter.params and parameter.numel() > 1:
             raise AxisError(f"{who}: parameter {name!r} {list(parameter.shape)} has no pattern in params")
+    for name in adapter.params:
+        owner, _, leaf = name.rpartition(".")
+        if not hasattr(adapter.module.get_submodule(owner), leaf):
+            raise AxisError(f"{who}: params has a pattern for {name!r}, which the layer does not have")
     for _, attribute in adapter.attributes():
         try:
             adapter.value(attribute)
@@ -87,7 +91,7 @@ class _Trial:
         self.bound: Layer | None = analysis.layers.get("layer")
         for dims in (*self.inputs, *self.outputs, *tensors_in(fill(node.args, analysis.values.get))):
             for axis in (axis for dim in dims for axis in axes_of(dim)):
-                if axis.pin and axis.pin.startswith("the rule for"):
+                if axis.pin and axis.pin.startswith(("the rule for", "the adapter for")):
                     raise AxisError(f"{type(adapter).__name__}: {axis.pin}")
         assert self.bound is not None
         self.tensors = {name: analysis.tensor(f"layer.{name}") for name in adapter.tensors()}

@@ -95,7 +95,7 @@ class Curve(Sequence[Point]):
             "full": dict(self.full),
             "points": [asdict(point) for point in self],
         }
-        Path(path).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: AnyPath) -> Curve:

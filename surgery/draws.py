@@ -40,7 +40,8 @@ class Paper:
         chances = _uniform(2 * len(plan.groups), generator)
         drawn = {}
         for group, chance, place in zip(plan.groups.values(), chances[::2], chances[1::2], strict=True):
-            cuts = range(min(self.lower, group.size), group.size, self.step)
+            step = math.lcm(self.step, group.granularity)
+            cuts = range(-(-self.lower // group.granularity) * group.granularity, group.size, step)
             if chance < self.p and len(cuts):
                 drawn[group.name] = cuts[int(place * len(cuts))]
         return drawn
@@ -52,7 +53,7 @@ def paper(p: float = 0.5, lower: int = 1, step: int = 1, rescale: bool = False) 
     Args:
         p: the probability that a group is cut at a training forward; otherwise it is full.
         lower: the smallest width that is drawn.
-        step: the distance between widths that may be drawn.
+        step: the distance between widths that may be drawn. Widths are multiples of the granularity too.
         rescale: multiply kept features by size / width, as the paper does before the activation. The factor is folded
             into the parameters that make the features, when training and when shrinking alike.
     """

@@ -27,7 +27,7 @@ def shrink_optimizer(optimizer: Optimizer, wrapped: nn.Module, small: nn.Module)
     """
     plan = plan_of(wrapped)
     record = vars(small).get(RECORD)
-    if record is None or record["fingerprint"] != plan.fingerprint:
+    if record is None or record["step"]["fingerprint"] != plan.fingerprint:
         raise InputError("small was not made by surgery.shrink from this wrapped model")
     names = {id(parameter): name for name, parameter in wrapped.named_parameters()}
     new = dict(small.named_parameters())
@@ -45,7 +45,7 @@ def shrink_optimizer(optimizer: Optimizer, wrapped: nn.Module, small: nn.Module)
     result = type(optimizer)(groups, **{k: v for k, v in optimizer.defaults.items() if k in accepted})
     for parameter, state in optimizer.state.items():
         name = names[id(parameter)]
-        parts = cutting.kept(plan.layouts[name], record["widths"]) if name in plan.cut_tensors else None
+        parts = cutting.kept(plan.layouts[name], record["step"]["widths"]) if name in plan.cut_tensors else None
         result.state[new[name]] = {key: _cut(name, key, value, parameter, parts) for key, value in state.items()}
     return result
 

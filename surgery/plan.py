@@ -88,7 +88,7 @@ class Plan:
     aliases: Mapping[str, str] = field(default_factory=dict)
     stored: tuple[tuple[str, str], ...] = ()  # attributes that forwards set: (module path, name)
     options: Mapping[str, Any] = field(default_factory=lambda: {"fixed": [], "only": [], "granularity": 1})
-    dtypes: frozenset[Any] = frozenset()
+    dtypes: frozenset[Any] = frozenset()  # float types in a run that are coarser than the parameters
     notes: tuple[str, ...] = ()
 
     @property

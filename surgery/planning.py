@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -95,11 +96,16 @@ def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[s
     return captures, tuple(dict.fromkeys(notes))
 
 
-def _precision(model: nn.Module, captures: Sequence[Capture]) -> tuple[str, ...]:
-    """A note where the model computes in a coarser float type than that of its parameters, which bounds any proof."""
+def _coarser(model: nn.Module, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
+    """The float types in a run that are coarser than those of the parameters."""
     own = [TOLERANCES[p.dtype] for p in model.parameters() if p.dtype in TOLERANCES]
     inside = {node.meta["dtype"] for record in captures for node in record.graph.nodes} & set(TOLERANCES)
-    coarse = [dtype for dtype in inside if own and TOLERANCES[dtype] > max(own)]
+    return frozenset(dtype for dtype in inside if own and TOLERANCES[dtype] > max(own))
+
+
+def _precision(model: nn.Module, captures: Sequence[Capture]) -> tuple[str, ...]:
+    """A note where the model computes in a coarser float type than that of its parameters, which bounds any proof."""
+    coarse = _coarser(model, captures)
     if not coarse:
         return ()
     allowed = max(TOLERANCES[dtype] for dtype in coarse)
@@ -287,8 +293,8 @@ class _Freezer:
             stored=tuple(
                 dict.fromkeys((f.path or "", name) for c in analysis.captures for f in c.frames for name in f.stored)
             ),
-            dtypes=frozenset(n.meta["dtype"] for c in analysis.captures for n in c.graph.nodes if n.meta["dtype"]),
-            notes=tuple(self.notes),
+            dtypes=_coarser(model, analysis.captures),
+            notes=tuple(dict.fromkeys((*self.notes, *self.solution.notes))),
             **scaling(analysis, self.layout, frozenset(self.names.values())),
         )
 

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from surgery import layout
-from surgery.elastic import is_wrapped, state_of
 from surgery.errors import InputError, ProofError
 from surgery.inputs import Examples
 from surgery.plan import Group, Plan
-from surgery.shrink import RECORD, like, plain_copy, prepared, tolerance_of, unrun
+from surgery.shrink import like, plain_copy, prepared, tolerance_of, unrun
 from surgery.verify import verify
 from surgery.wrap import at_widths
 
@@ -44,7 +43,7 @@ def reorder(
     _warn(model, plan, chosen)
     try:
         with at_widths(wrapped, plan.full()):
-            verify(wrapped, unrun(permuted), examples, tolerance=tolerance_of(plan))
+            verify(wrapped, unrun(permuted), examples, tolerance=tolerance_of(plan, wrapped))
     except ProofError as error:
         raise ProofError(f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}") from error
     return permuted
@@ -75,8 +74,6 @@ def _permuted(wrapped: nn.Module, plan: Plan, orders: Mapping[str, Tensor]) -> n
                 value = value.index_select(dim, layout.positions(parts, orders).to(value.device))
         return like(tensor, value)
 
-    if not is_wrapped(wrapped):
-        raise AssertionError("reorder works on a wrapped copy")
     return plain_copy(wrapped, plan, take, plan.full())
 
 
@@ -93,5 +90,3 @@ def _warn(model: nn.Module, plan: Plan, orders: Mapping[str, Tensor]) -> None:
             stacklevel=3,
         )
 
-
-__all__ = ["RECORD", "reorder", "state_of"]

@@ -311,7 +311,7 @@ def recorded_way(same: bool, where: str, *sizes: int) -> None:
     if not same:
         raise InputError(
             f"the code at {where} depends on the size of its input ({' against '.join(map(str, sizes))}), and its "
-            "forward was rewritten for the way that the example inputs take. Wrap the model with example inputs of this size"
+            "forward was rewritten for the way that the example inputs take. Wrap the model with inputs of this size"
         )
 
 
@@ -348,6 +348,7 @@ class Rewritten:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.owner, self.programs = state["owner"], state["programs"]
+        self.__signature__ = inspect.signature(type(self.owner).forward.__get__(self.owner))
         self.__name__ = "forward"
         self._compiled = {mode: _compile(program) for mode, program in self.programs.items()}
 

@@ -70,7 +70,7 @@ def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, in
     """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
     try:
         with at_widths(wrapped, widths):
-            return verify(wrapped, unrun(small), examples, tolerance=tolerance_of(plan))
+            return verify(wrapped, unrun(small), examples, tolerance=tolerance_of(plan, wrapped))
     except ProofError as error:
         raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from error
 
@@ -80,10 +80,10 @@ def unrun(model: nn.Module) -> nn.Module:
     return copy_tree(model, lambda _, tensor: tensor)
 
 
-def tolerance_of(plan: Plan) -> float | None:
+def tolerance_of(plan: Plan, model: nn.Module) -> float | None:
     """The tolerance of the coarsest float type that the model computes in; None leaves it to the outputs' type."""
-    coarse = [TOLERANCES[dtype] for dtype in plan.dtypes if dtype in TOLERANCES]
-    return max(coarse) if coarse else None
+    dtypes = plan.dtypes | {parameter.dtype for parameter in model.parameters()}
+    return max((TOLERANCES[dtype] for dtype in dtypes if dtype in TOLERANCES), default=None)
 
 
 def cut_copy(wrapped: nn.Module, plan: Plan, widths: dict[str, int]) -> nn.Module:
@@ -132,16 +132,23 @@ def plain_copy(
         for path in rewritten:
             _rewrite(modules[path], plan, path, widths)
         swapped = [swap.path for swap in plan.swaps if _swap(modules[swap.path], swap, widths)]
-    vars(small)[RECORD] = {
+    vars(small)[RECORD] = _record(vars(small).get(RECORD), plan, widths) | {"rewritten": rewritten, "replaced": swapped}
+    return small
+
+
+def _record(before: dict[str, Any] | None, plan: Plan, widths: dict[str, int]) -> dict[str, Any]:
+    """What `save` needs to know. Of a model that was shrunk before, it is told as widths of the first, full one."""
+    record: dict[str, Any] = {
         "widths": dict(widths),
         "full": plan.full(),
         "fingerprint": plan.fingerprint,
         "options": dict(plan.options),
         "cut_buffers": sorted(plan.cut_tensors - set(plan.parameters)),
-        "rewritten": rewritten,
-        "replaced": swapped,
     }
-    return small
+    if before is not None and set(plan.groups) == {name for name, width in before["widths"].items() if width > 1}:
+        kept = {key: before[key] for key in ("full", "fingerprint", "options", "cut_buffers")}
+        record |= {**kept, "widths": {**before["widths"], **widths}}
+    return record | {"step": {"fingerprint": plan.fingerprint, "widths": dict(widths)}}
 
 
 def _rewrite(module: Any, plan: Plan, path: str, widths: dict[str, int]) -> None:

@@ -156,6 +156,8 @@ class Binding:
                 raise AxisError(f"{self.where}: nothing says how large axis {term.name!r} is")
             self.sizes[term.name] = size
             self.dims[term.name] = fresh(size, f"positions of {self.where}" if term.ordered else None)
+        if term.ordered:
+            pin(self.dims[term.name], f"positions of {self.where}")
         return resolve(self.dims[term.name])
 
     def size(self, term: Term) -> int | None:

@@ -20,7 +20,7 @@ from surgery.analysis import Analysis, Needed
 from surgery.axes import Axis, Dim, Sum, axes_of, extent, pin, resolve, unify
 from surgery.capture import Frame, line
 from surgery.rules.base import SizeOf
-from surgery.sizes import Arithmetic, Attribute, Constant, Extent, Origin, evaluate, leaves, origin_of
+from surgery.sizes import COMPARISONS, Arithmetic, Attribute, Extent, Origin, evaluate, leaves, origin_of
 
 Key: TypeAlias = "tuple[str, tuple[Any, ...]]"  # a module's path, and the path of an attribute in it
 Widths: TypeAlias = "Mapping[Axis, int]"
@@ -44,6 +44,7 @@ class Solution:
 
     formulas: dict[Key, Origin] = field(default_factory=dict)
     rewrites: dict[str, rewrite.Rewrite] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def group_axes(analysis: Analysis) -> list[Axis]:
@@ -79,7 +80,7 @@ def solve(analysis: Analysis) -> Solution:
         except rewrite.Blocked as blocked:
             _give_up([need for need in unmet if any(f.path == blocked.path for f in need.frames)], blocked)
             continue
-        return Solution(solver.formulas, rewrites)
+        return Solution(solver.formulas, rewrites, tuple(solver.turns()))
 
 
 def _paths(unmet: Iterable[Need]) -> list[str | None]:
@@ -117,7 +118,8 @@ class _Solver:
     def _need(self, needed: Needed) -> Need:
         requirement = needed.requirement
         frames = (needed.capture.frames[needed.frame],)
-        return Need(self.known(origin_of(requirement.size)), self.known(requirement.target), requirement.site, frames, needed.where)
+        origin, target = self.known(origin_of(requirement.size)), self.known(requirement.target)
+        return Need(origin, target, requirement.site, frames, needed.where)
 
     def _comparisons(self) -> Iterator[Need]:
         for capture in self.analysis.captures:
@@ -159,6 +161,18 @@ class _Solver:
         """Whether an expression has other values at other widths."""
         known = self.known(origin)
         return len({self.value(known, widths) for widths in self.samples}) > 1
+
+    def turns(self) -> Iterator[str]:
+        """A note for every place where Python code goes another way at other widths than at the full ones."""
+        for capture in self.analysis.captures:
+            for branch in capture.branches:
+                decision = branch.decision
+                if decision.sign == "is":
+                    continue
+                compare, sides = COMPARISONS[decision.sign], (self.known(decision.left), self.known(decision.right))
+                outcomes = {compare(*(self.value(side, widths) for side in sides)) for widths in self.samples}
+                if len(outcomes) > 1:
+                    yield f"the code at {line(branch.where)} compares a width, and goes another way at some widths"
 
     def unmet(self) -> list[Need]:
         return [need for need in self.needs if not self.met(need)]
@@ -233,5 +247,3 @@ def _invert(origin: Origin, leaf: Origin, target: Origin) -> Origin | None:
         return _invert(origin.left, leaf, for_left(target, origin.right))
     return _invert(origin.right, leaf, for_right(target, origin.left))
 
-
-__all__ = ["Constant", "Solution", "group_axes", "solve", "width"]

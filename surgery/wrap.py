@@ -240,13 +240,18 @@ def at_widths(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
         state.chosen = before
 
 
-def inspect(model: nn.Module, example_inputs: Examples) -> Plan:
+def inspect(model: nn.Module, example_inputs: Examples | None = None) -> Plan:
     """What can change its width in a model, and what cannot and why. Print it: it is a table.
 
     Args:
         model: any nn.Module; it stays as it is. A wrapped model has its plan already.
-        example_inputs: as for `surgery.wrap`.
+        example_inputs: as for `surgery.wrap`. A wrapped model needs none.
 
     Raises InputError or CaptureError where the model cannot be analysed on these inputs.
     """
-    return make_plan(unwrap(model) if is_wrapped(model) else model, example_inputs)
+    check_model(model)
+    if is_wrapped(model):
+        return plan_of(model)
+    if example_inputs is None:
+        raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
+    return make_plan(model, example_inputs)

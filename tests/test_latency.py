@@ -24,7 +24,7 @@ class Watcher(nn.Module):
         self.seen.append((*modes, torch.get_num_threads(), scale))
         if self.cache is None:
             self.cache = x * 2
-        return self.dropout(self.layer(x + self.cache)) * scale
+        return self.dropout(self.layer(x)) * self.cache * scale
 
 
 def test_calls_are_counted_and_run_in_eval_mode_without_gradients():

@@ -8,17 +8,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from surgery.axes import Dim, divide, extent, fresh, resolve
+from surgery.axes import divide, extent, fresh, resolve
 from surgery.rules.base import (
     Dims,
     contraction,
     here,
-    minus,
     multiply,
     ordered,
     positions,
     require,
-    result_shape,
     rule,
     unify,
 )
@@ -183,11 +181,14 @@ def weight_norm(v: Dims, g: Dims, dim: int = 0) -> Dims:
     return broadcast([v, g], here())
 
 
-@rule("cosine_similarity", "pairwise_distance")
-def similarity(x: Dims, y: Dims, dim: int = -1, *_: Any, **__: Any) -> Dims:
-    both = list(broadcast([x, y], here()))
+@rule("cosine_similarity")
+def cosine_similarity(x1: Dims, x2: Dims, dim: int = 1, *_: Any, **__: Any) -> Dims:
+    both = list(broadcast([x1, x2], here()))
     del both[dim]
     return Dims(both)
 
 
-__all__ = ["Dim", "minus", "result_shape"]
+@rule("pairwise_distance")
+def pairwise_distance(x1: Dims, x2: Dims, *_: Any, keepdim: bool = False, **__: Any) -> Dims:
+    both = broadcast([x1, x2], here())
+    return Dims((*both[:-1], ())) if keepdim else Dims(both[:-1])

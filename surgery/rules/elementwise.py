@@ -57,8 +57,8 @@ same(
 
 for _method in (
     "add sub mul truediv div floordiv mod pow and or xor radd rsub rmul rdiv rtruediv rfloordiv rpow rmod ror rand "
-    "rxor iadd isub imul itruediv idiv ifloordiv ipow imod iand ior ixor eq ne lt le gt ge neg pos abs invert lshift rshift "
-    "ilshift irshift"
+    "rxor iadd isub imul itruediv idiv ifloordiv ipow imod iand ior ixor eq ne lt le gt ge neg pos abs invert "
+    "lshift rshift ilshift irshift"
 ).split():
     _function = getattr(torch.Tensor, f"__{_method}__", None)
     if _function is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from surgery.axes import extent, pinned
+from surgery.axes import extent
 from surgery.rules.base import Dims, axis, current_node, here, ordered, positions, result_shape, rule, unify
 from surgery.rules.join import part, strided, unit
 from surgery.signature import broadcast
@@ -170,5 +170,3 @@ def unpack(data: Dims, *_: Any, **__: Any) -> list[Dims]:
 def one_hot(x: Dims, *_: Any, **__: Any) -> Dims:
     return Dims((*x, positions(result_shape()[-1], "classes")))
 
-
-__all__ = ["pinned"]

@@ -13,7 +13,6 @@ from surgery.rules.base import (
     axis,
     axis_list,
     contraction,
-    here,
     ordered,
     positions,
     require,
@@ -126,12 +125,11 @@ def movedim(x: Dims, source: Any, destination: Any) -> Dims:
 
 @rule("squeeze")
 def squeeze(x: Dims, dim: Any = None) -> Dims:
-    """Without `dim`, a feature axis of width 1 would be dropped too, so such axes keep at least two units."""
+    """A feature axis of width 1 would be dropped, so those that could be keep at least two units."""
     dims = axis_list(x, dim)
-    if dim is None:
-        for d in x:
-            if d:
-                at_least_two(d)
+    for i in dims:
+        if x[i]:
+            at_least_two(x[i])
     return Dims(d for i, d in enumerate(x) if i not in dims or extent(d) != 1)
 
 
@@ -298,5 +296,3 @@ def glu(x: Dims, dim: int = -1) -> Dims:
 def cdist(x: Dims, y: Dims, *_: Any, **__: Any) -> Any:
     return contraction("... n d, ... m d -> ... n m", x, y, macs="")
 
-
-__all__ = ["here", "regroup", "spatial"]
