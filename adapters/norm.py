@@ -32,7 +32,7 @@ class _LastDims(Adapter):
 
     @property
     def params(self) -> dict[str, str]:  # type: ignore[override]
-        return {"weight": self._names, "bias": self._names}
+        return {name: self._names for name in ("weight", "bias") if hasattr(self.module, name)}
 
     @property
     def sizes(self) -> dict[str, str]:  # type: ignore[override]

@@ -46,6 +46,7 @@ class State:
     held: int = 0
     running: int = 0
     recompute: dict[str, int] | None = None
+    blind: int = 0  # forwards without gradients since the last one with them
     storing: list[nn.Module] = field(default_factory=list)
 
     def use(self, widths: dict[str, int]) -> None:
@@ -250,6 +251,8 @@ def _forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     elastic: Elastic = self.__dict__[KEY]
     state = elastic.state
     state.settle()
+    if _in_backward() and not state.running and not elastic.path:
+        _check_recomputation(state)
     if state.running or elastic.path or _in_backward():  # in a backward pass: recomputation (gradient checkpointing)
         return _run(elastic, self, args, kwargs)
     if state.pending is not None:
@@ -265,11 +268,22 @@ def _forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         state.running -= 1
         _forget(self)
     state.recompute = widths
+    state.blind = 0 if torch.is_grad_enabled() else state.blind + 1
     if torch.is_grad_enabled():
         for tensor in tensors(output):
             if tensor.requires_grad:
                 tensor.register_hook(functools.partial(_remember, state, widths))
     return output
+
+
+def _check_recomputation(state: State) -> None:
+    """Forwards inside a reentrant checkpoint leave no trace in the graph: only the last one's widths are known."""
+    blind, state.blind = state.blind, 0
+    if blind > 1:
+        raise InputError(
+            f"a checkpoint around the whole model recomputes one of {blind} forwards that ran without gradients, and their "
+            "widths cannot be told apart: use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+        )
 
 
 def _remember(state: State, widths: dict[str, int], _: Tensor) -> None:

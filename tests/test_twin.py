@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import pickle
 import warnings
@@ -786,3 +787,15 @@ def test_reordering_what_a_state_dict_does_not_hold(name: str, tmp_path: Path) -
     surgery.save(moved, tmp_path / "moved")
     loaded = surgery.load(tmp_path / "moved", case.build(), case.inputs(0))
     assert surgery.verify(loaded, moved, case.inputs(1)) == 0
+
+
+def test_reentrant_checkpoints_around_the_twin_are_refused_where_widths_are_lost() -> None:
+    """Several such forwards before one backward: their widths cannot be told apart, so nothing is guessed."""
+    x = torch.randn(3, 4)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    wrapped = surgery.wrap(model, x, draw=surgery.paper(p=1.0)).train()
+    run = functools.partial(checkpoint, wrapped, use_reentrant=True)
+    run(x.clone().requires_grad_()).sum().backward()
+    several = sum(run(x.clone().requires_grad_()).sum() for _ in range(3))
+    with pytest.raises(surgery.InputError, match="use_reentrant=False"):
+        several.backward()
