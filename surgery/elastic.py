@@ -281,8 +281,8 @@ def _check_recomputation(state: State) -> None:
     blind, state.blind = state.blind, 0
     if blind > 1:
         raise InputError(
-            f"a checkpoint around the whole model recomputes one of {blind} forwards that ran without gradients, and their "
-            "widths cannot be told apart: use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+            f"a checkpoint around the whole model recomputes one of {blind} forwards that ran without gradients, and "
+            "their widths cannot be told apart: use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
         )
 
 
