@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import itertools
 import re
 import types
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ class Block:
 def blocks(text: str) -> Iterator[Block]:
     """The python blocks of a page that are run. A `text` block right after one is what it prints."""
     found = list(FENCE.finditer(text))
-    for fence, follower in zip(found, [*found[1:], None], strict=True):
+    for fence, follower in itertools.zip_longest(found, found[1:]):
         if fence[1] != "python" or text[: fence.start()].rstrip().endswith(SKIP):
             continue
         said = follower is not None and follower[1] == "text" and not text[fence.end() : follower.start()].strip()
