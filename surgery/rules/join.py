@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from surgery.axes import Dim, concat, divide, extent, fresh, pieces, pin, pinned
+from surgery.axes import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
 from surgery.rules.base import Dims, axis, here, minus, ordered, positions, require, result_shape, rule, unify
 
 
@@ -39,13 +39,19 @@ def part(dim: Dim, start: Any, stop: Any) -> Dim:
     if (a, b) == (0, n):
         return dim
     if pinned(dim):
-        return positions(b - a, "part of a fixed dimension") if b - a else fresh(0, "empty")
+        return _fixed_part(dim, b - a)
     before, middle, after = pieces(dim, [a, b - a, n - b], here())
     if a:
         require(start, before) if start >= 0 else require(start, minus(0, concat([middle, after])))
     if b < n:
         require(stop, concat([before, middle])) if stop >= 0 else require(stop, minus(0, after))
     return middle
+
+
+def _fixed_part(dim: Dim, size: int) -> Dim:
+    """A part of a pinned dimension, pinned for the same reason."""
+    reason = next((axis.pin for axis in axes_of(dim)), None)
+    return fresh(size, reason or f"part of a fixed dimension at {here()}")
 
 
 def unit(dim: Dim, index: Any) -> None:
@@ -103,7 +109,7 @@ def split(x: Dims, split_size_or_sections: Any = None, dim: int = 0, **kwargs: A
     i = axis(x, dim)
     taken = [shape[i] for shape in result_shape()]
     if pinned(x[i]):
-        return [replaced(x, i, positions(n, "part of a fixed dimension")) for n in taken]
+        return [replaced(x, i, _fixed_part(x[i], n)) for n in taken]
     if isinstance(sizes, int):
         parts = _alike(x[i], taken)
         require(sizes, parts[0])
@@ -128,7 +134,7 @@ def _alike(dim: Dim, sizes: list[int]) -> list[Dim]:
     if len(set(sizes)) > 1:
         pin(dim, f"split into unequal parts by one number at {here()}")
     if pinned(dim):
-        return [positions(n, "part of a fixed dimension") for n in sizes]
+        return [_fixed_part(dim, n) for n in sizes]
     parts = pieces(dim, sizes, here())
     for other in parts[1:]:
         unify(parts[0], other)
