@@ -1,12 +1,24 @@
 """Convolutions. Grouped ones have channels `(g i)`: the groups, and the channels within one."""
 
+from typing import Any
+
 from torch import nn
 
-from surgery.adapter import Adapter, adapter
+from surgery.adapter import Adapter, LayerCall, adapter
+
+
+class _Batched(Adapter):
+    """Torch takes inputs without a batch dimension too; they are not described here."""
+
+    def call(self, call: LayerCall) -> Any:
+        for x in call.inputs[:1] or call.keywords.values():
+            if len(x) != len(self.module.kernel_size) + 2:
+                raise NotImplementedError("an input without a batch dimension")
+        return super().call(call)
 
 
 @adapter(nn.Conv1d, nn.Conv2d, nn.Conv3d)
-class ConvAdapter(Adapter):
+class ConvAdapter(_Batched):
     """Runs along positions, unless the kernel is a single point: then positions carry over one by one."""
 
     params = {"weight": "(g o) i ~...", "bias": "(g o)"}
@@ -23,7 +35,7 @@ class ConvAdapter(Adapter):
 
 
 @adapter(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-class ConvTransposeAdapter(Adapter):
+class ConvTransposeAdapter(_Batched):
     """The weight is stored input-first."""
 
     axes = "b (g i) ~... -> b (g o) ~..."

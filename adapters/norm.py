@@ -4,11 +4,10 @@ from typing import Any
 
 from torch import nn
 
-from surgery.adapter import Adapter, adapter
+from surgery.adapter import Adapter, LayerCall, adapter
 
 
 @adapter(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-@adapter(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 class BatchNormAdapter(Adapter):
     """Every channel is normalised by itself; running statistics are cut with it."""
 
@@ -16,6 +15,16 @@ class BatchNormAdapter(Adapter):
     params = {"weight": "c", "bias": "c", "running_mean": "c", "running_var": "c"}
     sizes = {"c": "num_features"}
     scale = ("weight", "bias")
+
+
+@adapter(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+class InstanceNormAdapter(BatchNormAdapter):
+    """The same, over the positions of one sample. Inputs without a batch dimension are not described here."""
+
+    def call(self, call: LayerCall) -> Any:
+        if len(call.inputs[0]) == self.module._get_no_batch_dim():
+            raise NotImplementedError("an input without a batch dimension")
+        return super().call(call)
 
 
 class _LastDims(Adapter):

@@ -58,6 +58,8 @@ class RecurrentAdapter(Adapter):
             pin(dim, f"batch and time steps at {where}")
         for given, width in zip(_tensors(states), (out, h), strict=False):
             unify(given[-1], width, where)
+            for dim in given[:-1]:
+                pin(dim, f"layers, directions and batch of a state at {where}")
         self._count(call, data, i, h, out)
         made = Dims((*data[:-1], concat([out] * self.directions)))
         result = made if isinstance(x, Dims) else [made, *x[1:]]
@@ -111,6 +113,8 @@ class CellAdapter(Adapter):
         unify(i, x[-1], call.binding.where)
         for given in states:
             unify(given[-1], h, call.binding.where)
+            for a, b in zip(x[:-1], given[:-1], strict=True):
+                unify(a, b, call.binding.where)
         gates = fresh(_gates(self.module), "gates")
         call.multiply(*x[:-1], gates, h, i)
         call.multiply(*x[:-1], gates, h, h)

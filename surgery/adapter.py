@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from surgery import signature
-from surgery.axes import Dim, Dims
+from surgery.axes import Dim, Dims, pin
 from surgery.errors import AxisError
 
 A = TypeVar("A", bound="type[Adapter]")
@@ -105,6 +106,9 @@ class Adapter:
         given = [x for x in (*call.inputs, *call.keywords.values()) if isinstance(x, Dims)]
         if len(given) < len(parsed.inputs):
             raise AxisError(f"{call.binding.where}: {self.axes!r} takes {len(parsed.inputs)} tensors, got {len(given)}")
+        for extra in given[len(parsed.inputs) :]:
+            for dim in extra:
+                pin(dim, f"{self.axes!r} says nothing of this input of {call.binding.where}")
         shapes = call.shapes if isinstance(call.shapes, list) else [call.shapes]
         outputs = signature.bind(parsed, given, shapes, call.binding)
         if self.macs:
@@ -166,14 +170,30 @@ def adapter_for(module: nn.Module) -> Adapter | None:
     for base in own.__mro__:
         cls = _REGISTRY.get(base)
         if cls is not None:
-            kept = own.forward is base.forward and own.__getattr__ is base.__getattr__
-            return cls(module) if kept and _plain(module) else None
+            adapter = cls(module)
+            return adapter if _same_layer(own, base) and _plain(adapter) else None
     return None
 
 
-def _plain(module: nn.Module) -> bool:
+# What a subclass may do of its own without computing something else.
+_HARMLESS = {
+    "__init__", "__repr__", "extra_repr", "reset_parameters", "__setstate__", "__getstate__", "_load_from_state_dict",
+}  # fmt: skip
+
+
+@functools.cache
+def _same_layer(cls: Any, base: Any) -> bool:
+    """Whether a subclass computes what its base does: it overrides nothing that the base has."""
+    between = cls.__mro__[: cls.__mro__.index(base)]
+    names = {name for c in between for name, value in vars(c).items() if callable(value) or isinstance(value, property)}
+    return not any(hasattr(base, name) for name in names - _HARMLESS if name != "__class__")
+
+
+def _plain(adapter: Adapter) -> bool:
     """Whether the layer's weights are its own parameters, not computed from others by a parametrization or a hook."""
-    return "parametrizations" not in module._modules and "forward" not in vars(module)
+    held = vars(adapter.module)  # a hook puts what it computes here, beside the parameters
+    computed = any(isinstance(held.get(name), torch.Tensor) for name in adapter.params)
+    return not computed and "parametrizations" not in adapter.module._modules and "forward" not in held
 
 
 def registered() -> dict[type[nn.Module], type[Adapter]]:

@@ -62,7 +62,8 @@ class Analysis:
 
     def add(self, capture: Capture) -> None:
         """Apply the rules to one recorded run; what goes in and what comes out is fixed."""
-        for dims in self.run(capture, ()):
+        self.run(capture, ())
+        for dims in tensors_in([self.values[node] for node in capture.root.returned]):
             for dim in dims:
                 pin(dim, "it is an output of the model")
 
@@ -78,6 +79,8 @@ class Analysis:
 
     def tensor(self, name: str) -> Dims:
         """The dimensions of a parameter or buffer, shared by everything that is tied to it."""
+        if name not in self.canonical:
+            raise AxisError(f"{name} is no parameter or buffer of the model, but computed")
         name = self.canonical[name]
         if name not in self.tensors:
             self.tensors[name] = Dims(fresh(size) for size in self.shapes[name])

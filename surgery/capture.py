@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
 from surgery.adapter import adapter_for
-from surgery.copying import copy_tree, named_tensors
+from surgery.copying import changed_by_running, copy_tree, named_tensors
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
 from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
@@ -43,6 +43,7 @@ class Frame:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     output: Any = None
+    returned: list[fx.Node] = field(default_factory=list)  # of the root: every tensor in the output, also in objects
     body: list[Any] = field(default_factory=list)  # nodes, branches, and the indices of the frames that it called
     stored: list[str] = field(default_factory=list)  # attributes that the forward set
     blocked: str | None = None  # why the forward cannot be replaced by its recording
@@ -89,7 +90,8 @@ def _devices(model: nn.Module) -> list[int]:
 
 
 def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Capture:
-    twin = copy_tree(model, lambda _, tensor: tensor if isinstance(tensor, nn.Parameter) else tensor.clone())
+    changing = {id(tensor) for tensor in changed_by_running(model)}
+    twin = copy_tree(model, lambda _, tensor: _cloned(tensor) if id(tensor) in changing else tensor)
     twin.train(training)
     recorder = Recorder(twin, prefix)
     args, kwargs = recorder.placeholders(run)
@@ -105,6 +107,11 @@ def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Captu
             f"{type(error).__name__}: {error}"
         ) from error
     return Capture(recorder.graph, recorder.frames, recorder.branches, training)
+
+
+def _cloned(tensor: torch.Tensor) -> torch.Tensor:
+    clone = tensor.detach().clone()
+    return nn.Parameter(clone, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else clone
 
 
 def _describe(value: Any) -> str:
@@ -294,14 +301,13 @@ class Recorder(TorchFunctionMode):
         """A node for a tensor that no recorded call produced.
 
         It may be a plain attribute of a module, or the result of code that torch does not show (a scripted function).
-        What such code read is unknown, so everything that is alive in the current forward counts as its input.
+        What such code read is unknown, so everything that the current forward has made or been given counts as its
+        input.
         """
         self.block("it uses a tensor of unknown origin")
-        alive = [
-            node
-            for reference, node in self.nodes.values()
-            if reference() is not None and node.meta["frame"] == self.stack[-1].index
-        ]
+        frame = self.stack[-1]
+        before = [node for node in frame.body if isinstance(node, fx.Node)]
+        before += _nodes((frame.args, frame.kwargs))
         stored = any(
             tensor is item
             for module in self.model.modules()
@@ -311,7 +317,7 @@ class Recorder(TorchFunctionMode):
             )
         )
         where = _location()
-        node = self.node("call_function", foreign, () if stored else tuple(alive), {}, tensor, where)
+        node = self.node("call_function", foreign, () if stored else tuple(before), {}, tensor, where)
         self.register(tensor, node)
         return node
 
@@ -379,6 +385,7 @@ class Recorder(TorchFunctionMode):
         try:
             result = call(module, *args, **kwargs)
             frame.output = self.lift(result)
+            frame.returned = [self.node_of(tensor) for tensor in _found(result)] if parent is None else []
         finally:
             self.stack.pop()
         after = _snapshot(module)
@@ -436,6 +443,27 @@ def _rebuild(value: Any, convert: Callable[[Any, Any], Any], types: bool = False
         named = {item.name: convert(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)}
         return dataclasses.replace(value, **named) if types else named
     return value
+
+
+def _found(value: Any, seen: set[int] | None = None) -> Iterator[torch.Tensor]:
+    """The tensors in a result, in containers and in the attributes of objects."""
+    seen = set() if seen is None else seen
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif id(value) not in seen and not isinstance(value, type | nn.Module):
+        seen.add(id(value))
+        items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list | set) else ()
+        for item in (*items, *getattr(value, "__dict__", {}).values()):
+            yield from _found(item, seen)
+
+
+def _nodes(value: Any) -> Iterator[fx.Node]:
+    """The nodes in nested arguments."""
+    if isinstance(value, fx.Node):
+        yield value
+    elif isinstance(value, tuple | list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _nodes(item)
 
 
 def _shapes(value: Any) -> Any:

@@ -64,13 +64,21 @@ def runs(examples: Examples) -> tuple[Inputs, ...]:
 
 def detached(examples: Examples) -> Batches:
     """A copy of example inputs that later changes to the user's tensors do not reach."""
+    return Batches(tuple(cloned(run) for run in runs(examples)))
+
+
+def cloned(run: Inputs) -> Inputs:
+    """A copy of one call's arguments; a tensor that is given twice is given twice in the copy."""
+    clones: dict[int, torch.Tensor] = {}
 
     def copy(leaf: Any) -> Any:
-        return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        if id(leaf) not in clones:
+            clones[id(leaf)] = leaf.detach().clone()
+        return clones[id(leaf)]
 
-    return Batches(
-        tuple(Inputs(pytree.tree_map(copy, run.args), pytree.tree_map(copy, run.kwargs)) for run in runs(examples))
-    )
+    return Inputs(*pytree.tree_map(copy, (run.args, run.kwargs)))
 
 
 def tensors(value: Any) -> list[torch.Tensor]:

@@ -44,10 +44,12 @@ def make_plan(
     """
     check_model(model)
     captures, notes = record(model, examples)
-    analysis = analyse(model, captures, modes_alike=not notes)
+    analysis, solution = _solved(model, captures, notes)
+    if solution.rewrites and not any(record.training for record in captures) and not notes:
+        # a rewritten forward replays its recording, so how it trains must be recorded, whatever its code mentions
+        captures, notes = record(model, examples, training=True)
+        analysis, solution = _solved(model, captures, notes)
     notes += _precision(model, captures)
-    reach(analysis)
-    solution = solve(analysis)
     names = axis_names(analysis)
     coarse = _coarse(analysis)
     plan = _Freezer(analysis, solution, names, coarse, notes).plan()
@@ -66,6 +68,12 @@ def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
     return listed
 
 
+def _solved(model: nn.Module, captures: list[Capture], notes: tuple[str, ...]) -> tuple[Analysis, Solution]:
+    analysis = analyse(model, captures, modes_alike=not notes)
+    reach(analysis)
+    return analysis, solve(analysis)
+
+
 def check_model(model: Any) -> None:
     """Raise InputError for what cannot be analysed."""
     if not isinstance(model, nn.Module):
@@ -80,14 +88,16 @@ def check_model(model: Any) -> None:
             raise InputError(f"{path} is wrapped already: surgery.unwrap it, then wrap the whole model")
 
 
-def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[str, ...]]:
-    """Record every run in eval mode, and in training mode too where some forward reads `self.training`."""
+def record(
+    model: nn.Module, examples: Examples, training: bool = False
+) -> tuple[list[Capture], tuple[str, ...]]:
+    """Record every run in eval mode, and in training mode too where asked, or where some forward reads `training`."""
     captures = []
     notes: list[str] = []
     for run in runs(examples):
         check_device(model, run)
         captures.append(capture(model, run))
-        if not any(_reads_mode(type(frame.module)) for frame in captures[-1].frames):
+        if not training and not any(_reads_mode(type(frame.module)) for frame in captures[-1].frames):
             continue
         try:
             captures.append(capture(model, run, training=True))

@@ -145,7 +145,7 @@ class _Writer:
                 self._node(item)
         self.lines.append(f"return {self.write(self.frame.output)}")
         header = f"def forward(self, {', '.join(arguments)}):\n"
-        kinds = tuple((path, _kind(leaf)) for path, leaf in given)
+        kinds = tuple(_kinds(given))
         return Program(header + textwrap.indent("\n".join(self.lines), "    ") + "\n", self.objects, kinds)
 
     def _assign(self, key: Any, code: str) -> None:
@@ -297,6 +297,14 @@ def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
         yield path, value
 
 
+def _kinds(given: Sequence[Any]) -> Iterator[Any]:
+    """What each argument must be; one tensor that was given twice must be given twice again."""
+    first: dict[Any, int] = {}
+    for i, (path, leaf) in enumerate(given):
+        same = first.setdefault(leaf, i) if isinstance(leaf, fx.Node) else i
+        yield path, _kind(leaf) if same == i else ("same", given[same][0], same)
+
+
 def _kind(leaf: Any) -> Any:
     """What must be the same in a later call: a tensor, an integer that may vary, or exactly this value."""
     if isinstance(leaf, fx.Node | torch.Tensor):
@@ -361,6 +369,10 @@ def _fits(given: list[Any], expected: Sequence[Any]) -> bool:
     if [path for path, _ in given] != [path for path, _ in expected]:
         return False
     for (_, leaf), (_, kind) in zip(given, expected, strict=True):
+        if isinstance(kind, tuple) and kind[0] == "same":
+            if leaf is not given[kind[2]][1]:
+                return False
+            continue
         if kind == "tensor" and not isinstance(leaf, torch.Tensor):
             return False
         if kind == "size" and (isinstance(leaf, torch.Tensor) or not isinstance(leaf, int)):
@@ -374,7 +386,11 @@ def _readable(kinds: Sequence[tuple[tuple[Any, ...], Any]]) -> str:
     parts = []
     for path, kind in kinds:
         name = ".".join(map(str, path))
-        parts.append(f"{name}={kind[1]!r}" if isinstance(kind, tuple) else f"{name}: {kind}")
+        if isinstance(kind, tuple):
+            value = f"the tensor {'.'.join(map(str, kind[1]))} again" if kind[0] == "same" else repr(kind[1])
+            parts.append(f"{name}={value}")
+        else:
+            parts.append(f"{name}: {kind}")
     return f"({', '.join(parts)})"
 
 

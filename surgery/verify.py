@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
+from surgery.copying import changed_by_running
 from surgery.errors import ProofError
-from surgery.inputs import Examples, Inputs, runs
+from surgery.inputs import Examples, Inputs, cloned, runs
 from surgery.modes import evaluating
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
@@ -43,21 +43,17 @@ def verify(a: nn.Module, b: nn.Module, inputs: Examples, *, tolerance: float | N
 
 
 def output(model: nn.Module, run: Inputs) -> Any:
-    """What a model returns in eval mode; its buffers and the random state stay as they were."""
-
-    def copied(leaf: Any) -> Any:
-        return leaf.clone() if isinstance(leaf, Tensor) else leaf
-
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    args, kwargs = pytree.tree_map(copied, (run.args, run.kwargs))
+    """What a model returns in eval mode; its tensors and the random state stay as they were."""
+    before = [(tensor, tensor.detach().clone()) for tensor in changed_by_running(model)]
+    given = cloned(run)
     with torch.random.fork_rng(devices=[]), evaluating(model), torch.no_grad():
         torch.manual_seed(0)
         try:
-            return model(*args, **kwargs)
+            return model(*given.args, **given.kwargs)
         finally:
-            for buffer, saved in buffers:
-                if not torch.equal(buffer, saved):
-                    buffer.copy_(saved)
+            for tensor, saved in before:
+                if not torch.equal(tensor, saved):
+                    tensor.copy_(saved)
 
 
 def _paired(left: Any, right: Any, place: str = "output") -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -75,6 +71,11 @@ def _paired(left: Any, right: Any, place: str = "output") -> Iterator[tuple[str,
             yield from _paired(one, other, f"{place}[{i}]")
     elif type(left) is not type(right):
         raise ProofError(f"{place}: {type(left).__name__} against {type(right).__name__}")
+    elif isinstance(left, bool | int | float | complex | str | bytes):
+        if left != right and not (left != left and right != right):
+            raise ProofError(f"{place}: {left!r} against {right!r}")
+    elif hasattr(left, "__dict__") and not isinstance(left, type | nn.Module):
+        yield from _paired(vars(left), vars(right), place)
 
 
 def _difference(place: str, a: Tensor, b: Tensor, tolerance: float | None) -> float:

@@ -106,10 +106,10 @@ def install(
     strip(twin)
     swapped = {swap.path: swap.replacement for swap in plan.swaps}
     for path, module in list(twin.named_modules()):
-        if type(module).forward is nn.Module.forward:
-            continue
         elastic = Elastic(state, path, type(module))
         _fill(elastic, module, path, plan)
+        if type(module).forward is nn.Module.forward and not elastic.tensors:
+            continue  # a container that is never called
         if path in plan.rewrites:
             rewrite = plan.rewrites[path]
             elastic.forward = Rewritten(module, rewrite.programs)

@@ -35,7 +35,7 @@ def bilinear(x: Dims, y: Dims, weight: Dims, bias: Any = None) -> Any:
     return contraction("... i, ... j, o i j, o -> ... o", x, y, weight, bias, macs="i j")
 
 
-@rule("matmul", "bmm", "mm", "mv", "dot", "inner", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
+@rule("matmul", "bmm", "mm", "mv", "dot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
 def matmul(x: Dims, y: Dims, *, out: Any = None, **_: Any) -> Dims:
     """Batch dimensions broadcast; the last dimension of x meets the last but one of y."""
     k = unify(x[-1], y[-2] if len(y) > 1 else y[0])

@@ -42,4 +42,4 @@ def _random(*_: Any, **__: Any) -> Dims:
 
 
 rule(*"rand randn randint randperm normal rand_like randn_like randint_like".split())(_random)
-rule(*"uniform exponential".split())(_random)
+rule(*"bernoulli uniform exponential multinomial".split())(_random)

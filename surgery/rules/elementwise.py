@@ -49,8 +49,8 @@ pointwise(
 )
 
 same(
-    *"alpha_dropout bernoulli bfloat16 bool byte char clone contiguous cpu cuda data detach double dropout dropout1d "
-    "dropout2d dropout3d feature_alpha_dropout feature_dropout fill fill_diagonal float half int long resolve_conj "
+    *"alpha_dropout bfloat16 bool byte char clone contiguous cpu cuda data detach double dropout dropout1d "
+    "dropout2d dropout3d feature_alpha_dropout feature_dropout fill float half int long resolve_conj "
     "resolve_neg short type_as zero zeros_like ones_like empty_like full_like softmax log_softmax softmin "
     "normalize to type alias".split()
 )

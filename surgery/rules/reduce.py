@@ -53,7 +53,7 @@ def norm(x: Dims, p: Any = None, dim: Any = None, keepdim: bool = False, **_: An
     return _reduce(x, dim, keepdim)
 
 
-@rule("max", "min", "median", "nanmedian", "mode", "kthvalue")
+@rule("max", "min", "median", "nanmedian", "mode")
 def extreme(x: Dims, *args: Any, **kwargs: Any) -> Any:
     """With indices among the results: they are positions, and pin the dimension if anything reads them."""
     shape = result_shape()

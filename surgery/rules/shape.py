@@ -253,7 +253,14 @@ def spatial(*operations: Any) -> None:
     rule(*operations)(_along_positions)
 
 
-spatial("interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "grid_sample")
+spatial("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
+
+
+@rule("grid_sample")
+def grid_sample(x: Dims, grid: Dims, *_: Any, **__: Any) -> Dims:
+    for dim in (*x[2:], *grid):
+        ordered(dim, "coordinates")
+    return Dims((*x[:2], *map(positions, result_shape()[2:])))
 
 
 def _pool(spatial_dims: int) -> Any:

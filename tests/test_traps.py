@@ -1,0 +1,160 @@
+"""Models that a careless reading gets wrong: every axis that the plan calls free is free, or it is not called free."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import surgery
+from surgery.inputs import tensors
+from tests.laws.laws import order_is_free, shrunk_is_wrapped, smallest
+
+
+class Net(nn.Module):
+    """Linear layers a and b, other parts, and a forward given as a function of the module and its inputs."""
+
+    def __init__(self, function: Callable[..., Any], **parts: Any):
+        super().__init__()
+        self.function = function
+        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 3)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(self, *args)
+
+
+class MaskedConv(nn.Conv2d):
+    """Overrides what the base's forward calls."""
+
+    def __init__(self, *args: int):
+        super().__init__(*args)
+        self.register_buffer("mask", (torch.rand(self.weight.shape) > 0.5).float())
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight * self.mask, bias)
+
+
+class Unbatched(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.e, self.c, self.o = nn.Embedding(9, 6), nn.Conv1d(6, 6, 3, padding=1), nn.Linear(6, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.o(self.c(self.e(ids).t()).t())
+
+
+class Lists(nn.Module):
+    """Parameters in modules that have no forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.ParameterList([nn.Parameter(torch.randn(5, 8)), nn.Parameter(torch.randn(8, 2))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.w[0]).relu() @ self.w[1]
+
+
+def weights(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape))
+
+
+X = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+IDS = torch.arange(6) % 4
+TRAPS: dict[str, Callable[[], tuple[nn.Module, tuple]]] = {
+    "rows meet columns": lambda: (
+        Net(lambda s, x: s.b(F.linear(s.a(x), s.w.clone().fill_diagonal_(0))), w=weights(8, 8)), (X,)),
+    "inner": lambda: (Net(lambda s, x: s.b(torch.inner(s.a(x), s.w)), w=weights(8, 8)), (X,)),
+    "layers of a state": lambda: (
+        Net(lambda s, x: s.b(s.g(x, s.h.expand(-1, x.shape[0], -1).contiguous())[0]),
+            g=nn.GRU(5, 8, 2, batch_first=True), h=weights(2, 1, 8)), (X,)),
+    "batch of a state": lambda: (
+        Net(lambda s, x: s.b(s.c(s.a(x).t() @ x[:, :3], (s.h, s.h))[0]).sum(0), c=nn.LSTMCell(3, 8), h=weights(8, 8)),
+        (torch.randn(3, 5),)),
+    "weights of samples": lambda: (
+        Net(lambda s, i, z: s.b(s.e(i, per_sample_weights=s.p(z))), e=nn.EmbeddingBag(9, 8, mode="sum"),
+            p=nn.Linear(5, 4)), (torch.randint(0, 9, (3, 4)), torch.randn(3, 5))),
+    "coordinates": lambda: (
+        Net(lambda s, x: s.o(F.grid_sample(s.c(x), s.g(s.c(x)).permute(0, 2, 3, 1), align_corners=False)),
+            c=nn.Conv2d(3, 6, 3), g=nn.Conv2d(6, 2, 1), o=nn.Conv2d(6, 2, 1)), (torch.randn(2, 3, 7, 7),)),
+    "no batch": lambda: (Unbatched(), (IDS,)),
+    "overridden helper": lambda: (
+        nn.Sequential(nn.Conv2d(3, 6, 3), MaskedConv(6, 8, 3), nn.Conv2d(8, 2, 1)), (torch.randn(2, 3, 9, 9),)),
+    "kthvalue": lambda: (Net(lambda s, x: s.o(s.l(x).view(-1, 8, 8).kthvalue(1)[0]), l=nn.Linear(5, 64),
+                             o=nn.Linear(8, 3)), (torch.randn(3, 5),)),
+    "vmap": lambda: (Net(lambda s, x: s.b(torch.vmap(lambda r: r.cumsum(0))(s.a(x)))), (torch.randn(3, 5),)),
+    "random mask": lambda: (Net(lambda s, x: s.b(s.a(x) * torch.bernoulli(torch.full_like(s.a(x), 0.5)))), (X,)),
+    "parameter list": lambda: (Lists(), (torch.randn(3, 5),)),
+    "cosine": lambda: (Net(lambda s, x: s.b(s.a(x)) * F.cosine_similarity(s.a(x), s.a(x) + 1)[:, :3, None].mean(),),
+                       (torch.randn(2, 8, 5),)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS.keys())
+def test_what_is_called_free_is_free(trap: Callable[[], tuple[nn.Module, tuple]]) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, inputs = trap()
+        inputs = tuple(x.double() if x.is_floating_point() else x for x in inputs)
+        model = model.double().eval()
+        plan = surgery.inspect(model, inputs)
+        for group in plan.groups.values():
+            order_is_free(model, dataclasses.replace(plan, groups={group.name: group}), inputs, torch.Generator())
+        if plan.groups:
+            shrunk_is_wrapped(surgery.wrap(model, inputs), smallest(plan), inputs)
+
+
+def test_results_in_objects_are_compared_and_pinned() -> None:
+    def make(factor: float) -> nn.Module:
+        torch.manual_seed(0)
+        return Net(lambda s, x: types.SimpleNamespace(y=s.b(s.a(x)) * factor))
+
+    with torch.random.fork_rng(devices=[]):
+        assert list(surgery.inspect(make(1), X).groups) == ["a.o"]
+        with pytest.raises(surgery.ProofError, match="differs"):
+            surgery.verify(make(1), make(9), X)
+
+
+def test_tables_that_renormalise_their_rows_stay_as_they_are() -> None:
+    model = nn.Sequential(nn.Embedding(10, 6, max_norm=0.5), nn.Linear(6, 2))
+    before = model[0].weight.detach().clone()
+    surgery.shrink(model, 0.5, IDS)
+    assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_weights_computed_by_hooks(norm: Callable[[nn.Module], nn.Module]) -> None:
+    model = nn.Sequential(nn.Linear(5, 8), norm(nn.Linear(8, 6)), nn.Linear(6, 2)).double().eval()
+    x = torch.randn(3, 5, dtype=torch.float64)
+    order_is_free(model, surgery.inspect(model, x), (x,), torch.Generator().manual_seed(0))
+
+
+def heads(x: Tensor) -> Tensor:
+    """A literal size: the forward that calls this is rewritten."""
+    return x.view(*x.shape[:-1], 2, 4).flatten(-2)
+
+
+def test_a_rewritten_forward_refuses_two_tensors_where_it_was_recorded_with_one() -> None:
+    model = Net(lambda s, q, k: s.b((heads(s.a(q)) @ heads(s.a(k)).mT).softmax(-1) @ heads(s.a(k)))).eval()
+    wrapped = surgery.wrap(model, (X, X)).eval()
+    assert surgery.verify(model, wrapped, (X, X)) < 1e-6
+    with pytest.raises(surgery.InputError, match="rewritten from a run with other arguments"):
+        wrapped(X, X.clone())
+
+
+def test_a_rewritten_forward_trains_as_its_code_does() -> None:
+    def drop(module: nn.Module, x: Tensor) -> Tensor:  # reads the mode outside of the class
+        return F.dropout(x, 0.5, module.training)
+
+    wrapped = surgery.wrap(Net(lambda s, x: s.b(drop(s, heads(s.a(x))))), X).train()
+    with surgery.at_widths(wrapped, 1.0):
+        assert not torch.equal(wrapped(X), wrapped(X))
+    assert torch.equal(*(tensors(wrapped.eval()(X))[0] for _ in range(2)))
