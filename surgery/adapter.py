@@ -100,6 +100,10 @@ class Adapter:
         """A plain class that can have the widths that this one cannot."""
         return None
 
+    def consumed(self) -> set[str]:
+        """The names of the axes that come in with the input; the layer itself makes the others."""
+        return {name for pattern in signature.parse(self.axes).inputs for name in signature.names(pattern)}
+
     def call(self, call: LayerCall) -> Any:
         """The dimensions of the outputs, as one `Dims` or nested like the result. The default applies `axes`."""
         parsed = signature.parse(self.axes)

@@ -13,14 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from surgery.copying import copy_tree, named_tensors
-from surgery.draws import DEFAULT
-from surgery.elastic import State
+from surgery.copying import named_tensors
 from surgery.errors import FileError, InputError, WidthError
-from surgery.inputs import Examples, detached
+from surgery.inputs import Examples
 from surgery.planning import make_plan
 from surgery.shrink import RECORD, cut_copy
-from surgery.wrap import install
+from surgery.wrap import twin_of
 
 FORMAT = "model-surgery/1"
 
@@ -82,8 +80,7 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
             f"{described} belongs to a {data['model']} of another architecture than this {type(model).__name__} "
             f"({other}): build the model as it was when it was shrunk"
         )
-    twin = copy_tree(model, lambda _, tensor: tensor)
-    install(twin, model, plan, State(None, detached(example_inputs), DEFAULT))
+    twin = twin_of(model, plan, example_inputs)
     small = cut_copy(twin, plan, widths)
     _fill(small, tensors, file)
     return small

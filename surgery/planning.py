@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from surgery import layout, signature
+from surgery import layout
 from surgery.analysis import Analysis, analyse
 from surgery.axes import Axis, Dim, Sum, axes_of, pin, resolve
 from surgery.capture import Capture, capture
@@ -155,17 +155,11 @@ def axis_names(analysis: Analysis) -> dict[Axis, str]:
                 for i, dim in enumerate(analysis.tensors.get(tensor, ()) if making else ()):
                     name(dim, tensor if len(analysis.shapes[tensor]) == 1 else f"{tensor}.{i}")
                 continue
-            consumed = _consumed(layer)
+            consumed = layer.adapter.consumed()
             for axis, dim in layer.binding.dims.items():
                 if (axis not in consumed) == making:
                     name(dim, f"{layer.path}.{axis}".lstrip("."))
     return names
-
-
-def _consumed(layer: Any) -> set[str]:
-    """The axis names that come in with the input."""
-    parsed = signature.parse(layer.adapter.axes)
-    return {name for pattern in parsed.inputs for name in signature.names(pattern)}
 
 
 def _coarse(analysis: Analysis) -> dict[Axis, int]:

@@ -45,8 +45,7 @@ def scaling(analysis: Analysis, freeze: Callable[[Dim], Layout], groups: frozens
 
 def _made(layer: Layer, freeze: Callable[[Dim], Layout]) -> frozenset[str]:
     """The groups that a layer's output has and its input has not."""
-    parsed = signature.parse(layer.adapter.axes)
-    consumed = {name for pattern in parsed.inputs for name in signature.names(pattern)}
+    consumed = layer.adapter.consumed()
     given = [dim for name, dim in layer.binding.dims.items() if name not in consumed]
     return frozenset(name for dim in given for name in layout.groups(freeze(dim)))
 

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from surgery import cutting, layout
 from surgery.adapter import adapter_for
 from surgery.copying import copy_tree
-from surgery.draws import DEFAULT
-from surgery.elastic import KEY, State, is_wrapped, replaced
+from surgery.elastic import KEY, is_wrapped, replaced
 from surgery.errors import InputError, ProofError
-from surgery.inputs import Examples, detached
+from surgery.inputs import Examples
 from surgery.plan import Plan, Swap, WidthSpec
 from surgery.planning import check_model, make_plan
 from surgery.rewrite import Rewritten
 from surgery.verify import TOLERANCES, verify
-from surgery.wrap import at_widths, install, ready, strip
+from surgery.wrap import at_widths, ready, strip, twin_of
 
 RECORD = "surgery_record"
 
@@ -35,10 +34,8 @@ def prepared(model: nn.Module, examples: Examples | None) -> tuple[nn.Module, Pl
         return model, state.plan, state.examples if examples is None else examples
     if examples is None:
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
-    twin = copy_tree(model, lambda _, tensor: tensor)
     plan = make_plan(model, examples)
-    install(twin, model, plan, State(None, detached(examples), DEFAULT))
-    return twin, plan, examples
+    return twin_of(model, plan, examples), plan, examples
 
 
 def shrink(model: nn.Module, widths: WidthSpec, example_inputs: Examples | None = None, *, multiple: int = 1) -> Any:

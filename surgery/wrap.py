@@ -89,6 +89,13 @@ class _Preparation:
         self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))
 
 
+def twin_of(model: nn.Module, plan: Plan, examples: Examples) -> nn.Module:
+    """A twin for a plan that is made already: what a plain model is cut and proven by."""
+    twin = copy_tree(model, lambda _, tensor: tensor)
+    install(twin, model, plan, State(None, detached(examples), DEFAULT))
+    return twin
+
+
 def install(
     twin: nn.Module, model: nn.Module, plan: Plan, state: State, minimum: int | Mapping[str, int] | None = None
 ) -> None:
