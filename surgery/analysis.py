@@ -44,7 +44,6 @@ class Analysis:
     """What the runs of a model say about its axes. Mutable while it is filled; `surgery.plan` freezes it."""
 
     model: nn.Module
-    modes_alike: bool = True  # whether forwards that were not recorded in training mode are the same there
     captures: list[Capture] = field(default_factory=list)
     tensors: dict[str, Dims] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
@@ -256,9 +255,9 @@ def _check(value: Any, shape: Any) -> None:
                 _check(value[key], shape[key])
 
 
-def analyse(model: nn.Module, captures: Iterable[Capture], modes_alike: bool = True) -> Analysis:
+def analyse(model: nn.Module, captures: Iterable[Capture]) -> Analysis:
     """Apply the rules to every recorded run of a model."""
-    analysis = Analysis(model, modes_alike)
+    analysis = Analysis(model)
     for capture in captures:
         analysis.add(capture)
     return analysis

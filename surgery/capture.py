@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import operator
 import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import einops.einops
@@ -28,6 +30,7 @@ from surgery.copying import changed_by_running, copy_tree, named_tensors
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
 from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
+from surgery.source import Chain
 
 Location = tuple[str, int]
 
@@ -44,9 +47,8 @@ class Frame:
     kwargs: dict[str, Any] = field(default_factory=dict)
     output: Any = None
     returned: list[fx.Node] = field(default_factory=list)  # of the root: every tensor in the output, also in objects
-    body: list[Any] = field(default_factory=list)  # nodes, branches, and the indices of the frames that it called
+    nodes: list[fx.Node] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)  # attributes that the forward set
-    blocked: str | None = None  # why the forward cannot be replaced by its recording
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Branch:
 
     decision: Decision
     where: Location
+    chain: Chain
     frame: int
 
 
@@ -146,10 +149,6 @@ DESCRIPTIONS = frozenset(
     "_has_compatible_shallow_copy_type is_tensor is_grad_enabled _set_grad_enabled requires_grad_ retain_grad "
     "register_hook is_shared is_storage stride _version output_nr name".split()
 )
-# Calls after which a tensor's values are Python or numpy values, which nothing follows.
-DEPARTURES = frozenset(
-    "item tolist numpy __bool__ __int__ __float__ __index__ __array__ __complex__ __format__".split()
-)
 _TORCH = os.path.dirname(torch.__file__)
 _SKIPPED = (  # files whose lines say nothing about the model
     os.path.dirname(__file__),
@@ -159,12 +158,36 @@ _SKIPPED = (  # files whose lines say nothing about the model
 )
 
 
+_MODULE = nn.Module._call_impl.__code__.co_filename
+_OURS = (os.path.dirname(__file__), *(os.path.join(_TORCH, part) for part in ("overrides.py", "_ops.py")))
+
+
+@functools.lru_cache(maxsize=4096)
+def _kind(file: str) -> tuple[bool, bool]:
+    """Whether the lines of a file say nothing about the model, and whether they only pass calls to the recorder."""
+    return file.startswith(_SKIPPED), file.startswith(_OURS)
+
+
 def _location() -> Location:
     """The source line of the model that made the current call."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_SKIPPED):
+    while frame.f_back is not None and _kind(frame.f_code.co_filename)[0]:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
+
+
+def _chain(function: Any = None) -> Chain:
+    """The functions from the forward of the current module to the one that called `function`, and where each is."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and _kind(frame.f_code.co_filename)[1]:
+        frame = frame.f_back
+    if frame is not None and frame.f_code is getattr(function, "__code__", None):
+        frame = frame.f_back  # a function of torch that is written in Python, and hands itself over
+    steps = []
+    while frame is not None and frame.f_code.co_filename != _MODULE:
+        steps.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(reversed(steps))
 
 
 def line(where: tuple[str, int]) -> str:
@@ -199,8 +222,7 @@ class Recorder(TorchFunctionMode):
     def active(self) -> Iterator[None]:
         """Record every torch call and every module call inside."""
         call, apply = nn.Module.__call__, torch.autograd.Function.__dict__["apply"]
-        autocast = torch.amp.autocast_mode.autocast
-        enter, uncached = autocast.__enter__, einops.einops._reconstruct_from_shape
+        uncached = einops.einops._reconstruct_from_shape
         recorder = self
 
         def module_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -214,13 +236,8 @@ class Recorder(TorchFunctionMode):
                 return args[0](*args[2:])
             return run(*args, **kwargs) if recorder.muted else recorder.opaque(cls, run, args, kwargs)
 
-        def autocast_enter(context: Any) -> Any:
-            recorder.block("it enters torch.autocast")
-            return enter(context)
-
         nn.Module.__call__ = module_call  # type: ignore[method-assign]
         torch.autograd.Function.apply = classmethod(function_apply)
-        autocast.__enter__ = autocast_enter  # type: ignore[method-assign]
         # einops caches the shapes that it computes: a cached shape has forgotten where its integers came from
         shapes: Any = einops.einops
         shapes._reconstruct_from_shape = shapes._reconstruct_from_shape_uncached
@@ -230,7 +247,6 @@ class Recorder(TorchFunctionMode):
         finally:
             nn.Module.__call__ = call  # type: ignore[method-assign]
             torch.autograd.Function.apply = apply
-            autocast.__enter__ = enter  # type: ignore[method-assign]
             shapes._reconstruct_from_shape = uncached
 
     def placeholders(self, run: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -248,22 +264,21 @@ class Recorder(TorchFunctionMode):
         args = tuple(enter(value, f"input_{i}") for i, value in enumerate(run.args))
         return args, {name: enter(value, name) for name, value in run.kwargs.items()}
 
-    def block(self, reason: str) -> None:
-        if self.stack and not self.muted:
-            self.stack[-1].blocked = self.stack[-1].blocked or reason
-
     def decide(self, decision: Decision) -> None:
         if self.stack and not self.muted:
-            self.branches.append(Branch(decision, _location(), self.stack[-1].index))
-            self.stack[-1].body.append(self.branches[-1])
+            self.branches.append(Branch(decision, _location(), _chain(), self.stack[-1].index))
 
-    def node(self, kind: str, target: Any, args: Any, kwargs: Any, result: Any, where: Location) -> fx.Node:
+    def node(
+        self, kind: str, target: Any, args: Any, kwargs: Any, result: Any, where: Location, chain: Chain = ()
+    ) -> fx.Node:
         node = self.graph.create_node(kind, target, args, kwargs)
         frame = self.stack[-1].index if self.stack else None
         with torch._C.DisableTorchFunction():
-            node.meta.update(shape=_shapes(result), dtype=getattr(result, "dtype", None), where=where, frame=frame)
+            node.meta.update(
+                shape=_shapes(result), dtype=getattr(result, "dtype", None), where=where, chain=chain, frame=frame
+            )
         if self.stack:
-            self.stack[-1].body.append(node)
+            self.stack[-1].nodes.append(node)
         return node
 
     def register(self, value: Any, node: fx.Node) -> None:
@@ -294,7 +309,7 @@ class Recorder(TorchFunctionMode):
         if name not in self.attributes:
             self.attributes[name] = node = self.graph.create_node("get_attr", name)
             with torch._C.DisableTorchFunction():
-                node.meta.update(shape=_shapes(tensor), dtype=tensor.dtype, where=("", 0), frame=None)
+                node.meta.update(shape=_shapes(tensor), dtype=tensor.dtype, where=("", 0), chain=(), frame=None)
         return self.attributes[name]
 
     def foreign(self, tensor: torch.Tensor) -> fx.Node:
@@ -304,9 +319,8 @@ class Recorder(TorchFunctionMode):
         What such code read is unknown, so everything that the current forward has made or been given counts as its
         input.
         """
-        self.block("it uses a tensor of unknown origin")
         frame = self.stack[-1]
-        before = [node for node in frame.body if isinstance(node, fx.Node)]
+        before = frame.nodes.copy()
         before += _nodes((frame.args, frame.kwargs))
         stored = any(
             tensor is item
@@ -327,18 +341,13 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         name = call_name(func)
         if name in DESCRIPTIONS:
-            if name == "_set_grad_enabled":
-                self.block("it switches gradients on or off")
             return func(*args, **kwargs)
         if name in ("shape", "size", "numel", "nelement", "__len__"):
             return self.extent(name, func(*args, **kwargs), *args, **kwargs)
         lifted = self.lift(args), self.lift(kwargs)
         with self.mute():
             result = func(*args, **kwargs)
-        node = self.node("call_function", func, *lifted, result, _location())
-        if name in DEPARTURES:
-            self.block(f"values leave the graph through {name}")
-        self.register(result, node)
+        self.register(result, self.node("call_function", func, *lifted, result, _location(), _chain(func)))
         return result
 
     def extent(self, name: str, result: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -377,8 +386,6 @@ class Recorder(TorchFunctionMode):
         parent = self.stack[-1].index if self.stack else None
         frame = Frame(len(self.frames), module, path, parent)
         self.frames.append(frame)
-        if self.stack:
-            self.stack[-1].body.append(frame.index)
         self.stack.append(frame)
         frame.args, frame.kwargs = self.lift(args), self.lift(kwargs)
         before = _snapshot(module)
@@ -390,8 +397,6 @@ class Recorder(TorchFunctionMode):
             self.stack.pop()
         after = _snapshot(module)
         frame.stored = [name for name in after if after[name] != before.get(name)]
-        if frame.stored:
-            frame.blocked = frame.blocked or f"its forward sets self.{frame.stored[0]}"
         return result
 
     def opaque(self, target: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:

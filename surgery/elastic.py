@@ -23,7 +23,7 @@ from surgery.errors import InputError
 from surgery.inputs import Batches, tensors
 from surgery.layout import Layout
 from surgery.plan import Plan
-from surgery.rewrite import Rewritten
+from surgery.routine import Rewritten
 from surgery.sizes import Origin
 
 KEY = "_surgery"

@@ -42,17 +42,19 @@ def make_plan(
 
     Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
     """
+    from surgery import trial
+
     check_model(model)
     captures, notes = record(model, examples)
-    analysis, solution = _solved(model, captures, notes)
-    if solution.rewrites and not any(record.training for record in captures) and not notes:
-        # a rewritten forward replays its recording, so how it trains must be recorded, whatever its code mentions
-        captures, notes = record(model, examples, training=True)
-        analysis, solution = _solved(model, captures, notes)
+    analysis = analyse(model, captures)
+    reach(analysis)
+    solution = solve(analysis)
     notes += _precision(model, captures)
     names = axis_names(analysis)
     coarse = _coarse(analysis)
     plan = _Freezer(analysis, solution, names, coarse, notes).plan()
+    while plan.rewrites and (refused := trial.refused(model, plan, examples)):
+        plan = _Freezer(analysis, solve(analysis, refused), names, coarse, notes).plan()
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
     if fixed or only:
         plan = _restricted(analysis, plan, names, coarse, notes, fixed, only)
@@ -66,12 +68,6 @@ def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
         if not isinstance(pattern, str):
             raise InputError(f"{what} takes globs over group names, or module paths, got {pattern!r}")
     return listed
-
-
-def _solved(model: nn.Module, captures: list[Capture], notes: tuple[str, ...]) -> tuple[Analysis, Solution]:
-    analysis = analyse(model, captures, modes_alike=not notes)
-    reach(analysis)
-    return analysis, solve(analysis)
 
 
 def check_model(model: Any) -> None:
@@ -88,16 +84,14 @@ def check_model(model: Any) -> None:
             raise InputError(f"{path} is wrapped already: surgery.unwrap it, then wrap the whole model")
 
 
-def record(
-    model: nn.Module, examples: Examples, training: bool = False
-) -> tuple[list[Capture], tuple[str, ...]]:
-    """Record every run in eval mode, and in training mode too where asked, or where some forward reads `training`."""
+def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[str, ...]]:
+    """Record every run in eval mode, and in training mode too where some forward reads `training`."""
     captures = []
     notes: list[str] = []
     for run in runs(examples):
         check_device(model, run)
         captures.append(capture(model, run))
-        if not training and not any(_reads_mode(type(frame.module)) for frame in captures[-1].frames):
+        if not any(_reads_mode(type(frame.module)) for frame in captures[-1].frames):
             continue
         try:
             captures.append(capture(model, run, training=True))
@@ -276,7 +270,7 @@ class _Freezer:
         formulas = {key: self.formula(origin) for key, origin in self.solution.formulas.items()}
         formulas = {key: formula for key, formula in formulas.items() if _named(formula)}
         rewrites = {
-            path: Rewrite(rewrite.programs, {name: self.formula(size) for name, size in rewrite.sizes.items()})
+            path: Rewrite(rewrite.routine, {name: self.formula(size) for name, size in rewrite.sizes.items()})
             for path, rewrite in self.solution.rewrites.items()
         }
         macs = tuple(map(self.layout, analysis.macs))

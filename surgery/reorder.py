@@ -89,4 +89,3 @@ def _warn(model: nn.Module, plan: Plan, orders: Mapping[str, Tensor]) -> None:
             "Keep the model itself, or use surgery.save, which stores them.",
             stacklevel=3,
         )
-

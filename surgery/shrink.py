@@ -16,7 +16,7 @@ from surgery.errors import InputError, ProofError
 from surgery.inputs import Examples
 from surgery.plan import Plan, Swap, WidthSpec
 from surgery.planning import check_model, make_plan
-from surgery.rewrite import Rewritten
+from surgery.routine import Rewritten
 from surgery.verify import TOLERANCES, verify
 from surgery.wrap import at_widths, ready, strip, twin_of
 
@@ -152,7 +152,7 @@ def _rewrite(module: Any, plan: Plan, path: str, widths: dict[str, int]) -> None
     rewrite = plan.rewrites[path]
     for name, formula in rewrite.sizes.items():
         vars(module)[name] = plan.value(formula, widths)
-    vars(module)["forward"] = Rewritten(module, rewrite.programs)
+    vars(module)["forward"] = Rewritten(module, rewrite.routine)
 
 
 def _swap(module: Any, swap: Swap, widths: dict[str, int]) -> bool:

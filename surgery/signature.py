@@ -245,4 +245,3 @@ def bind(
     for pattern, dims in zip(signature.inputs, inputs, strict=False):
         binding.match(pattern, dims)
     return tuple(binding.build(pattern, shape) for pattern, shape in zip(signature.outputs, shapes, strict=False))
-

@@ -91,13 +91,15 @@ def origin_of(value: int) -> Origin:
 class Decision:
     """What Python code found out about sizes: that `left sign right` is `outcome`.
 
-    A size that leaves the arithmetic (a loop's range, a true division) is the decision that it "is" its value.
+    A size that leaves the arithmetic (a loop's range, a true division) is the decision that it "is" its value;
+    `operand` says which operand or argument it was there.
     """
 
     sign: str
     left: Origin
     right: Origin
     outcome: bool
+    operand: int = 0
 
 
 COMPARISONS: dict[str, Callable[[int, int], bool]] = {
@@ -122,18 +124,18 @@ class observe_decisions:
             builtins.range = _range  # type: ignore[misc]
 
 
-def _decide(sign: str, left: Any, right: Any, outcome: bool) -> None:
+def _decide(sign: str, left: Any, right: Any, outcome: bool, operand: int = 0) -> None:
     if _observers:
-        decision = Decision(sign, origin_of(left), origin_of(right), outcome)
+        decision = Decision(sign, origin_of(left), origin_of(right), outcome, operand)
         for observer in _observers:
             observer(decision)
 
 
-def _leaves_arithmetic(size: Any) -> int:
+def _leaves_arithmetic(size: Any, operand: int = 0) -> int:
     """The plain value of a size that is about to be used in a way that keeps no origin."""
     value = int.__int__(size)
     if isinstance(size, Size):
-        _decide("is", size, value, True)
+        _decide("is", size, value, True, operand)
     return value
 
 
@@ -149,7 +151,7 @@ class _Range(metaclass=_IsRange):
     """`range`, which tells observers how far the model's loops go."""
 
     def __new__(cls, *bounds: Any) -> Any:
-        return _range(*map(_leaves_arithmetic, bounds))
+        return _range(*(_leaves_arithmetic(bound, i) for i, bound in enumerate(bounds)))
 
 
 class Size(int):
@@ -180,13 +182,13 @@ class Size(int):
         return _leaves_arithmetic(self) / other
 
     def __rtruediv__(self, other: Any) -> Any:
-        return other / _leaves_arithmetic(self)
+        return other / _leaves_arithmetic(self, 1)
 
     def __pow__(self, other: Any, *modulus: Any) -> Any:
         return pow(_leaves_arithmetic(self), other, *modulus)
 
     def __rpow__(self, other: Any, *modulus: Any) -> Any:
-        return pow(other, _leaves_arithmetic(self), *modulus)
+        return pow(other, _leaves_arithmetic(self, 1), *modulus)
 
     def __neg__(self) -> Size:
         return Size(-int.__int__(self), Arithmetic("-", Constant(0), self.origin))

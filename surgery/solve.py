@@ -9,18 +9,21 @@ reason. Everything found is checked at several sample widths before it is believ
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from torch import fx
 
-from surgery import rewrite
 from surgery.analysis import Analysis, Needed
 from surgery.axes import Axis, Dim, Sum, axes_of, extent, pin, resolve, unify
 from surgery.capture import Frame, line
+from surgery.errors import CaptureError
+from surgery.rewrite import Blocked, Change, Rewrite, plan_rewrites
 from surgery.rules.base import SizeOf
 from surgery.sizes import COMPARISONS, Arithmetic, Attribute, Extent, Origin, evaluate, leaves, origin_of
+from surgery.source import Chain
 
 Key: TypeAlias = "tuple[str, tuple[Any, ...]]"  # a module's path, and the path of an attribute in it
 Widths: TypeAlias = "Mapping[Axis, int]"
@@ -29,12 +32,13 @@ SAMPLES = 4
 
 @dataclass(frozen=True)
 class Need:
-    """`origin` must equal `target` at every width. `site` is None for a comparison in the forward of `frame`."""
+    """`origin` must equal `target` at every width. `site` is None for a comparison."""
 
     origin: Origin
     target: Origin
     site: tuple[fx.Node, tuple[Any, ...]] | None
-    frames: tuple[Frame, ...]
+    frame: Frame
+    chain: Chain
     where: str
 
 
@@ -43,7 +47,7 @@ class Solution:
     """Formulas for attributes, and the forwards that must be rewritten."""
 
     formulas: dict[Key, Origin] = field(default_factory=dict)
-    rewrites: dict[str, rewrite.Rewrite] = field(default_factory=dict)
+    rewrites: dict[str, Rewrite] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -67,38 +71,26 @@ def width(dim: Dim, widths: Widths) -> int:
     return size
 
 
-def solve(analysis: Analysis) -> Solution:
-    """Formulas and rewrites for everything in the recorded runs that must follow the widths. May pin axes."""
+def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({})) -> Solution:
+    """Formulas and rewrites for everything in the recorded runs that must follow the widths. May pin axes.
+
+    `refused` are the paths of modules that cannot do with another forward, and why.
+    """
     while True:
         solver = _Solver(analysis)
         unmet = solver.unmet()
+        given_up = [need for need in unmet if need.frame.path in refused]
+        for need in given_up:
+            solver.give_up(need, refused[need.frame.path or ""])
+        if given_up:
+            continue
+        changes = [solver.change(need) for need in unmet]
         try:
-            sites = {need.site: need.target for need in unmet if need.site}
-            rewrites = rewrite.plan_rewrites(
-                analysis.captures, sites, _paths(unmet), solver.varies, analysis.modes_alike
-            )
-        except rewrite.Blocked as blocked:
-            _give_up([need for need in unmet if any(f.path == blocked.path for f in need.frames)], blocked)
+            rewrites = plan_rewrites([*changes, *solver.departures(changes)])
+        except Blocked as blocked:
+            solver.give_up(unmet[changes.index(blocked.change)], f"cannot follow: {blocked}")
             continue
         return Solution(solver.formulas, rewrites, tuple(solver.turns()))
-
-
-def _paths(unmet: Iterable[Need]) -> list[str | None]:
-    return list(dict.fromkeys(need.frames[-1].path for need in unmet))
-
-
-def _give_up(needs: list[Need], blocked: rewrite.Blocked) -> None:
-    """Pin what the needs are about: the target, or where that is fixed already, what the code computes from."""
-    for need in needs:
-        reason = f"the size in {need.where} cannot follow: {blocked}"
-        for side in (need.target, need.origin):
-            axes = [axis for dim in _dims(side) for axis in axes_of(dim) if not axis.pin]
-            for axis in axes:
-                pin((axis,), reason)
-            if axes:
-                break
-    if not needs:
-        raise blocked
 
 
 def _dims(origin: Origin) -> Iterator[Dim]:
@@ -109,6 +101,8 @@ class _Solver:
     def __init__(self, analysis: Analysis):
         self.analysis = analysis
         self.formulas: dict[Key, Origin] = {}
+        known = [dim for name in analysis.parameters for dim in analysis.tensors.get(name, ())]
+        self.features = {axis for dim in known for axis in axes_of(dim)}
         self.needs = [self._need(needed) for needed in analysis.needs] + list(self._comparisons())
         self._fixed_by_layers()
         self._fixed_by_uses()
@@ -117,9 +111,10 @@ class _Solver:
 
     def _need(self, needed: Needed) -> Need:
         requirement = needed.requirement
-        frames = (needed.capture.frames[needed.frame],)
+        frame = needed.capture.frames[needed.frame]
         origin, target = self.known(origin_of(requirement.size)), self.known(requirement.target)
-        return Need(origin, target, requirement.site, frames, needed.where)
+        chain = requirement.site[0].meta["chain"] if requirement.site else ()
+        return Need(origin, target, requirement.site, frame, chain, needed.where)
 
     def _comparisons(self) -> Iterator[Need]:
         for capture in self.analysis.captures:
@@ -131,7 +126,7 @@ class _Solver:
                 left, right = sides if isinstance(sides[0], Attribute) else sides[::-1]
                 if any(True for side in sides for _ in _dims(side)):
                     where = f"the comparison at {line(branch.where)}"
-                    yield Need(left, right, None, (capture.frames[branch.frame],), where)
+                    yield Need(left, right, None, capture.frames[branch.frame], branch.chain, where)
 
     def known(self, origin: Origin) -> Origin:
         """An origin with the dimensions of tensors in place of their extents."""
@@ -157,11 +152,6 @@ class _Solver:
         except ZeroDivisionError:
             return False
 
-    def varies(self, origin: Origin) -> bool:
-        """Whether an expression has other values at other widths."""
-        known = self.known(origin)
-        return len({self.value(known, widths) for widths in self.samples}) > 1
-
     def turns(self) -> Iterator[str]:
         """A note for every place where Python code goes another way at other widths than at the full ones."""
         for capture in self.analysis.captures:
@@ -176,6 +166,55 @@ class _Solver:
 
     def unmet(self) -> list[Need]:
         return [need for need in self.needs if not self.met(need)]
+
+    def give_up(self, need: Need, why: str) -> None:
+        """Pin what a need is about: the target, or where that is fixed already, what the code computes from."""
+        for side in (need.target, need.origin):
+            axes = [axis for dim in self.dims(side) for axis in axes_of(dim) if not axis.pin]
+            for axis in axes:
+                pin((axis,), f"the size in {need.where} {why}")
+            if axes:
+                return
+        raise CaptureError(f"the size in {need.where} {why}")
+
+    def dims(self, origin: Origin) -> Iterator[Dim]:
+        """The dimensions that the value of an expression depends on."""
+        for leaf in leaves(origin):
+            if isinstance(leaf, SizeOf):
+                yield leaf.dim
+            elif isinstance(leaf, Attribute) and (leaf.module, leaf.path) in self.formulas:
+                yield from self.dims(self.formulas[leaf.module, leaf.path])
+
+    def change(self, need: Need) -> Change:
+        """What must change in the code so that a need is met."""
+        key = self._of_features(need.origin), self._of_features(need.target)
+        return Change(
+            need.frame,
+            need.chain,
+            need.site,
+            need.origin,
+            need.target,
+            key[1] != need.target,
+            (*key, need.site is None),
+        )
+
+    def departures(self, changes: Sequence[Change]) -> Iterator[Change]:
+        """Where sizes that are changed leave the arithmetic (`scale = (c // heads) ** -0.5`), they change as well."""
+        first = {(change.frame.path, change.seen): change for change in reversed(changes)}
+        for capture in self.analysis.captures:
+            for branch in capture.branches:
+                frame = capture.frames[branch.frame]
+                like = first.get((frame.path, self.known(branch.decision.left)))
+                if branch.decision.sign == "is" and like is not None and isinstance(like.seen, Arithmetic):
+                    yield replace(like, frame=frame, chain=branch.chain, site=branch.decision.operand, needed=False)
+
+    def _of_features(self, origin: Origin) -> Origin:
+        """An expression without the factors that are no parameter's: what other inputs may have in another size."""
+        if isinstance(origin, Arithmetic):
+            return replace(origin, left=self._of_features(origin.left), right=self._of_features(origin.right))
+        if isinstance(origin, SizeOf):
+            return SizeOf(tuple(f for f in resolve(origin.dim) if self.features.intersection(axes_of((f,)))))
+        return origin
 
     def _fixed_by_layers(self) -> None:
         for module, path, dim in self.analysis.attributes:
@@ -246,4 +285,3 @@ def _invert(origin: Origin, leaf: Origin, target: Origin) -> Origin | None:
     if in_left:
         return _invert(origin.left, leaf, for_left(target, origin.right))
     return _invert(origin.right, leaf, for_right(target, origin.left))
-

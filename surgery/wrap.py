@@ -17,7 +17,7 @@ from surgery.errors import InputError
 from surgery.inputs import Examples, Inputs, detached
 from surgery.plan import Plan, WidthSpec
 from surgery.planning import check_model, make_plan, per_group
-from surgery.rewrite import Rewritten
+from surgery.routine import Rewritten
 
 
 def wrap(
@@ -119,7 +119,7 @@ def install(
             continue  # a container that is never called
         if path in plan.rewrites:
             rewrite = plan.rewrites[path]
-            elastic.forward = Rewritten(module, rewrite.programs)
+            elastic.forward = Rewritten(module, rewrite.routine)
             for name, formula in rewrite.sizes.items():
                 elastic.attributes[name] = [((), formula)]
         elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one

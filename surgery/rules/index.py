@@ -169,4 +169,3 @@ def unpack(data: Dims, *_: Any, **__: Any) -> list[Dims]:
 @rule("one_hot")
 def one_hot(x: Dims, *_: Any, **__: Any) -> Dims:
     return Dims((*x, positions(result_shape()[-1], "classes")))
-

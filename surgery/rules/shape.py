@@ -302,4 +302,3 @@ def glu(x: Dims, dim: int = -1) -> Dims:
 @rule("cdist")
 def cdist(x: Dims, y: Dims, *_: Any, **__: Any) -> Any:
     return contraction("... n d, ... m d -> ... n m", x, y, macs="")
-

@@ -7,6 +7,7 @@ For cuts, the sizes that the chain was written with are replaced by what the req
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Callable
 from typing import Any
 
@@ -22,67 +23,81 @@ from surgery.capture import capture
 from surgery.inputs import Inputs
 from surgery.layout import Layout
 from surgery.planning import freeze
-from surgery.rewrite import Rewritten
+from surgery.routine import Rewritten
 from surgery.solve import group_axes, solve, width
 
 
 class Chain(nn.Module):
-    """Operations on one parameter, with their sizes written out as literals."""
+    """Operations on one parameter, written as code with their sizes as literals."""
 
-    def __init__(self, values: Tensor, operations: list[Callable[[Tensor], Tensor]]):
+    def __init__(self, values: Tensor, operations: list[str]):
         super().__init__()
         self.values = nn.Parameter(values)
         self.operations = operations
 
     def forward(self) -> Tensor:
-        x = self.values
-        for operation in self.operations:
-            x = operation(x)
-        return x
+        raise NotImplementedError
+
+
+def written(values: Tensor, operations: list[str]) -> Chain:
+    """A chain of a class of its own, whose source Python can find."""
+    code = "def forward(self):\n    x = self.values\n" + "".join(f"    x = {line}\n" for line in operations)
+    code += "    return x\n"
+    file = f"<chain {hash(code)}>"
+    linecache.cache[file] = (len(code), None, code.splitlines(keepends=True), file)
+    space: dict[str, Any] = {"torch": torch}
+    exec(compile(code, file, "exec"), space)
+    return type("Chain", (Chain,), {"forward": space["forward"]})(values, operations)
 
 
 def _divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
 
 
-def _operation(draw: Callable, shape: list[int]) -> tuple[str, Callable[[Tensor], Tensor]]:
+def _operation(draw: Callable, shape: list[int]) -> tuple[str, str]:
     """One operation that is possible on this shape, with literal arguments."""
     dim = draw(st.integers(0, len(shape) - 1))
     n = shape[dim]
     divisor = draw(st.sampled_from(_divisors(n)))
     other = draw(st.integers(0, len(shape) - 1))
     at = draw(st.integers(1, max(1, n - 1)))
-    kinds: dict[str, Callable[[Tensor], Any]] = {
-        "split-dim": lambda x: x.reshape(*x.shape[:dim], divisor, n // divisor, *x.shape[dim + 1 :]),
-        "unflatten": lambda x: x.unflatten(dim, (n // divisor, divisor)),
-        "transpose": lambda x: x.transpose(dim, other),
-        "flatten": lambda x: x.flatten(min(dim, other), max(dim, other)),
-        "merge-view": lambda x: x.reshape(-1, shape[-1]),
-        "movedim": lambda x: x.movedim(dim, other),
-        "narrow": lambda x: x.narrow(dim, 0, at),
-        "slice": lambda x: x[(slice(None),) * dim + (slice(n - at, None),)],
-        "swap": lambda x: torch.cat([x.narrow(dim, at, n - at), x.narrow(dim, 0, at)], dim) if n > 1 else x,
-        "double": lambda x: torch.cat([x, x + 10_000], dim),
-        "chunk": lambda x: x.chunk(divisor, dim)[-1],
-        "split": lambda x: torch.cat(x.split([at, n - at], dim)[::-1], dim) if n > 1 else x,
-        "split-equal": lambda x: x.split(n // divisor, dim)[0],
-        "select-last": lambda x: x.select(dim, n - 1) if x.dim() > 1 else x,
-        "index-negative": lambda x: x[(slice(None),) * dim + (-1,)] if x.dim() > 1 else x,
-        "stack": lambda x: torch.stack([x, x + 20_000], dim),
-        "unbind": lambda x: x.unbind(dim)[0] if x.dim() > 1 else x,
-        "unsqueeze": lambda x: x.unsqueeze(dim),
-        "expand": lambda x: x.unsqueeze(dim).expand(*shape[:dim], 2, *shape[dim:]),
-        "repeat": lambda x: x.repeat(*(2 if i == dim else 1 for i in range(len(shape)))),
-        "repeat-interleave": lambda x: x.repeat_interleave(2, dim),
-        "stride": lambda x: x[(slice(None),) * dim + (slice(divisor - 1, None, divisor),)],
-        "pad": lambda x: torch.nn.functional.pad(x, (1, 2)),
-        "flip": lambda x: x.flip(dim),
-        "roll": lambda x: x.roll(1, dim),
-        "add-transposed": lambda x: x + x.transpose(dim, other) if shape[dim] == shape[other] else x,
-        "add-rolled": lambda x: x + torch.cat([x.narrow(dim, at, n - at), x.narrow(dim, 0, at)], dim) if n > 1 else x,
+    cut = f"torch.cat([x.narrow({dim}, {at}, {n - at}), x.narrow({dim}, 0, {at})], {dim})"
+    before = f"(slice(None),) * {dim}"
+    kinds = {
+        "split-dim": f"x.reshape(*x.shape[:{dim}], {divisor}, {n // divisor}, *x.shape[{dim + 1}:])",
+        "unflatten": f"x.unflatten({dim}, ({n // divisor}, {divisor}))",
+        "transpose": f"x.transpose({dim}, {other})",
+        "flatten": f"x.flatten({min(dim, other)}, {max(dim, other)})",
+        "merge-view": f"x.reshape(-1, {shape[-1]})",
+        "movedim": f"x.movedim({dim}, {other})",
+        "narrow": f"x.narrow({dim}, 0, {at})",
+        "slice": f"x[{before} + (slice({n - at}, None),)]",
+        "swap": cut if n > 1 else "x",
+        "double": f"torch.cat([x, x + 10_000], {dim})",
+        "chunk": f"x.chunk({divisor}, {dim})[-1]",
+        "split": f"torch.cat(x.split([{at}, {n - at}], {dim})[::-1], {dim})" if n > 1 else "x",
+        "split-equal": f"x.split({n // divisor}, {dim})[0]",
+        "select-last": f"x.select({dim}, {n - 1})" if len(shape) > 1 else "x",
+        "index-negative": f"x[{before} + (-1,)]" if len(shape) > 1 else "x",
+        "stack": f"torch.stack([x, x + 20_000], {dim})",
+        "unbind": f"x.unbind({dim})[0]" if len(shape) > 1 else "x",
+        "unsqueeze": f"x.unsqueeze({dim})",
+        "expand": f"x.unsqueeze({dim}).expand(*{shape[:dim]}, 2, *{shape[dim:]})",
+        "repeat": f"x.repeat(*{[2 if i == dim else 1 for i in range(len(shape))]})",
+        "repeat-interleave": f"x.repeat_interleave(2, {dim})",
+        "stride": f"x[{before} + (slice({divisor - 1}, None, {divisor}),)]",
+        "pad": "torch.nn.functional.pad(x, (1, 2))",
+        "flip": f"x.flip({dim})",
+        "roll": f"x.roll(1, {dim})",
+        "add-transposed": f"x + x.transpose({dim}, {other})" if shape[dim] == shape[other] else "x",
+        "add-rolled": f"x + {cut}" if n > 1 else "x",
     }
     name = draw(st.sampled_from(list(kinds)))
     return f"{name}(dim={dim}, n={n}, divisor={divisor}, at={at}, other={other})", kinds[name]
+
+
+def applied(x: Tensor, operation: str) -> Tensor:
+    return eval(operation, {"torch": torch, "x": x})
 
 
 @st.composite
@@ -93,12 +108,12 @@ def chains(draw: Callable) -> tuple[Chain, list[str]]:
     y = x
     for _ in range(draw(st.integers(1, 6))):
         name, operation = _operation(draw, list(y.shape))
-        z = operation(y)
+        z = applied(y, operation)
         if 0 < z.numel() <= 20_000 and 0 < z.dim() <= 6:
             y = z
             operations.append(operation)
             story.append(name)
-    return Chain(x, operations), story
+    return written(x, operations), story
 
 
 def taken(x: Tensor, layouts: tuple[Layout, ...], chosen: dict[str, Tensor]) -> Tensor:
@@ -123,32 +138,32 @@ def test_algebra_agrees_with_brute_force(drawn: tuple[Chain, list[str]], seed: i
     plain = chain().detach()
     assert tuple(plain.shape) == tuple(layout.width(dim, {}) for dim in after)
 
-    permuted = Chain(taken(chain.values.detach(), before, orders), chain.operations)
+    permuted = written(taken(chain.values.detach(), before, orders), chain.operations)
     assert torch.equal(permuted().detach(), taken(plain, after, orders)), (
         "permuting the input permutes the output alike"
     )
 
     widths = {a: int(torch.randint(1, a.size + 1, (1,), generator=generator)) for a in axes}
     kept = {names[a]: torch.arange(w) for a, w in widths.items()}
-    cut = Chain(taken(chain.values.detach(), before, kept), chain.operations)
+    cut = written(taken(chain.values.detach(), before, kept), chain.operations)
     rewritten = solution.rewrites.get("")
     if rewritten is not None:
-        for name, target in rewritten.sizes.items():
-            setattr(cut, name, _value(target, widths))
-        cut.forward = Rewritten(cut, rewritten.programs)  # type: ignore[method-assign]
+        for name, size in rewritten.sizes.items():
+            setattr(cut, name, _value(size, widths))
+        cut.forward = Rewritten(cut, rewritten.routine)  # type: ignore[method-assign]
     assert torch.equal(cut().detach(), taken(plain, after, kept)), "cutting the input cuts the output alike"
 
 
 def _value(target: Any, widths: dict) -> int:
     from surgery.sizes import evaluate
 
-    return evaluate(target, lambda leaf: width(leaf.dim, widths))
+    return evaluate(target, lambda leaf: width(leaf.dim, widths))  # type: ignore[attr-defined]
 
 
 def test_free_axes_are_found() -> None:
     """The test above is not empty: common chains leave their axes free."""
-    for operations in ([lambda x: x.reshape(2, 3, 4)], [lambda x: x.t()], [lambda x: torch.cat([x, x], 1)]):
-        analysis = Analysis(Chain(torch.zeros(6, 4), operations))
+    for operations in (["x.reshape(2, 3, 4)"], ["x.t()"], ["torch.cat([x, x], 1)"]):
+        analysis = Analysis(written(torch.zeros(6, 4), operations))
         analysis.run(capture(analysis.model, Inputs()), ())
         solve(analysis)
         assert len(group_axes(analysis)) >= 2

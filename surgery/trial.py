@@ -1,0 +1,56 @@
+"""Rewritten forwards, tried before they are believed."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+from torch import nn
+
+from surgery.elastic import KEY
+from surgery.errors import ProofError
+from surgery.inputs import Examples, runs, tensors
+from surgery.plan import Plan
+from surgery.routine import Rewritten
+from surgery.verify import output, verify
+from surgery.wrap import at_widths, twin_of
+
+
+def refused(model: nn.Module, plan: Plan, examples: Examples) -> dict[str, str]:
+    """The paths of modules that cannot do with their new forward, and why.
+
+    A twin must be the model at full width, and run at the smallest widths and at half.
+    """
+    twin = twin_of(model, plan, examples)
+    meta = any(parameter.is_meta for parameter in model.parameters())
+    smallest = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
+    try:
+        for widths in (1.0, 0.5, smallest):
+            with at_widths(twin, widths):
+                if widths == 1.0 and not meta:
+                    verify(model, twin, examples)
+                else:
+                    _finite(twin, examples)
+    except Exception as error:
+        paths = _rewritten(error.__traceback__) or list(plan.rewrites)
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ProofError) else str(error)
+        return dict.fromkeys(paths, f"cannot follow, as its forward does not run at other widths ({reason})")
+    return {}
+
+
+def _finite(twin: nn.Module, examples: Examples) -> None:
+    for run in runs(examples):
+        for tensor in tensors(output(twin, run)):
+            if tensor.is_floating_point() and not tensor.is_meta and torch.isnan(tensor).any():
+                raise ProofError("the output holds NaN")
+
+
+def _rewritten(trace: TracebackType | None) -> list[str]:
+    """The innermost module with a new forward in a traceback."""
+    paths: list[str] = []
+    while trace is not None:
+        rewritten = trace.tb_frame.f_locals.get("self")
+        if isinstance(rewritten, Rewritten):
+            paths = [vars(rewritten.owner)[KEY].path]
+        trace = trace.tb_next
+    return paths
