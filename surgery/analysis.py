@@ -16,6 +16,7 @@ from surgery.axes import Dim, Dims, extent, fresh, pin, resolve
 from surgery.capture import Capture, Frame, call_name, foreign, line
 from surgery.copying import aliases, named_tensors
 from surgery.errors import AxisError
+from surgery.held import shut
 from surgery.rules.base import RULES, Call, Requirement, run, tensors_in
 from surgery.sizes import Size, origin_of
 
@@ -261,4 +262,8 @@ def analyse(model: nn.Module, captures: Iterable[Capture], modes_alike: bool = T
     analysis = Analysis(model, modes_alike)
     for capture in captures:
         analysis.add(capture)
+    names = {id(tensor): name for name, tensor in named_tensors(model)}
+    for tensor, where in shut(model):
+        for dim in analysis.tensor(names[id(tensor)]) if id(tensor) in names else ():
+            pin(dim, f"it is also held in {where}, where a twin cannot cut it (hold it in a list or dict instead)")
     return analysis

@@ -15,8 +15,10 @@ from surgery.adapter import Adapter, adapter_for, attribute_path
 from surgery.analysis import Analysis, Layer, fill
 from surgery.axes import Dim, Dims, Sum, axes_of, extent, fresh, resolve
 from surgery.capture import capture
+from surgery.copying import named_tensors
 from surgery.elastic import replaced
 from surgery.errors import AxisError, ProofError
+from surgery.held import holders, open_tensors, swapped
 from surgery.inputs import Examples, Inputs, runs, tensors
 from surgery.layout import Layout, Unit
 from surgery.modes import evaluating
@@ -194,11 +196,16 @@ class _Constant(nn.Module):
 
 
 def _relist(before: nn.Module, after: nn.Module) -> None:
-    """Bring lists of a layer's own parameters, such as the flat weights of recurrent layers, up to date."""
-    names = {id(parameter): name for name, parameter in before.named_parameters()}
-    for attribute, value in vars(before).items():
-        if isinstance(value, list) and value and all(id(item) in names for item in value):
-            vars(after)[attribute] = [after.get_parameter(names[id(item)]) for item in value]
+    """Bring containers of a layer's own parameters, such as the flat weights of recurrent layers, up to date."""
+    names = {id(tensor): name for name, tensor in named_tensors(before)}
+
+    def now(tensor: Tensor) -> Tensor:
+        owner, _, leaf = names[id(tensor)].rpartition(".") if id(tensor) in names else ("", "", "")
+        return getattr(after.get_submodule(owner), leaf) if leaf else tensor
+
+    for attribute, value in holders(before):
+        if any(id(tensor) in names for tensor in open_tensors(value)):
+            vars(after)[attribute] = swapped(value, now)
 
 
 def _freeze(dim: Dim, axis: Any) -> Layout:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery import cutting, layout
-from surgery.adapter import adapter_for
+from surgery.adapter import adapter_for, decisions
 from surgery.copying import copy_tree
 from surgery.elastic import KEY, is_wrapped, replaced
 from surgery.errors import InputError, ProofError
@@ -129,6 +129,8 @@ def plain_copy(
         for path in rewritten:
             _rewrite(modules[path], plan, path, widths)
         swapped = [swap.path for swap in plan.swaps if _swap(modules[swap.path], swap, widths)]
+        for module in modules.values():
+            vars(module).update({name: d(module) for name, d in decisions(module).items() if hasattr(module, name)})
     vars(small)[RECORD] = _record(vars(small).get(RECORD), plan, widths) | {"rewritten": rewritten, "replaced": swapped}
     return small
 

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from surgery.adapter import decisions
 from surgery.copying import copy_tree
 from surgery.draws import DEFAULT, Draw
 from surgery.elastic import KEY, Elastic, State, elastic_class, is_wrapped, state_of
 from surgery.errors import InputError
+from surgery.held import holders, open_tensors
 from surgery.inputs import Examples, Inputs, detached
+from surgery.mentions import assigned
 from surgery.plan import Plan, WidthSpec
 from surgery.planning import check_model, make_plan, per_group
 from surgery.rewrite import Rewritten
@@ -67,7 +71,7 @@ def wrap(
         prepare(twin, model, state, example_inputs)
     else:
         state.pending = prepare
-        _enter(twin, Elastic(state, "", type(twin)), (), ())
+        _enter(twin, Elastic(state, "", type(twin)))
     return twin
 
 
@@ -111,24 +115,54 @@ def install(
     state.use(plan.full())
     state.chosen = plan.full()
     strip(twin)
-    swapped = {swap.path: swap.replacement for swap in plan.swaps}
-    for path, module in list(twin.named_modules()):
-        elastic = Elastic(state, path, type(module))
-        _fill(elastic, module, path, plan)
-        if type(module).forward is nn.Module.forward and not elastic.tensors:
-            continue  # a container that is never called
+    replacements = {swap.path: swap.replacement for swap in plan.swaps}
+    modules = {path: module for path, module in twin.named_modules()}
+    elastics = {path: Elastic(state, path, type(module)) for path, module in modules.items()}
+    for path, module in modules.items():
+        _fill(elastics[path], module, path, plan)
+    owners = _owners(modules, elastics)
+    rebound = frozenset(name for module in modules.values() for name in assigned(type(module)))
+    for path, module in modules.items():
+        elastic = elastics[path]
         if path in plan.rewrites:
             rewrite = plan.rewrites[path]
             elastic.forward = Rewritten(module, rewrite.programs)
             for name, formula in rewrite.sizes.items():
                 elastic.attributes[name] = [((), formula)]
         elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one
-        base = swapped.get(path, type(module))
-        lists = tuple(_lists(module, elastic))
+        elastic.rebound = rebound & module._buffers.keys()
         elastic.stored = {name: vars(module).get(name) for owner, name in plan.stored if owner == path}
         if elastic.stored:
             state.storing.append(module)
-        _enter(module, elastic, tuple(elastic.attributes), lists, base)
+        held = tuple(_held(elastic, module, owners))
+        _enter(module, elastic, held, replacements.get(path))
+    for path, module in modules.items():
+        decided = {name: decide(module) for name, decide in decisions(module).items() if hasattr(module, name)}
+        if decided:
+            elastics[path].constants = decided
+            cls: Any = type(module)
+            _enter(module, elastics[path], cls.surgery_names[2], cls.surgery_base)
+
+
+def _owners(modules: Mapping[str, nn.Module], elastics: Mapping[str, Elastic]) -> dict[int, nn.Module]:
+    """The module that each cut tensor belongs to, by the tensor's id."""
+    return {
+        id(tensor): module
+        for path, module in modules.items()
+        for table in (module._parameters, module._buffers)
+        for name, tensor in table.items()
+        if name in elastics[path].tensors
+    }
+
+
+def _held(elastic: Elastic, module: nn.Module, owners: Mapping[int, nn.Module]) -> Iterator[str]:
+    """The attributes of a module in which a forward would find cut tensors: as they are, or in containers."""
+    for name, value in holders(module):
+        found = [owners[id(tensor)] for tensor in open_tensors(value) if id(tensor) in owners]
+        if found:
+            elastic.lenders += [owner for owner in dict.fromkeys(found) if owner is not module]
+            elastic.state.lent = WeakTensorKeyDictionary() if elastic.state.lent is None else elastic.state.lent
+            yield name
 
 
 def _fill(elastic: Elastic, module: nn.Module, path: str, plan: Plan) -> None:
@@ -144,19 +178,12 @@ def _fill(elastic: Elastic, module: nn.Module, path: str, plan: Plan) -> None:
             elastic.attributes.setdefault(name, []).append((tuple(keys), formula))
 
 
-def _lists(module: nn.Module, elastic: Elastic) -> Iterator[str]:
-    own = {id(module._parameters[name]) for name in elastic.tensors if name in module._parameters}
-    for name, value in vars(module).items():
-        if isinstance(value, list | tuple) and any(isinstance(t, Tensor) and id(t) in own for t in value):
-            yield name
-
-
-def _enter(
-    module: nn.Module, elastic: Elastic, attributes: tuple[str, ...], lists: tuple[str, ...], base: type | None = None
-) -> None:
+def _enter(module: nn.Module, elastic: Elastic, held: tuple[str, ...] = (), base: type | None = None) -> None:
     """Turn a module into an instance of its elastic class. `base` is a plain subclass that can have more widths."""
     vars(module)[KEY] = elastic
-    module.__class__ = elastic_class(base or elastic.base, tuple(elastic.tensors), attributes, lists)
+    tensors = (*elastic.tensors, *(name for name in module._buffers if name not in elastic.tensors))
+    attributes = (*elastic.attributes, *elastic.constants)
+    module.__class__ = elastic_class(base or elastic.base, tensors, attributes, held)
 
 
 def _rescales(draw: Draw) -> bool:
