@@ -262,8 +262,14 @@ def analyse(model: nn.Module, captures: Iterable[Capture], modes_alike: bool = T
     analysis = Analysis(model, modes_alike)
     for capture in captures:
         analysis.add(capture)
-    names = {id(tensor): name for name, tensor in named_tensors(model)}
-    for tensor, where in shut(model):
-        for dim in analysis.tensor(names[id(tensor)]) if id(tensor) in names else ():
-            pin(dim, f"it is also held in {where}, where a twin cannot cut it (hold it in a list or dict instead)")
+    _pin_held(analysis)
     return analysis
+
+
+def _pin_held(analysis: Analysis) -> None:
+    """Pin what a forward could read whole: tensors in objects and functions that a twin does not cut."""
+    names = {id(tensor): name for name, tensor in named_tensors(analysis.model)}
+    for tensor, where in shut(analysis.model):
+        name = names.get(id(tensor))
+        for dim in analysis.tensor(name) if name else ():
+            pin(dim, f"{name} is also held in {where}, where it cannot be cut (hold it in a list or dict instead)")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from surgery import layout
 from surgery.analysis import Analysis, analyse
@@ -78,6 +79,12 @@ def check_model(model: Any) -> None:
     """Raise InputError for what cannot be analysed."""
     if not isinstance(model, nn.Module):
         raise InputError(f"a model is an nn.Module, got {type(model).__name__}")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise InputError(
+                f"{name} has no shape yet, since {type(model).__name__} has lazy layers that have not run: run the "
+                "model once on example inputs, then inspect or wrap it"
+            )
     for path, module in model.named_modules():
         if isinstance(module, DataParallel | DistributedDataParallel):
             raise InputError(

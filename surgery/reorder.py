@@ -13,7 +13,7 @@ from surgery.errors import InputError, ProofError
 from surgery.inputs import Examples
 from surgery.plan import Group, Plan
 from surgery.shrink import like, plain_copy, prepared, tolerance_of, unrun
-from surgery.verify import verify
+from surgery.verify import compare
 from surgery.wrap import at_widths
 
 
@@ -43,9 +43,12 @@ def reorder(
     _warn(model, plan, chosen)
     try:
         with at_widths(wrapped, plan.full()):
-            verify(wrapped, unrun(permuted), examples, tolerance=tolerance_of(plan, wrapped))
+            names = "the wrapped model at full width", "the reordered model"
+            compare(wrapped, unrun(permuted), examples, tolerance_of(plan, wrapped), names)
     except ProofError as error:
-        raise ProofError(f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}") from error
+        raise ProofError(
+            f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}"
+        ) from error.__cause__ or error
     return permuted
 
 

@@ -17,7 +17,7 @@ from surgery.inputs import Examples
 from surgery.plan import Plan, Swap, WidthSpec
 from surgery.planning import check_model, make_plan
 from surgery.rewrite import Rewritten
-from surgery.verify import TOLERANCES, verify
+from surgery.verify import TOLERANCES, compare
 from surgery.wrap import at_widths, ready, strip, twin_of
 
 RECORD = "surgery_record"
@@ -67,9 +67,12 @@ def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, in
     """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
     try:
         with at_widths(wrapped, widths):
-            return verify(wrapped, unrun(small), examples, tolerance=tolerance_of(plan, wrapped))
+            names = "the wrapped model at these widths", "the shrunk model"
+            return compare(wrapped, unrun(small), examples, tolerance_of(plan, wrapped), names)
     except ProofError as error:
-        raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from error
+        raise ProofError(
+            f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}"
+        ) from error.__cause__ or error
 
 
 def unrun(model: nn.Module) -> nn.Module:
