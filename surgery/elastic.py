@@ -523,7 +523,7 @@ def elastic_class(
         "get_parameter": _get_parameter,
     }
     if base.forward is not nn.Module.forward:
-        members["forward"] = functools.wraps(base.forward)(lambda self, *args, **kwargs: _forward(self, *args, **kwargs))
+        members["forward"] = functools.wraps(base.forward)(lambda self, *a, **k: _forward(self, *a, **k))
     members |= {name: _tensor_property(name) for name in tensors_}
     members |= {name: _attribute_property(name) for name in attributes}
     members |= {name: _held_property(name) for name in held}
@@ -532,18 +532,21 @@ def elastic_class(
     for name in ("requires_grad_", "zero_grad"):
         setattr(cls, name, _on_whole(cls, name))
     if tensors_:
-        cls.__setattr__ = _buffer_setter(cls)
+        cls.__setattr__ = _buffer_setter(cls, "__setattr__")
+        cls.register_buffer = _buffer_setter(cls, "register_buffer")
     return cls
 
 
-def _buffer_setter(cls: Any) -> Callable[[Any, str, Any], None]:
-    def set_(self: nn.Module, name: str, value: Any) -> None:
+def _buffer_setter(cls: Any, method: str) -> Callable[..., None]:
+    """A method that sets an attribute, with new values of buffers going where the model finds them as well."""
+
+    def set_(self: nn.Module, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
         elastic: Elastic | None = self.__dict__.get(KEY)
         buffer = self.__dict__.get("_buffers", {}).get(name)
         if elastic is not None and buffer is not None and isinstance(value, Tensor):
             elastic.state.settle()
             elastic.assign(self, name, value)
         else:
-            super(cls, self).__setattr__(name, value)
+            getattr(super(cls, self), method)(name, value, *args, **kwargs)
 
     return set_

@@ -19,7 +19,8 @@ def mentions(cls: type, names: set[str]) -> bool:
 def assigned(cls: type) -> frozenset[str]:
     """The names of the attributes that the code of a module class, its constructor apart, assigns."""
     codes = (code for function in _functions(cls) for code in _codes(function.__code__))
-    return frozenset(step.argval for code in codes for step in dis.get_instructions(code) if step.opname == "STORE_ATTR")
+    steps = (step for code in codes for step in dis.get_instructions(code))
+    return frozenset(step.argval for step in steps if step.opname == "STORE_ATTR")
 
 
 @functools.cache

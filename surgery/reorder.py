@@ -46,9 +46,8 @@ def reorder(
             names = "the wrapped model at full width", "the reordered model"
             compare(wrapped, unrun(permuted), examples, tolerance_of(plan, wrapped), names)
     except ProofError as error:
-        raise ProofError(
-            f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}"
-        ) from error.__cause__ or error
+        cause = error.__cause__ or error
+        raise ProofError(f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}") from cause
     return permuted
 
 
@@ -92,4 +91,3 @@ def _warn(model: nn.Module, plan: Plan, orders: Mapping[str, Tensor]) -> None:
             "Keep the model itself, or use surgery.save, which stores them.",
             stacklevel=3,
         )
-

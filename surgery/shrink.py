@@ -70,9 +70,8 @@ def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, in
             names = "the wrapped model at these widths", "the shrunk model"
             return compare(wrapped, unrun(small), examples, tolerance_of(plan, wrapped), names)
     except ProofError as error:
-        raise ProofError(
-            f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}"
-        ) from error.__cause__ or error
+        cause = error.__cause__ or error
+        raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from cause
 
 
 def unrun(model: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ from surgery.elastic import KEY, Elastic, State, elastic_class, is_wrapped, stat
 from surgery.errors import InputError
 from surgery.held import holders, open_tensors
 from surgery.inputs import Examples, Inputs, detached
-from surgery.mentions import assigned
+from surgery.mentions import assigned, mentions
 from surgery.plan import Plan, WidthSpec
 from surgery.planning import check_model, make_plan, per_group
 from surgery.rewrite import Rewritten
@@ -121,7 +121,9 @@ def install(
     for path, module in modules.items():
         _fill(elastics[path], module, path, plan)
     owners = _owners(modules, elastics)
-    rebound = frozenset(name for module in modules.values() for name in assigned(type(module)))
+    classes: set[Any] = {type(module) for module in modules.values()}
+    anything = any(mentions(cls, {"setattr", "register_buffer"}) for cls in classes)
+    rebound = frozenset(name for cls in classes for name in assigned(cls))
     for path, module in modules.items():
         elastic = elastics[path]
         if path in plan.rewrites:
@@ -130,7 +132,7 @@ def install(
             for name, formula in rewrite.sizes.items():
                 elastic.attributes[name] = [((), formula)]
         elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one
-        elastic.rebound = rebound & module._buffers.keys()
+        elastic.rebound = frozenset(name for name in module._buffers if anything or name in rebound)
         elastic.stored = {name: vars(module).get(name) for owner, name in plan.stored if owner == path}
         if elastic.stored:
             state.storing.append(module)
