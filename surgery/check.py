@@ -125,6 +125,7 @@ class _Trial:
 
     def run(self) -> list[str]:
         assert self.bound is not None
+        self._count(self.layer, self.run_, None, {}, "at full width")
         tried = []
         for name, dim in self.bound.binding.dims.items():
             axes = [axis for axis in axes_of(dim) if not axis.pin]
@@ -136,7 +137,6 @@ class _Trial:
             raise AxisError(
                 f"{type(self.adapter).__name__}: every axis of {self.adapter.axes!r} is fixed; nothing can be cut"
             )
-        self._count(self.layer, self.run_, None, {}, "at full width")
         return tried
 
     def _frozen(self, dims: Dims, axis: Any) -> tuple[Layout, ...]:

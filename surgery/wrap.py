@@ -14,14 +14,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from surgery.adapter import decisions
 from surgery.copying import copy_tree
 from surgery.draws import DEFAULT, Draw
-from surgery.elastic import KEY, Elastic, State, elastic_class, is_wrapped, state_of
+from surgery.elastic import KEY, Elastic, is_wrapped, state_of
 from surgery.errors import InputError
 from surgery.held import holders, open_tensors
 from surgery.inputs import Examples, Inputs, detached
+from surgery.members import elastic_class
 from surgery.mentions import assigned, mentions
 from surgery.plan import Plan, WidthSpec
 from surgery.planning import check_model, make_plan, per_group
 from surgery.rewrite import Rewritten
+from surgery.state import State
 
 
 def wrap(
