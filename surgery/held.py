@@ -16,8 +16,8 @@ from torch import Tensor, nn
 _TABLES = ("_parameters", "_buffers", "_modules")
 _DICTS = (dict, OrderedDict, defaultdict)
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Generator)
-# What holds whole tensors on purpose and takes no part in a forward, or what is another's to copy.
-_APART = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, type, types.ModuleType, weakref.ref)
+# What holds whole tensors on purpose and takes no part in a forward, or holds none.
+_APART = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, type, types.ModuleType, weakref.ref)
 
 
 def swapped(value: Any, swap: Callable[[Tensor], Tensor], around: tuple[int, ...] = ()) -> Any:
@@ -66,29 +66,28 @@ def holders(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def shut(model: nn.Module) -> Iterator[tuple[Tensor, str]]:
     """Tensors that modules hold where they cannot be swapped (objects, sets, keys, functions), and where that is."""
+    own = {id(module) for module in model.modules()}
+    # a value, where it is held, and whether every holder on the way there is one that `swapped` follows
+    todo = [
+        (value, f"{path}.{name}".lstrip("."), True)
+        for path, module in model.named_modules()
+        for name, value in holders(module)
+    ]
     seen: set[tuple[int, bool]] = set()
-    for path, module in model.named_modules():
-        for name, value in holders(module):
-            yield from _shut(value, f"{path}.{name}".lstrip("."), seen, True)
-
-
-def _shut(value: Any, where: str, seen: set[tuple[int, bool]], reached: bool) -> Iterator[tuple[Tensor, str]]:
-    """`reached`: whether every holder on the way here is one that `swapped` follows."""
-    if isinstance(value, Tensor):
-        if not reached:
-            yield value, where
-        return
-    if type(value) in _ATOMS or isinstance(value, _APART):
-        return
-    reached = reached and _followed(value)
-    if (id(value), reached) in seen:
-        return
-    seen.add((id(value), reached))
-    for key, item in _items(value):
-        yield from _shut(item, f"{where}{key}", seen, reached)
-    for key in value if isinstance(value, dict) else ():
-        if isinstance(key, Tensor):
-            yield key, f"the keys of {where}"
+    while todo:
+        value, where, reached = todo.pop()
+        if isinstance(value, Tensor):
+            if not reached:
+                yield value, where
+        elif isinstance(value, nn.Module):
+            if id(value) not in own:
+                yield from ((tensor, f"{where}.{name}") for name, tensor in value.named_parameters())
+        elif type(value) not in _ATOMS and not isinstance(value, _APART):
+            reached = reached and _followed(value)
+            if (id(value), reached) not in seen:
+                seen.add((id(value), reached))
+                todo += [(item, where + key, reached) for key, item in _items(value)]
+                todo += [(key, f"the keys of {where}", False) for key in value] if isinstance(value, dict) else []
 
 
 def _items(value: Any) -> Iterable[tuple[str, Any]]:

@@ -124,6 +124,13 @@ def test_assigning_a_container_below_full_width_keeps_whole_tensors() -> None:
     assert wrapped.held[0] is model.b.weight and model.held == [model.b.weight]
 
 
+def relative(layer: nn.Linear) -> nn.Linear:
+    """A layer that is no part of the model, with a weight of the model."""
+    other = nn.Linear(8, 8)
+    other.weight = layer.weight
+    return other
+
+
 class Holder:
     __slots__ = ("weight",)
 
@@ -144,6 +151,7 @@ SHUT: dict[str, tuple[Callable, Callable, str]] = {
                               r"held \(a function that reads b\.weight\)"),
     "key": (put(held=lambda s: {s.b.weight: 2}), lambda s, x: linear(s, x, s.b.weight) * s.held[s.b.weight],
             "the keys of held"),
+    "module": (put(held=lambda s: [relative(s.b)]), lambda s, x: linear(s, x, s.held[0].weight), r"held\[0\]\.weight"),
     "set": (put(held=lambda s: {s.b.weight}), lambda s, x: linear(s, x, next(iter(s.held))), r"held\[0\]"),
 }  # fmt: skip
 
