@@ -1,11 +1,14 @@
-"""`nn.MultiheadAttention`: heads, head width, and the widths of query, key and value are axes of their own."""
+"""`nn.MultiheadAttention`: heads, head width, and the widths of query, key and value are axes of their own.
+
+Also what torch's transformer decides by the attention in it.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from surgery.adapter import Adapter, LayerCall, adapter
+from surgery.adapter import Adapter, LayerCall, adapter, decides
 from surgery.attention import MultiheadAttention
 from surgery.axes import Dim, Dims, concat, pin, unify
 from surgery.signature import broadcast
@@ -83,3 +86,14 @@ class MultiheadAttentionAdapter(Adapter):
             call.multiply(*batch, length, h, d, width)
         for _ in range(2):  # scores, and their use
             call.multiply(*batch, h, t, seen, d)
+
+
+@decides(nn.TransformerEncoder, "use_nested_tensor")
+def _takes_nested_tensors(encoder: nn.TransformerEncoder) -> bool:
+    """As its constructor does: padded input becomes a nested tensor only where every layer's fused path takes it.
+
+    A layer with `surgery.MultiheadAttention`, or with an odd number of heads, has no fused path.
+    """
+    attentions: list[Any] = [getattr(layer, "self_attn", None) for layer in encoder.layers]
+    fused = all(a is not None and a._qkv_same_embed_dim and a.num_heads % 2 == 0 for a in attentions)
+    return bool(encoder.use_nested_tensor) and fused

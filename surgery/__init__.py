@@ -16,10 +16,11 @@ from surgery.plan import Group, Plan
 from surgery.recalibrate import recalibrate
 from surgery.reorder import reorder
 from surgery.rules import pointwise, reduces, rule, same, scans, spatial
+from surgery.setting import at_widths, set_widths, widths
 from surgery.shrink import shrink
 from surgery.sweep import SweepError, sweep
 from surgery.verify import verify
-from surgery.wrap import at_widths, inspect, set_widths, unwrap, widths, wrap
+from surgery.wrap import inspect, unwrap, wrap
 
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",

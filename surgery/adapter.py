@@ -16,6 +16,7 @@ from surgery.errors import AxisError
 
 A = TypeVar("A", bound="type[Adapter]")
 _REGISTRY: dict[type[nn.Module], type[Adapter]] = {}
+_DECISIONS: dict[tuple[type[nn.Module], str], Callable[[Any], Any]] = {}
 
 
 @dataclass
@@ -203,3 +204,22 @@ def _plain(adapter: Adapter) -> bool:
 def registered() -> dict[type[nn.Module], type[Adapter]]:
     """Every layer with an adapter."""
     return dict(_REGISTRY)
+
+
+def decides(container: type[nn.Module], attribute: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+    """Declare an attribute that a container's constructor decides by the layers in it.
+
+    The function takes such a module and gives the attribute's value. It is asked again where layers have changed: of
+    a twin, whose layers stand for all their widths, and of a shrunk model.
+    """
+
+    def declare(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        _DECISIONS[container, attribute] = function
+        return function
+
+    return declare
+
+
+def decisions(module: nn.Module) -> dict[str, Callable[[Any], Any]]:
+    """The attributes of a module that depend on its layers, and what decides them."""
+    return {name: function for (cls, name), function in _DECISIONS.items() if isinstance(module, cls)}

@@ -16,6 +16,7 @@ from surgery.axes import Dim, Dims, extent, fresh, pin, resolve
 from surgery.capture import Capture, Frame, call_name, foreign, line
 from surgery.copying import aliases, named_tensors
 from surgery.errors import AxisError
+from surgery.held import shut
 from surgery.rules.base import RULES, Call, Requirement, run, tensors_in
 from surgery.sizes import Size, origin_of
 
@@ -260,4 +261,14 @@ def analyse(model: nn.Module, captures: Iterable[Capture]) -> Analysis:
     analysis = Analysis(model)
     for capture in captures:
         analysis.add(capture)
+    _pin_held(analysis)
     return analysis
+
+
+def _pin_held(analysis: Analysis) -> None:
+    """Pin what a forward could read whole: tensors in objects and functions that a twin does not cut."""
+    names = {id(tensor): name for name, tensor in named_tensors(analysis.model)}
+    for tensor, where in shut(analysis.model):
+        name = names.get(id(tensor))
+        for dim in analysis.tensor(name) if name else ():
+            pin(dim, f"{name} is also held in {where}, where it cannot be cut (hold it in a list or dict instead)")

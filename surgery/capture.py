@@ -150,8 +150,10 @@ DESCRIPTIONS = frozenset(
     "register_hook is_shared is_storage stride _version output_nr name".split()
 )
 _TORCH = os.path.dirname(torch.__file__)
+_OURS = tuple(os.path.join(os.path.dirname(__file__), f"{name}.py") for name in ("capture", "sizes", "routine"))
 _SKIPPED = (  # files whose lines say nothing about the model
-    os.path.dirname(__file__),
+    *_OURS,
+    os.path.join(os.path.dirname(__file__), "check.py"),
     os.path.dirname(einops.einops.__file__),
     *(os.path.join(_TORCH, part) for part in ("overrides.py", "functional.py", "_ops.py", "_tensor.py", "utils")),
     *(os.path.join(_TORCH, "nn", part) for part in ("functional.py", "modules/module.py")),
@@ -159,13 +161,13 @@ _SKIPPED = (  # files whose lines say nothing about the model
 
 
 _MODULE = nn.Module._call_impl.__code__.co_filename
-_OURS = (os.path.dirname(__file__), *(os.path.join(_TORCH, part) for part in ("overrides.py", "_ops.py")))
+_PASSING = (*_OURS, *(os.path.join(_TORCH, part) for part in ("overrides.py", "_ops.py")))
 
 
 @functools.lru_cache(maxsize=4096)
 def _kind(file: str) -> tuple[bool, bool]:
     """Whether the lines of a file say nothing about the model, and whether they only pass calls to the recorder."""
-    return file.startswith(_SKIPPED), file.startswith(_OURS)
+    return file.startswith(_SKIPPED), file.startswith(_PASSING)
 
 
 def _location() -> Location:

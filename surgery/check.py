@@ -8,15 +8,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from surgery import layout
 from surgery.adapter import Adapter, adapter_for, attribute_path
 from surgery.analysis import Analysis, Layer, fill
 from surgery.axes import Dim, Dims, Sum, axes_of, extent, fresh, resolve
 from surgery.capture import capture
+from surgery.copying import named_tensors
 from surgery.elastic import replaced
 from surgery.errors import AxisError, ProofError
+from surgery.held import holders, open_tensors, swapped
 from surgery.inputs import Examples, Inputs, runs, tensors
 from surgery.layout import Layout, Unit
 from surgery.modes import evaluating
@@ -24,6 +29,9 @@ from surgery.rules.base import tensors_in
 from surgery.verify import verify
 
 TOLERANCE = 1e-9
+FACTOR = 3.0
+# Multiply-adds that torch's counter does not see.
+UNSEEN = frozenset("custom mv addmv dot vdot addr ger _trilinear _cdist_forward mkldnn_rnn_layer".split())
 
 
 class _Alone(nn.Module):
@@ -42,7 +50,9 @@ def check_adapter(module: nn.Module, inputs: Examples) -> list[str]:
 
     For every axis that the declaration calls free: permuting it everywhere that `axes` and `params` say must permute
     the output and change nothing else, and cutting it everywhere that `params` and `sizes` say must leave a layer that
-    runs and gives the declared shape. The test runs in float64 on a copy; `module` stays as it is.
+    runs and gives the declared shape. Multiply-adds that are declared must be those that torch's counter counts, where
+    it sees all of them; multiplying the parameters in `scale` must multiply the output. The test runs in float64 on a
+    copy; `module` stays as it is.
 
     Raises AxisError that says what is wrong.
     """
@@ -55,7 +65,9 @@ def check_adapter(module: nn.Module, inputs: Examples) -> list[str]:
     _check_names(adapter)
     tried: list[str] = []
     for run in runs(inputs):
-        tried += _Trial(layer, adapter, run).run()
+        trial = _Trial(layer, adapter, run)
+        tried += trial.run()
+        trial.scale()
     return list(dict.fromkeys(tried))
 
 
@@ -69,6 +81,9 @@ def _check_names(adapter: Adapter) -> None:
         owner, _, leaf = name.rpartition(".")
         if not hasattr(adapter.module.get_submodule(owner), leaf):
             raise AxisError(f"{who}: params has a pattern for {name!r}, which the layer does not have")
+    for name in adapter.scale:
+        if name not in adapter.params:
+            raise AxisError(f"{who}: scale names {name!r}, which has no pattern in params")
     for _, attribute in adapter.attributes():
         try:
             adapter.value(attribute)
@@ -87,6 +102,7 @@ class _Trial:
         record = capture(model, self.run_)
         self.inputs = [Dims(fresh(n) for n in t.shape) for t in tensors((run.args, run.kwargs))]
         self.outputs = analysis.run(record, self.inputs)
+        self.macs = analysis.macs
         node = next(node for node in record.graph.nodes if node.op == "call_module")
         self.bound: Layer | None = analysis.layers.get("layer")
         for dims in (*self.inputs, *self.outputs, *tensors_in(fill(node.args, analysis.values.get))):
@@ -109,6 +125,7 @@ class _Trial:
 
     def run(self) -> list[str]:
         assert self.bound is not None
+        self._count(self.layer, self.run_, None, {}, "at full width")
         tried = []
         for name, dim in self.bound.binding.dims.items():
             axes = [axis for axis in axes_of(dim) if not axis.pin]
@@ -180,6 +197,41 @@ class _Trial:
                 f"{type(self.adapter).__name__}: cut to {width} of {axis.size} units of {name!r}, the layer gives "
                 f"shapes {shapes}, where axes {self.adapter.axes!r} says {expected}"
             )
+        self._count(layer, run, axis, {"axis": width}, f"cut to {width} of {axis.size} units of {name!r}")
+
+    def _count(self, layer: nn.Module, run: Inputs, axis: Any, widths: Mapping[str, int], where: str) -> None:
+        """Compare the multiply-adds that are declared, if any are, with those that torch counts, if it sees them."""
+        declared = sum(layout.width(_freeze(dim, axis), widths) for dim in self.macs)
+        counted, all_seen = _counted(layer, run)
+        wrong = declared != counted if all_seen else declared < counted
+        if self.macs and counted and wrong:
+            shown = f"macs {self.adapter.macs!r} says" if self.adapter.macs else "call.multiply says"
+            raise AxisError(
+                f"{type(self.adapter).__name__}: {where}, {shown} {declared} multiply-adds, torch counts {counted}. "
+                'macs is ("output" or "input", a parameter): the elements of that tensor, times the axes of the '
+                "parameter that the tensor does not have"
+            )
+
+    def scale(self) -> None:
+        """What `scale` names is what the output is linear in."""
+        names = [name for name in self.adapter.scale if name in self.tensors]
+        if not names:
+            return
+        scaled = copy.deepcopy(self.layer)
+        for name in names:
+            owner, _, leaf = name.rpartition(".")
+            getattr(scaled.get_submodule(owner), leaf).data.mul_(FACTOR)
+        _relist(self.layer, scaled)
+        expected = [t * FACTOR if t.is_floating_point() else t for t in _outputs(self.layer, self.run_)]
+        try:
+            after = _outputs(scaled, self.run_)
+            verify(_Constant(expected), _Constant(after), (), tolerance=TOLERANCE)
+        except ProofError as error:
+            raise AxisError(
+                f"{type(self.adapter).__name__}: scale says that the output is linear in {', '.join(names)}, but "
+                f"multiplying them by {FACTOR} does not multiply it: {error}. Name every parameter that adds to the "
+                "output (a bias too), and none that does not, or leave scale out"
+            ) from error
 
 
 class _Constant(nn.Module):
@@ -194,11 +246,16 @@ class _Constant(nn.Module):
 
 
 def _relist(before: nn.Module, after: nn.Module) -> None:
-    """Bring lists of a layer's own parameters, such as the flat weights of recurrent layers, up to date."""
-    names = {id(parameter): name for name, parameter in before.named_parameters()}
-    for attribute, value in vars(before).items():
-        if isinstance(value, list) and value and all(id(item) in names for item in value):
-            vars(after)[attribute] = [after.get_parameter(names[id(item)]) for item in value]
+    """Bring containers of a layer's own parameters, such as the flat weights of recurrent layers, up to date."""
+    names = {id(tensor): name for name, tensor in named_tensors(before)}
+
+    def now(tensor: Tensor) -> Tensor:
+        owner, _, leaf = names[id(tensor)].rpartition(".") if id(tensor) in names else ("", "", "")
+        return getattr(after.get_submodule(owner), leaf) if leaf else tensor
+
+    for attribute, value in holders(before):
+        if any(id(tensor) in names for tensor in open_tensors(value)):
+            vars(after)[attribute] = swapped(value, now)
 
 
 def _freeze(dim: Dim, axis: Any) -> Layout:
@@ -224,6 +281,27 @@ def _mapped(value: Any, change: Any) -> Any:
 def _outputs(layer: nn.Module, run: Inputs) -> list[Tensor]:
     with evaluating(layer), torch.no_grad():
         return tensors(layer(*run.args, **run.kwargs))
+
+
+def _counted(layer: nn.Module, run: Inputs) -> tuple[int, bool]:
+    """The multiply-adds of a call as torch counts them, and whether that is all of them."""
+    counter = FlopCounterMode(display=False)
+    # gradients are on, since the fused inference paths are not counted
+    with evaluating(layer), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _Names() as seen, counter:
+        layer(*run.args, **run.kwargs)
+    return counter.get_total_flops() // 2, seen.names.isdisjoint(UNSEEN)
+
+
+class _Names(TorchDispatchMode):
+    """The names of the operations that run; those that are not torch's own are one, that the counter does not see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__ if func.namespace == "aten" else "custom")
+        return func(*args, **(kwargs or {}))
 
 
 def _assign(layer: nn.Module, attribute: str, value: int) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from surgery.errors import CaptureError
+from surgery.held import holders, open_tensors
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -53,9 +54,9 @@ def copy_tree(
     memo: dict[int, Any] = {id(tensor): replace(name, tensor) for name, tensor in named_tensors(model)}
     memo.update(shared or {})
     for module in model.modules():
-        for value in vars(module).values():
-            for tensor in value if isinstance(value, list | tuple) else (value,):
-                if isinstance(tensor, torch.Tensor) and id(tensor) not in memo:
+        for _, value in holders(module):
+            for tensor in open_tensors(value):
+                if id(tensor) not in memo:
                     memo[id(tensor)] = tensor.detach().clone()
     kept = list(memo.values())  # deepcopy looks objects up by id: they must stay alive
     plain = [module for module in model.modules() if _plain(type(module))]  # type: ignore[arg-type]

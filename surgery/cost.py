@@ -13,7 +13,7 @@ from surgery.errors import InputError
 from surgery.inputs import Examples
 from surgery.plan import Plan, WidthSpec
 from surgery.planning import make_plan
-from surgery.wrap import plan_of
+from surgery.setting import plan_of
 
 
 @dataclass(frozen=True)

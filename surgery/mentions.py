@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 from collections.abc import Iterator
 from types import CodeType, FunctionType
@@ -15,8 +16,24 @@ def mentions(cls: type, names: set[str]) -> bool:
 
 
 @functools.cache
+def assigned(cls: type) -> frozenset[str]:
+    """The names of the attributes that the code of a module class, its constructor apart, assigns."""
+    codes = (code for function in _functions(cls) for code in _codes(function.__code__))
+    steps = (step for code in codes for step in dis.get_instructions(code))
+    return frozenset(step.argval for step in steps if step.opname == "STORE_ATTR")
+
+
+@functools.cache
 def _names(cls: type) -> frozenset[str]:
     found: set[str] = set()
+    for function in _functions(cls):
+        for code in _codes(function.__code__):
+            found.update(code.co_names, (c for c in code.co_consts if isinstance(c, str)))
+    return frozenset(found)
+
+
+def _functions(cls: type) -> Iterator[FunctionType]:
+    """The functions of a module class, its constructor apart."""
     for base in cls.__mro__:
         if base is nn.Module:
             break
@@ -24,9 +41,7 @@ def _names(cls: type) -> frozenset[str]:
             function = getattr(value, "__func__", getattr(value, "fget", value))
             function = getattr(function, "__wrapped__", function)
             if isinstance(function, FunctionType) and name != "__init__":
-                for code in _codes(function.__code__):
-                    found.update(code.co_names, (c for c in code.co_consts if isinstance(c, str)))
-    return frozenset(found)
+                yield function
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from surgery import cutting
 from surgery.errors import InputError
+from surgery.setting import plan_of
 from surgery.shrink import RECORD
-from surgery.wrap import plan_of
 
 
 def shrink_optimizer(optimizer: Optimizer, wrapped: nn.Module, small: nn.Module) -> Any:

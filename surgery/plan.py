@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from surgery import layout
-from surgery.errors import WidthError
+from surgery.errors import InputError, WidthError
 from surgery.layout import Layout, Unit
 from surgery.rewrite import Rewrite
 from surgery.sizes import Constant, Origin, evaluate
@@ -222,6 +222,15 @@ def notation(dim: Layout) -> str:
         else:
             parts.append("(" + " + ".join(notation(term) for term in factor.terms) + ")")
     return parts[0] if len(parts) == 1 else f"({' '.join(parts)})" if parts else "1"
+
+
+def per_group(plan: Plan, what: str, value: int | Mapping[str, int]) -> dict[str, int]:
+    """A number for each group that it is given for: one for all, or a mapping of names and globs (later ones win)."""
+    entries = value if isinstance(value, Mapping) else {"*": value}
+    for number in entries.values():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(f"{what} is a positive int or a mapping of groups to such, got {number!r}")
+    return {name: n for p, n in entries.items() for name in (plan.groups if p == "*" else plan.find(p))}
 
 
 def governed(layouts: Iterable[Layout], shape: Iterable[int], inside: frozenset[str]) -> int:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
-from surgery import layout
+from surgery import layout, trial
 from surgery.analysis import Analysis, analyse
 from surgery.axes import Axis, Dim, Sum, axes_of, pin, resolve
 from surgery.capture import Capture, capture
@@ -21,7 +22,7 @@ from surgery.errors import CaptureError, InputError
 from surgery.inputs import Examples, check_device, runs
 from surgery.layout import Layout, Unit
 from surgery.mentions import mentions
-from surgery.plan import Fixed, Group, LayoutSize, Plan, Swap, governed
+from surgery.plan import Fixed, Group, LayoutSize, Plan, Swap, governed, per_group
 from surgery.rewrite import Rewrite
 from surgery.rules.base import SizeOf
 from surgery.scaling import scaling
@@ -42,8 +43,6 @@ def make_plan(
 
     Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
     """
-    from surgery import trial
-
     check_model(model)
     captures, notes = record(model, examples)
     analysis = analyse(model, captures)
@@ -74,6 +73,12 @@ def check_model(model: Any) -> None:
     """Raise InputError for what cannot be analysed."""
     if not isinstance(model, nn.Module):
         raise InputError(f"a model is an nn.Module, got {type(model).__name__}")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise InputError(
+                f"{name} has no shape yet, since {type(model).__name__} has lazy layers that have not run: run the "
+                "model once on example inputs, then inspect or wrap it"
+            )
     for path, module in model.named_modules():
         if isinstance(module, DataParallel | DistributedDataParallel):
             raise InputError(
@@ -195,15 +200,6 @@ def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:
     for name, value in per_group(plan, "granularity", granularity).items():
         groups[name] = replace(groups[name], granularity=math.lcm(groups[name].granularity, value))
     return replace(plan, groups=groups)
-
-
-def per_group(plan: Plan, what: str, value: int | Mapping[str, int]) -> dict[str, int]:
-    """A number for each group that it is given for: one for all, or a mapping of names and globs (later ones win)."""
-    entries = value if isinstance(value, Mapping) else {"*": value}
-    for number in entries.values():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise InputError(f"{what} is a positive int or a mapping of groups to such, got {number!r}")
-    return {name: n for p, n in entries.items() for name in (plan.groups if p == "*" else plan.find(p))}
 
 
 def freeze(dim: Dim, names: Mapping[Axis, str]) -> Layout:

@@ -12,9 +12,9 @@ from surgery import layout
 from surgery.errors import InputError, ProofError
 from surgery.inputs import Examples
 from surgery.plan import Group, Plan
+from surgery.setting import at_widths
 from surgery.shrink import like, plain_copy, prepared, tolerance_of, unrun
-from surgery.verify import verify
-from surgery.wrap import at_widths
+from surgery.verify import compare
 
 
 def reorder(
@@ -43,9 +43,11 @@ def reorder(
     _warn(model, plan, chosen)
     try:
         with at_widths(wrapped, plan.full()):
-            verify(wrapped, unrun(permuted), examples, tolerance=tolerance_of(plan, wrapped))
+            names = "the wrapped model at full width", "the reordered model"
+            compare(wrapped, unrun(permuted), examples, tolerance_of(plan, wrapped), names)
     except ProofError as error:
-        raise ProofError(f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}") from error
+        cause = error.__cause__ or error
+        raise ProofError(f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}") from cause
     return permuted
 
 

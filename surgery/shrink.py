@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery import cutting, layout
-from surgery.adapter import adapter_for
+from surgery.adapter import adapter_for, decisions
 from surgery.copying import copy_tree
 from surgery.elastic import KEY, is_wrapped, replaced
 from surgery.errors import InputError, ProofError
@@ -17,8 +17,9 @@ from surgery.inputs import Examples
 from surgery.plan import Plan, Swap, WidthSpec
 from surgery.planning import check_model, make_plan
 from surgery.routine import Rewritten
-from surgery.verify import TOLERANCES, verify
-from surgery.wrap import at_widths, ready, strip, twin_of
+from surgery.setting import at_widths, ready
+from surgery.twin import strip, twin_of
+from surgery.verify import TOLERANCES, compare
 
 RECORD = "surgery_record"
 
@@ -67,9 +68,11 @@ def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, in
     """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
     try:
         with at_widths(wrapped, widths):
-            return verify(wrapped, unrun(small), examples, tolerance=tolerance_of(plan, wrapped))
+            names = "the wrapped model at these widths", "the shrunk model"
+            return compare(wrapped, unrun(small), examples, tolerance_of(plan, wrapped), names)
     except ProofError as error:
-        raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from error
+        cause = error.__cause__ or error
+        raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from cause
 
 
 def unrun(model: nn.Module) -> nn.Module:
@@ -129,6 +132,8 @@ def plain_copy(
         for path in rewritten:
             _rewrite(modules[path], plan, path, widths)
         swapped = [swap.path for swap in plan.swaps if _swap(modules[swap.path], swap, widths)]
+        for module in modules.values():
+            vars(module).update({name: d(module) for name, d in decisions(module).items() if hasattr(module, name)})
     vars(small)[RECORD] = _record(vars(small).get(RECORD), plan, widths) | {"rewritten": rewritten, "replaced": swapped}
     return small
 

@@ -32,8 +32,9 @@ SAMPLES = 4
 
 @dataclass(frozen=True)
 class Need:
-    """`origin` must equal `target` at every width. `site` is None for a comparison."""
+    """`origin` must equal `target` at every width. A comparison has neither node nor site."""
 
+    node: fx.Node | None
     origin: Origin
     target: Origin
     site: tuple[fx.Node, tuple[Any, ...]] | None
@@ -82,8 +83,15 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
         given_up = [need for need in unmet if need.frame.path in refused]
         for need in given_up:
             solver.give_up(need, refused[need.frame.path or ""])
+        changed = {need.node for need in unmet if need.site is not None}
+        computed = [need for need in unmet if need.site is None and need.node is not None]
+        for need in computed:
+            if need.node not in changed:  # else it follows from the arguments that it was computed from
+                solver.give_up(need, "cannot follow: no argument of the call holds it")
+                given_up.append(need)
         if given_up:
             continue
+        unmet = [need for need in unmet if need not in computed]
         changes = [solver.change(need) for need in unmet]
         try:
             rewrites = plan_rewrites([*changes, *solver.departures(changes)])
@@ -113,8 +121,8 @@ class _Solver:
         requirement = needed.requirement
         frame = needed.capture.frames[needed.frame]
         origin, target = self.known(origin_of(requirement.size)), self.known(requirement.target)
-        chain = requirement.site[0].meta["chain"] if requirement.site else ()
-        return Need(origin, target, requirement.site, frame, chain, needed.where)
+        chain = requirement.node.meta["chain"]
+        return Need(requirement.node, origin, target, requirement.site, frame, chain, needed.where)
 
     def _comparisons(self) -> Iterator[Need]:
         for capture in self.analysis.captures:
@@ -126,7 +134,7 @@ class _Solver:
                 left, right = sides if isinstance(sides[0], Attribute) else sides[::-1]
                 if any(True for side in sides for _ in _dims(side)):
                     where = f"the comparison at {line(branch.where)}"
-                    yield Need(left, right, None, capture.frames[branch.frame], branch.chain, where)
+                    yield Need(None, left, right, None, capture.frames[branch.frame], branch.chain, where)
 
     def known(self, origin: Origin) -> Origin:
         """An origin with the dimensions of tensors in place of their extents."""

@@ -170,7 +170,7 @@ EXPRESSIONS = (ast.Call, ast.Subscript, ast.Compare, ast.BinOp)
 
 def expression(tree: ast.AST, where: Span | None) -> ast.expr | None:
     """The call, subscript, comparison or arithmetic at a span; None where there is not exactly one."""
-    found = [node for node in ast.walk(tree) if isinstance(node, EXPRESSIONS) and where in _spans(node)]
+    found = [node for node in ast.walk(tree) if isinstance(node, EXPRESSIONS) and where in list(_spans(node))]
     return found[0] if len(found) == 1 else None
 
 

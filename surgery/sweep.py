@@ -13,14 +13,15 @@ from tqdm import tqdm
 
 from surgery.cost import cost
 from surgery.curve import MEASURES, Curve, Point
-from surgery.elastic import State, state_of
+from surgery.elastic import state_of
 from surgery.errors import InputError, SurgeryError
 from surgery.inputs import Examples, runs
 from surgery.latency import latency
 from surgery.modes import evaluating
 from surgery.plan import Plan, WidthSpec
+from surgery.setting import at_widths, plan_of
 from surgery.shrink import shrink
-from surgery.wrap import at_widths, plan_of
+from surgery.state import State
 
 FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)
 

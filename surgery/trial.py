@@ -12,8 +12,9 @@ from surgery.errors import ProofError
 from surgery.inputs import Examples, runs, tensors
 from surgery.plan import Plan
 from surgery.routine import Rewritten
+from surgery.setting import at_widths
+from surgery.twin import twin_of
 from surgery.verify import output, verify
-from surgery.wrap import at_widths, twin_of
 
 
 def refused(model: nn.Module, plan: Plan, examples: Examples) -> dict[str, str]:

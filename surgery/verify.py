@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.copying import changed_by_running
-from surgery.errors import ProofError
+from surgery.errors import ProofError, SurgeryError
 from surgery.inputs import Examples, Inputs, cloned, runs
 from surgery.modes import evaluating
 
@@ -25,28 +26,46 @@ TOLERANCES: dict[torch.dtype, float] = {
 def verify(a: nn.Module, b: nn.Module, inputs: Examples, *, tolerance: float | None = None) -> float:
     """The largest difference between the outputs of two models, relative to the largest value of each output.
 
-    Both run in eval mode, without gradients, from the same random state. Integer and boolean outputs are compared
-    exactly.
+    Both run in eval mode, without gradients, from the same random state, and without the fused path of
+    `nn.TransformerEncoder`, which gives other values at padded positions than the layers do. Integer and boolean
+    outputs are compared exactly.
 
     Args:
         a, b: the models.
         inputs: example inputs, as for `surgery.wrap`.
         tolerance: the difference allowed. Default: by the outputs' type, 1e-9 for float64, 1e-4 for float32.
 
-    Raises ProofError where they differ by more, where an output is NaN in only one place, or has another shape.
+    Raises ProofError where they differ by more, where an output is NaN in only one place, or has another shape, and
+    where a model does not run.
     """
+    return compare(a, b, inputs, tolerance, ("the first model", "the second model"))
+
+
+def compare(a: nn.Module, b: nn.Module, inputs: Examples, tolerance: float | None, names: tuple[str, str]) -> float:
+    """`verify`, with the names that an error calls the two models by."""
     worst = 0.0
     for run in runs(inputs):
-        for place, left, right in _paired(output(a, run), output(b, run)):
+        for place, left, right in _paired(_given(a, run, names[0]), _given(b, run, names[1])):
             worst = max(worst, _difference(place, left, right, tolerance))
     return worst
+
+
+def _given(model: nn.Module, run: Inputs, name: str) -> Any:
+    try:
+        return output(model, run)
+    except SurgeryError:
+        raise  # it says what to do already
+    except Exception as error:
+        raise ProofError(
+            f"{name} ({type(model).__name__}) does not run on the inputs: {type(error).__name__}: {error}"
+        ) from error
 
 
 def output(model: nn.Module, run: Inputs) -> Any:
     """What a model returns in eval mode; its tensors and the random state stay as they were."""
     before = [(tensor, tensor.detach().clone()) for tensor in changed_by_running(model)]
     given = cloned(run)
-    with torch.random.fork_rng(devices=[]), evaluating(model), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), evaluating(model), torch.no_grad(), _unfused():
         torch.manual_seed(0)
         try:
             return model(*given.args, **given.kwargs)
@@ -54,6 +73,17 @@ def output(model: nn.Module, run: Inputs) -> Any:
             for tensor, saved in before:
                 if not torch.equal(tensor, saved):
                     tensor.copy_(saved)
+
+
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Without the fused inference path of torch's transformer layers."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _paired(left: Any, right: Any, place: str = "output") -> Iterator[tuple[str, Tensor, Tensor]]:

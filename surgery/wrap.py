@@ -1,23 +1,24 @@
-"""`wrap`: a trainable twin that runs at any width; and the widths it runs at."""
+"""`wrap`: a trainable twin that runs at any width; and `inspect`: what it would cut."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from surgery.copying import copy_tree
 from surgery.draws import DEFAULT, Draw
-from surgery.elastic import KEY, Elastic, State, elastic_class, is_wrapped, state_of
+from surgery.elastic import Elastic, is_wrapped, state_of
 from surgery.errors import InputError
 from surgery.inputs import Examples, Inputs, detached
-from surgery.plan import Plan, WidthSpec
-from surgery.planning import check_model, make_plan, per_group
-from surgery.routine import Rewritten
+from surgery.plan import Plan
+from surgery.planning import check_model, make_plan
+from surgery.setting import plan_of
+from surgery.state import State
+from surgery.twin import enter, install, strip
 
 
 def wrap(
@@ -67,7 +68,7 @@ def wrap(
         prepare(twin, model, state, example_inputs)
     else:
         state.pending = prepare
-        _enter(twin, Elastic(state, "", type(twin)), (), ())
+        enter(twin, Elastic(state, "", type(twin)))
     return twin
 
 
@@ -89,162 +90,10 @@ class _Preparation:
         self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))
 
 
-def twin_of(model: nn.Module, plan: Plan, examples: Examples) -> nn.Module:
-    """A twin for a plan that is made already: what a plain model is cut and proven by."""
-    twin = copy_tree(model, lambda _, tensor: tensor)
-    install(twin, model, plan, State(None, detached(examples), DEFAULT))
-    return twin
-
-
-def install(
-    twin: nn.Module, model: nn.Module, plan: Plan, state: State, minimum: int | Mapping[str, int] | None = None
-) -> None:
-    """Make every module of a copy of `model` elastic. Raises InputError where the plan has nothing to cut."""
-    if not plan.groups:
-        reasons = "; ".join(dict.fromkeys(item.reason for item in plan.fixed[:3]))
-        raise InputError(
-            f"{plan.model} has no axis that can change its width ({reasons or 'it has no parameters'}). "
-            "surgery.inspect(model, example_inputs) lists what is fixed and why."
-        )
-    _check_scales(plan, state.draw)
-    state.plan, state.minimum = plan, _minimum(plan, minimum)
-    state.use(plan.full())
-    state.chosen = plan.full()
-    strip(twin)
-    swapped = {swap.path: swap.replacement for swap in plan.swaps}
-    for path, module in list(twin.named_modules()):
-        elastic = Elastic(state, path, type(module))
-        _fill(elastic, module, path, plan)
-        if type(module).forward is nn.Module.forward and not elastic.tensors:
-            continue  # a container that is never called
-        if path in plan.rewrites:
-            rewrite = plan.rewrites[path]
-            elastic.forward = Rewritten(module, rewrite.routine)
-            for name, formula in rewrite.sizes.items():
-                elastic.attributes[name] = [((), formula)]
-        elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one
-        base = swapped.get(path, type(module))
-        lists = tuple(_lists(module, elastic))
-        elastic.stored = {name: vars(module).get(name) for owner, name in plan.stored if owner == path}
-        if elastic.stored:
-            state.storing.append(module)
-        _enter(module, elastic, tuple(elastic.attributes), lists, base)
-
-
-def _fill(elastic: Elastic, module: nn.Module, path: str, plan: Plan) -> None:
-    prefix = f"{path}." if path else ""
-    for name in (*module._parameters, *module._buffers):
-        full = plan.aliases.get(prefix + name, prefix + name)
-        if full in plan.cut_tensors:
-            elastic.tensors[name] = plan.layouts[full]
-            if _rescales(elastic.state.draw) and full in plan.scales:
-                elastic.scales[name] = plan.scales[full]
-    for owner, (name, *keys), formula in plan.formulas:
-        if owner == path:
-            elastic.attributes.setdefault(name, []).append((tuple(keys), formula))
-
-
-def _lists(module: nn.Module, elastic: Elastic) -> Iterator[str]:
-    own = {id(module._parameters[name]) for name in elastic.tensors if name in module._parameters}
-    for name, value in vars(module).items():
-        if isinstance(value, list | tuple) and any(isinstance(t, Tensor) and id(t) in own for t in value):
-            yield name
-
-
-def _enter(
-    module: nn.Module, elastic: Elastic, attributes: tuple[str, ...], lists: tuple[str, ...], base: type | None = None
-) -> None:
-    """Turn a module into an instance of its elastic class. `base` is a plain subclass that can have more widths."""
-    vars(module)[KEY] = elastic
-    module.__class__ = elastic_class(base or elastic.base, tuple(elastic.tensors), attributes, lists)
-
-
-def _rescales(draw: Draw) -> bool:
-    return bool(getattr(draw, "rescale", False))
-
-
-def _check_scales(plan: Plan, draw: Draw) -> None:
-    if _rescales(draw) and plan.unscaled:
-        name, reason = next(iter(plan.unscaled.items()))
-        raise InputError(
-            f"rescale=True cannot be folded into the weights for group {name}: {reason}. "
-            "Keep that group fixed, or draw without rescaling."
-        )
-
-
-def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, int]:
-    result = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
-    for name, value in per_group(plan, "minimum", {} if minimum is None else minimum).items():
-        group = plan.groups[name]
-        result[name] = min(group.size, -(-value // group.granularity) * group.granularity)
-    return result
-
-
-def strip(model: nn.Module) -> nn.Module:
-    """Make the modules of a twin plain again, in place: their own classes, at full width."""
-    for module in model.modules():
-        elastic = vars(module).pop(KEY, None)
-        if elastic is not None:
-            module.__class__ = elastic.base
-            if elastic.own_forward is not None:
-                vars(module)["forward"] = elastic.own_forward
-    return model
-
-
 def unwrap(wrapped: nn.Module) -> Any:
     """A plain model at full width over the same parameters and buffers. Raises InputError if it is not wrapped."""
     state = state_of(wrapped)
     return strip(copy_tree(wrapped, lambda _, tensor: tensor, {id(state): state}))
-
-
-def ready(wrapped: nn.Module) -> State:
-    """The state of a wrapped model whose plan is made. Raises InputError before the first forward of a deferred one."""
-    state = state_of(wrapped)
-    if state.plan is None:
-        raise InputError(
-            f"{type(wrapped).__name__} was wrapped without example inputs and has not run yet: call it once, "
-            "or wrap it with example inputs"
-        )
-    return state
-
-
-def plan_of(wrapped: nn.Module) -> Plan:
-    """The plan of a wrapped model."""
-    plan = ready(wrapped).plan
-    assert plan is not None
-    return plan
-
-
-def widths(wrapped: nn.Module) -> dict[str, int]:
-    """The widths that are set: what eval mode runs at."""
-    return dict(ready(wrapped).chosen)
-
-
-def set_widths(wrapped: nn.Module, widths: WidthSpec) -> None:
-    """Set the widths of eval mode: a fraction, a mapping of group names or globs, or a point of a curve.
-
-    Raises WidthError for a width that a group cannot have; nothing is changed then.
-    """
-    state = ready(wrapped)
-    chosen = plan_of(wrapped).widths(widths)
-    state.chosen = chosen
-    state.use(chosen)
-
-
-@contextlib.contextmanager
-def at_widths(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
-    """Run at these widths, in training mode too: nothing is drawn inside. Afterwards everything is as before."""
-    state = ready(wrapped)
-    before = state.chosen
-    chosen = plan_of(wrapped).widths(widths)
-    state.chosen = chosen
-    state.held += 1
-    try:
-        with state.using(chosen):
-            yield
-    finally:
-        state.held -= 1
-        state.chosen = before
 
 
 def inspect(model: nn.Module, example_inputs: Examples | None = None) -> Plan:

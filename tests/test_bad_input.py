@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import surgery
-from surgery import CaptureError, FileError, InputError, WidthError
+from surgery import CaptureError, FileError, InputError, ProofError, WidthError
 from surgery.elastic import state_of
 from tests.unchanged import picture, unchanged
 
@@ -646,3 +646,46 @@ def test_the_picture_sees_changes(wrapped: Any) -> None:
         before = picture(wrapped)
         change()
         assert picture(wrapped) != before
+
+
+# --- models that have not run, or do not run ---
+
+
+@pytest.mark.parametrize("call", [surgery.inspect, surgery.wrap, lambda m, x: surgery.shrink(m, 0.5, x)])
+@pytest.mark.parametrize(
+    "lazy", [lambda: nn.LazyLinear(8), lambda: nn.Sequential(nn.Linear(6, 8), nn.LazyBatchNorm1d())]
+)
+def test_lazy_layers_must_have_run(lazy: Callable, call: Callable) -> None:
+    model = nn.Sequential(lazy(), nn.ReLU(), nn.Linear(8, 3))
+    with pytest.raises(InputError, match=r"^0\..* has no shape yet, .*: run the model once on example inputs"):
+        call(model, X)
+    with pytest.raises(InputError, match="has no shape yet"):
+        surgery.wrap(model)
+    model.eval()(X)
+    call(model, X)
+
+
+class Fails(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        if self.fc1.out_features < 4:
+            raise RuntimeError("too narrow")
+        return self.fc2(self.fc1(x))
+
+
+def test_a_model_that_does_not_run_is_named() -> None:
+    one, other = nn.Linear(6, 2), nn.Linear(5, 2)
+    for pair, which in (((one, other), "second"), ((other, one), "first")):
+        with unchanged(*pair), pytest.raises(ProofError, match=rf"the {which} model \(Linear\) does not run") as raised:
+            surgery.verify(*pair, X)
+        assert type(raised.value.__cause__) is RuntimeError
+
+
+def test_a_shrunk_model_that_does_not_run_is_named() -> None:
+    wrapped = surgery.wrap(Fails(), X)
+    with unchanged(wrapped), pytest.raises(ProofError, match=r"the wrapped model .*\(Fails\) does not run") as raised:
+        surgery.shrink(wrapped, {"fc1.o": 2})
+    assert str(raised.value.__cause__) == "too narrow"

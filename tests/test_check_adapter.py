@@ -164,6 +164,67 @@ def test_a_wrong_declaration_is_named(layer: type, shape: tuple, members: dict, 
         surgery.check_adapter(module, inputs)
 
 
+LINEAR = dict(macs=("output", "weight"), scale=("weight", "bias"))
+UNTRUE: list[tuple[str, type, tuple[int, ...], dict, str]] = [
+    ("macs of the bias", InputFirst, (5, 6), dict(macs=("output", "bias")),
+     r"Declared: at full width, macs \('output', 'bias'\) says 40 multiply-adds, torch counts 240"),
+    ("macs that count an axis twice", ChannelsLast, (2, 3, 4), dict(macs=("input", "weight")),
+     r"macs \('input', 'weight'\) says \d+ multiply-adds, torch counts \d+\. .*the elements of that tensor"),
+    ("scale without the bias", InputFirst, (5, 6), dict(scale=("weight",)),
+     r"Declared: scale says that the output is linear in weight, but multiplying them by 3\.0 does not multiply it"),
+    ("scale of two factors", Heads, (5, 6), dict(scale=("weight", "gain")),
+     r"Declared: scale says that the output is linear in weight, gain, .*none that does not"),
+    ("scale of nothing", InputFirst, (5, 6), dict(scale=("weight", "gain")),
+     "Declared: scale names 'gain', which has no pattern in params"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "members", "message"), [row[1:] for row in UNTRUE], ids=[row[0] for row in UNTRUE]
+)
+def test_untrue_macs_and_scales_are_named(layer: type, shape: tuple, members: dict, message: str) -> None:
+    declare(layer, **{**GOOD[layer], **members})
+    module, inputs = layer(), torch.randn(shape)
+    with unchanged(module), pytest.raises(AxisError, match=message):
+        surgery.check_adapter(module, inputs)
+
+
+@pytest.mark.parametrize("members", [LINEAR, dict(scale=("weight", "bias")), dict(macs=("output", "weight"))])
+def test_true_macs_and_scales_pass(members: dict) -> None:
+    declare(InputFirst, **GOOD[InputFirst], **members)
+    assert surgery.check_adapter(InputFirst(), surgery.batches([X, torch.randn(2, 3, 6)])) == ["i", "o"]
+
+
+def test_untrue_multiply_adds_of_a_call_are_named() -> None:
+    class Twice(Adapter):
+        axes, params, sizes = "... i -> ... o", {"weight": "i o", "bias": "o"}, {"i": "nx", "o": "nf"}
+
+        def call(self, call: surgery.LayerCall) -> Any:
+            result = super().call(call)
+            for _ in range(2):
+                call.multiply(*result, call.binding.dims["i"])
+            return result
+
+    adapter(InputFirst)(Twice)
+    with pytest.raises(AxisError, match=r"Twice: .* call\.multiply says 480 multiply-adds, torch counts 240"):
+        surgery.check_adapter(InputFirst(), X)
+
+
+def test_multiply_adds_that_torch_does_not_see_are_believed() -> None:
+    class Matrix(nn.Module):
+        """A product of a matrix and a vector, which torch's counter leaves out."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 6))
+
+        def forward(self, x):
+            return torch.mv(self.weight, x)
+
+    declare(Matrix, axes="i -> o", params={"weight": "o i"}, macs=("output", "weight"), scale=("weight",))
+    assert surgery.check_adapter(Matrix(), torch.randn(6)) == ["o", "i"]
+
+
 REFUSED: list[tuple[dict, str]] = [
     (dict(), "Declared declares no axes: write for example axes = '... i -> ... o'"),
     (dict(axes="... i"), "a signature has exactly one '->'"),

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import itertools
+import linecache
 import re
 import types
 from collections.abc import Iterator
@@ -47,13 +48,14 @@ def blocks(text: str) -> Iterator[Block]:
 def run(page: Path) -> Iterator[tuple[Block, str]]:
     """Each block with what it printed. Line numbers are those of a file `example.py` that holds the page's blocks."""
     module = types.ModuleType("example")
-    line = 0
+    source = ""
     for block in blocks(page.read_text(encoding="utf-8")):
         printed = io.StringIO()
-        code = compile("\n" * line + block.code, "example.py", "exec")
+        code = compile("\n" * source.count("\n") + block.code, "example.py", "exec")
+        source += block.code
+        linecache.cache["example.py"] = (len(source), None, source.splitlines(keepends=True), "example.py")
         with contextlib.redirect_stdout(printed):
             exec(code, vars(module))
-        line += block.code.count("\n")
         yield block, printed.getvalue()
 
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 import surgery
 from surgery.inputs import tensors
 from surgery.plan import Plan
+from surgery.setting import plan_of
 from surgery.verify import output, verify
-from surgery.wrap import plan_of
 
 
 class Heads(nn.Module):

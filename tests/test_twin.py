@@ -404,6 +404,58 @@ def test_stored_tensors_do_not_survive_a_change_of_width() -> None:
     assert model.last is None
 
 
+# --- torch's fused and nested paths ---
+
+
+class Encoder(nn.Module):
+    def __init__(self, **options: Any):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(11, 16)
+        layer = nn.TransformerEncoderLayer(16, 4, 24, dropout=0.0, batch_first=True)
+        self.encoder, self.out = nn.TransformerEncoder(layer, 2, **options), nn.Linear(16, 3)
+
+    def forward(self, ids):
+        return self.out(self.encoder(self.embed(ids), src_key_padding_mask=ids == 0))
+
+
+IDS = torch.tensor([[3, 4, 5, 0, 0], [1, 2, 3, 4, 0], [5, 5, 6, 7, 8]])
+ENCODERS: list[tuple[Any, bool]] = [  # widths, and whether all layers still have a fused path
+    (1.0, True),
+    (0.5, False),
+    ({"*.linear1.o": 5}, True),
+    ({"*.h": 2}, False),
+    ({"*.h": 3, "embed.d": 12}, False),  # 3 heads of 4 are the embedding, but torch's fused path takes no odd heads
+    ({"*.h": 2, "embed.d": 8}, True),
+    ({"*0.self_attn.h": 2}, False),
+]
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+@pytest.mark.parametrize(("widths", "fused"), ENCODERS, ids=[str(w) for w, _ in ENCODERS])
+def test_padded_encoders_with_nested_tensors(widths: Any, fused: bool) -> None:
+    model = Encoder()
+    with unchanged(model):
+        wrapped = surgery.wrap(model, IDS)
+        surgery.set_widths(wrapped, widths)
+        small = surgery.shrink(wrapped, widths).eval()
+    assert small.encoder.use_nested_tensor == fused and model.encoder.use_nested_tensor
+    assert surgery.unwrap(wrapped).encoder.use_nested_tensor
+    for context in (torch.no_grad, torch.enable_grad):
+        with context():
+            mine, theirs = wrapped.eval()(IDS), small(IDS)
+        assert torch.allclose(mine[IDS != 0], theirs[IDS != 0], atol=1e-5)
+    wrapped.train()(IDS).sum().backward()
+    again = copy.deepcopy(wrapped).eval()
+    with torch.no_grad():
+        assert torch.equal(again(IDS), mine)
+
+
+def test_an_encoder_that_takes_no_nested_tensors_takes_none_when_shrunk() -> None:
+    small = surgery.shrink(Encoder(enable_nested_tensor=False), {"*.linear1.o": 5}, IDS)
+    assert not small.encoder.use_nested_tensor
+
+
 # --- autocast, checkpointing ---
 
 
@@ -570,7 +622,7 @@ def test_a_shrunk_model_is_plain_and_independent(name: str) -> None:
     for (path, a), b in zip(small.named_modules(), model.modules(), strict=True):
         assert type(a) is type(b) or (path in replaced and type(a) is surgery.MultiheadAttention)
         extra = set(vars(a)) - set(vars(b)) - {"surgery_record", "forward", "head_dim"}
-        assert all(key.startswith("surgery_size_") for key in extra), extra
+        assert all(key.startswith(("surgery_size_", "surgery_seen_")) for key in extra), extra
     old = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers()) if t.numel()}
     assert not old & {t.untyped_storage().data_ptr() for t in (*small.parameters(), *small.buffers()) if t.numel()}
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())

@@ -43,8 +43,12 @@ class SizeOf(Origin):
 
 @dataclass(frozen=True)
 class Requirement:
-    """The integer at a site of the recorded graph must have the value of `target` at every width."""
+    """The integer at a site of the recorded graph must have the value of `target` at every width.
 
+    One without a site was computed by the rule, from other arguments of the call that `node` is.
+    """
+
+    node: fx.Node
     size: int
     site: tuple[fx.Node, tuple[Any, ...]] | None
     target: Origin
@@ -129,7 +133,7 @@ def require(size: Any, target: Dim | Origin) -> None:
     """State that an integer argument of the call is the width of a dimension, at every width."""
     target = target if isinstance(target, Origin) else SizeOf(target)
     if isinstance(size, int):
-        _calls[-1].requirements.append(Requirement(size, getattr(size, "site", None), target))
+        _calls[-1].requirements.append(Requirement(_calls[-1].node, size, getattr(size, "site", None), target))
 
 
 def at_least_two(dim: Dim) -> None:

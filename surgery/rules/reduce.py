@@ -135,3 +135,10 @@ def diff(x: Dims, n: int = 1, dim: int = -1, *_: Any, **__: Any) -> Dims:
     i = axis(x, dim)
     ordered(x[i], "the order along this dimension matters")
     return Dims((*x[:i], positions(result_shape()[i]), *x[i + 1 :]))
+
+
+@rule("_nested_tensor_from_mask_left_aligned")
+def left_aligned(x: Dims, mask: Dims) -> None:
+    """Whether padding is at the end: `nn.TransformerEncoder` asks for it. Only the mask's values are read."""
+    for dim in mask:
+        ordered(dim, "positions are read")

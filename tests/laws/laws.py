@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import surgery
 from surgery import layout
 from surgery.inputs import call, tensors
+from surgery.setting import plan_of
 from surgery.verify import output
-from surgery.wrap import plan_of
 
 EXACT = 1e-9  # of the output's scale, in float64
 

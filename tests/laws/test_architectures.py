@@ -5,7 +5,7 @@ import torch
 
 import surgery
 from surgery.inputs import tensors
-from surgery.wrap import plan_of
+from surgery.setting import plan_of
 from tests.laws.laws import all_laws, loss, random_widths
 from tests.models import CASES, TRICKY
 from tests.models.case import Case

@@ -8,6 +8,16 @@ from torch import nn
 from .case import case, normal, tokens
 
 
+def padded(vocabulary, rows, length):
+    """Tokens from 1 on, each row but the first with zeros at its end: what torch turns into a nested tensor."""
+
+    def draw(g):
+        ids = torch.randint(1, vocabulary, (rows, length), generator=g)
+        return ids * (torch.arange(length) < torch.arange(length, length - rows, -1)[:, None])
+
+    return draw
+
+
 class PositionalEncoding(nn.Module):
     def __init__(self, d_model, max_len=40):
         super().__init__()
@@ -66,11 +76,11 @@ class EncoderClassifier(nn.Module):
 class PaddedEncoder(nn.Module):
     """Padding marked with 0; layers at their defaults, so that evaluation takes the fused path."""
 
-    def __init__(self, vocab=31, d_model=36, nhead=6, num_classes=4):
+    def __init__(self, vocab=31, d_model=36, nhead=6, num_classes=4, nested=False):
         super().__init__()
         self.embedding = nn.Embedding(vocab, d_model, padding_idx=0)
         layer = nn.TransformerEncoderLayer(d_model, nhead, dim_feedforward=44, dropout=0.0, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, num_layers=1, enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(layer, num_layers=1, enable_nested_tensor=nested)
         self.fc = nn.Linear(d_model, num_classes)
 
     def forward(self, ids):
@@ -105,5 +115,6 @@ CASES = (
     case("transformer", Seq2Seq, tokens(37, 3, 10), tokens(43, 3, 7)),
     case("transformer_encoder", EncoderClassifier, tokens(47, 3, 12)),
     case("transformer_encoder_padded", PaddedEncoder, tokens(31, 4, 30)),
+    case("transformer_encoder_nested", PaddedEncoder, padded(31, 4, 12), nested=True),
     case("multihead_attention", CrossAttention, normal(6, 3, 15), normal(10, 3, 11)),
 )

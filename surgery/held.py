@@ -1,0 +1,135 @@
+"""Tensors that modules hold outside of their tables of parameters and buffers: in attributes, lists, dicts, objects."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+import weakref
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+_DICTS = (dict, OrderedDict, defaultdict)
+_ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Generator)
+# What holds whole tensors on purpose and takes no part in a forward, or holds none.
+_APART = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, type, types.ModuleType, weakref.ref)
+
+
+def swapped(value: Any, swap: Callable[[Tensor], Tensor], around: tuple[int, ...] = ()) -> Any:
+    """A container with what `swap` gives for each of its tensors; the same object where nothing changes.
+
+    Lists, tuples, dicts, named tuples and deques are followed, nested as they may be; `shut` finds all other holders.
+    """
+    if isinstance(value, Tensor):
+        return swap(value)
+    if not _followed(value) or id(value) in around:
+        return value
+    around = (*around, id(value))
+    if isinstance(value, dict):
+        changed = {key: new for key, item in value.items() if (new := swapped(item, swap, around)) is not item}
+        if not changed:
+            return value
+        result = copy.copy(value)
+        result.update(changed)
+        return result
+    items = [swapped(item, swap, around) for item in value]
+    if all(new is old for new, old in zip(items, value, strict=True)):
+        return value
+    if _named(value):
+        return type(value)._make(items)
+    return deque(items, value.maxlen) if isinstance(value, deque) else type(value)(items)
+
+
+def open_tensors(value: Any) -> list[Tensor]:
+    """The tensors that `swapped` would reach."""
+    found: list[Tensor] = []
+
+    def see(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    swapped(value, see)
+    return found
+
+
+def holders(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module, apart from its tables."""
+    for name, value in vars(module).items():
+        if name not in _TABLES and type(value) not in _ATOMS:
+            yield name, value
+
+
+def shut(model: nn.Module) -> Iterator[tuple[Tensor, str]]:
+    """Tensors that modules hold where they cannot be swapped (objects, sets, keys, functions), and where that is."""
+    own = {id(module) for module in model.modules()}
+    # a value, where it is held, and whether every holder on the way there is one that `swapped` follows
+    todo = [
+        (value, f"{path}.{name}".lstrip("."), True)
+        for path, module in model.named_modules()
+        for name, value in holders(module)
+    ]
+    seen: set[tuple[int, bool]] = set()
+    while todo:
+        value, where, reached = todo.pop()
+        if isinstance(value, Tensor):
+            if not reached:
+                yield value, where
+        elif isinstance(value, nn.Module):
+            if id(value) not in own:
+                yield from ((tensor, f"{where}.{name}") for name, tensor in value.named_parameters())
+        elif type(value) not in _ATOMS and not isinstance(value, _APART):
+            reached = reached and _followed(value)
+            if (id(value), reached) not in seen:
+                seen.add((id(value), reached))
+                todo += [(item, where + key, reached) for key, item in _items(value)]
+                todo += [(key, f"the keys of {where}", False) for key in value] if isinstance(value, dict) else []
+
+
+def _items(value: Any) -> Iterable[tuple[str, Any]]:
+    """What an object holds, with the notation for each item."""
+    if isinstance(value, dict | types.MappingProxyType):
+        yield from ((f"[{key!r}]" if isinstance(key, _ATOMS) else "[...]", item) for key, item in value.items())
+    elif isinstance(value, list | tuple | deque | set | frozenset):
+        yield from ((f"[{i}]", item) for i, item in enumerate(value))
+    if isinstance(value, types.FunctionType):
+        yield from _closed_over(value)
+    elif isinstance(value, types.MethodType):
+        yield ".__self__", value.__self__
+    elif isinstance(value, functools.partial):
+        yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
+    else:
+        yield from ((f".{name}", item) for name, item in getattr(value, "__dict__", {}).items())
+        for slot in getattr(type(value), "__slots__", ()):
+            if isinstance(slot, str) and not slot.startswith("__"):
+                yield f".{slot}", getattr(value, slot, None)
+
+
+def _closed_over(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function brings with it; of a module, which is never the twin's, the tensors that its code names."""
+    given = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    for cell in function.__closure__ or ():
+        try:
+            given.append(cell.cell_contents)
+        except ValueError:  # not filled yet
+            continue
+    named = set(function.__code__.co_names)
+    for item in given:
+        if isinstance(item, nn.Module):
+            for name, tensor in (*item.named_parameters(), *item.named_buffers()):
+                if set(name.split(".")) <= named | {part for part in name.split(".") if part.isdigit()}:
+                    yield f" (a function that reads {name})", tensor
+        else:
+            yield " (a function)", item
+
+
+def _followed(value: Any) -> bool:
+    return type(value) in (*_DICTS, list, tuple, deque) or _named(value)
+
+
+def _named(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(type(value), "_make") and hasattr(type(value), "_fields")

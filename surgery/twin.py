@@ -1,0 +1,149 @@
+"""A copy of a model made elastic by a plan, and made plain again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from surgery.adapter import decisions
+from surgery.copying import copy_tree
+from surgery.draws import DEFAULT, Draw
+from surgery.elastic import KEY, Elastic
+from surgery.errors import InputError
+from surgery.held import holders, open_tensors
+from surgery.inputs import Examples, detached
+from surgery.members import elastic_class
+from surgery.mentions import assigned, mentions
+from surgery.plan import Plan, per_group
+from surgery.routine import Rewritten
+from surgery.state import State
+
+
+def twin_of(model: nn.Module, plan: Plan, examples: Examples) -> nn.Module:
+    """A twin for a plan that is made already: what a plain model is cut and proven by."""
+    twin = copy_tree(model, lambda _, tensor: tensor)
+    install(twin, model, plan, State(None, detached(examples), DEFAULT))
+    return twin
+
+
+def install(
+    twin: nn.Module, model: nn.Module, plan: Plan, state: State, minimum: int | Mapping[str, int] | None = None
+) -> None:
+    """Make every module of a copy of `model` elastic. Raises InputError where the plan has nothing to cut."""
+    if not plan.groups:
+        reasons = "; ".join(dict.fromkeys(item.reason for item in plan.fixed[:3]))
+        raise InputError(
+            f"{plan.model} has no axis that can change its width ({reasons or 'it has no parameters'}). "
+            "surgery.inspect(model, example_inputs) lists what is fixed and why."
+        )
+    _check_scales(plan, state.draw)
+    state.plan, state.minimum = plan, _minimum(plan, minimum)
+    state.use(plan.full())
+    state.chosen = plan.full()
+    strip(twin)
+    replacements = {swap.path: swap.replacement for swap in plan.swaps}
+    modules = {path: module for path, module in twin.named_modules()}
+    elastics = {path: Elastic(state, path, type(module)) for path, module in modules.items()}
+    for path, module in modules.items():
+        _fill(elastics[path], module, path, plan)
+    owners = _owners(modules, elastics)
+    classes: set[Any] = {type(module) for module in modules.values()}
+    anything = any(mentions(cls, {"setattr", "register_buffer"}) for cls in classes)
+    rebound = frozenset(name for cls in classes for name in assigned(cls))
+    for path, module in modules.items():
+        elastic = elastics[path]
+        if path in plan.rewrites:
+            rewrite = plan.rewrites[path]
+            elastic.forward = Rewritten(module, rewrite.routine)
+            for name, formula in rewrite.sizes.items():
+                elastic.attributes[name] = [((), formula)]
+        elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one
+        elastic.rebound = frozenset(name for name in module._buffers if anything or name in rebound)
+        elastic.stored = {name: vars(module).get(name) for owner, name in plan.stored if owner == path}
+        if elastic.stored:
+            state.storing.append(module)
+        held = tuple(_held(elastic, module, owners))
+        enter(module, elastic, held, replacements.get(path))
+    for path, module in modules.items():
+        decided = {name: decide(module) for name, decide in decisions(module).items() if hasattr(module, name)}
+        if decided:
+            elastics[path].constants = decided
+            cls: Any = type(module)
+            enter(module, elastics[path], cls.surgery_names[2], cls.surgery_base)
+
+
+def _owners(modules: Mapping[str, nn.Module], elastics: Mapping[str, Elastic]) -> dict[int, nn.Module]:
+    """The module that each cut tensor belongs to, by the tensor's id."""
+    return {
+        id(tensor): module
+        for path, module in modules.items()
+        for table in (module._parameters, module._buffers)
+        for name, tensor in table.items()
+        if name in elastics[path].tensors
+    }
+
+
+def _held(elastic: Elastic, module: nn.Module, owners: Mapping[int, nn.Module]) -> Iterator[str]:
+    """The attributes of a module in which a forward would find cut tensors: as they are, or in containers."""
+    for name, value in holders(module):
+        found = [owners[id(tensor)] for tensor in open_tensors(value) if id(tensor) in owners]
+        if found:
+            elastic.lenders += [owner for owner in dict.fromkeys(found) if owner is not module]
+            elastic.state.lent = WeakTensorKeyDictionary() if elastic.state.lent is None else elastic.state.lent
+            yield name
+
+
+def _fill(elastic: Elastic, module: nn.Module, path: str, plan: Plan) -> None:
+    prefix = f"{path}." if path else ""
+    for name in (*module._parameters, *module._buffers):
+        full = plan.aliases.get(prefix + name, prefix + name)
+        if full in plan.cut_tensors:
+            elastic.tensors[name] = plan.layouts[full]
+            if _rescales(elastic.state.draw) and full in plan.scales:
+                elastic.scales[name] = plan.scales[full]
+    for owner, (name, *keys), formula in plan.formulas:
+        if owner == path:
+            elastic.attributes.setdefault(name, []).append((tuple(keys), formula))
+
+
+def enter(module: nn.Module, elastic: Elastic, held: tuple[str, ...] = (), base: type | None = None) -> None:
+    """Turn a module into an instance of its elastic class. `base` is a plain subclass that can have more widths."""
+    vars(module)[KEY] = elastic
+    tensors = (*elastic.tensors, *(name for name in module._buffers if name not in elastic.tensors))
+    attributes = (*elastic.attributes, *elastic.constants)
+    module.__class__ = elastic_class(base or elastic.base, tensors, attributes, held)
+
+
+def _rescales(draw: Draw) -> bool:
+    return bool(getattr(draw, "rescale", False))
+
+
+def _check_scales(plan: Plan, draw: Draw) -> None:
+    if _rescales(draw) and plan.unscaled:
+        name, reason = next(iter(plan.unscaled.items()))
+        raise InputError(
+            f"rescale=True cannot be folded into the weights for group {name}: {reason}. "
+            "Keep that group fixed, or draw without rescaling."
+        )
+
+
+def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, int]:
+    result = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
+    for name, value in per_group(plan, "minimum", {} if minimum is None else minimum).items():
+        group = plan.groups[name]
+        result[name] = min(group.size, -(-value // group.granularity) * group.granularity)
+    return result
+
+
+def strip(model: nn.Module) -> nn.Module:
+    """Make the modules of a twin plain again, in place: their own classes, at full width."""
+    for module in model.modules():
+        elastic = vars(module).pop(KEY, None)
+        if elastic is not None:
+            module.__class__ = elastic.base
+            if elastic.own_forward is not None:
+                vars(module)["forward"] = elastic.own_forward
+    return model
