@@ -110,10 +110,12 @@ def _text(key: _Identity) -> Text:
         body = ast.get_source_segment(source, definition)
         place = (code.co_filename, definition.lineno, definition.col_offset)
         found = Text(code.co_qualname, owner, *place, body or "", code.co_freevars, code.co_flags & _FUTURE)
-        again = found.compile(found.tree(), imports=imports)
-        same = (again.co_code, again.co_names, again.co_varnames) == (code.co_code, code.co_names, code.co_varnames)
-        if same or "@pytest_ar" in code.co_names:  # pytest compiles the asserts of test files in its own way
+        if "@pytest_ar" in code.co_names:  # pytest compiles the asserts of test files in its own way
             return found
+        for known in (imports, []):  # an interactive cell may use what another one has imported
+            again = found.compile(found.tree(), imports=known)
+            if (again.co_code, again.co_names, again.co_varnames) == (code.co_code, code.co_names, code.co_varnames):
+                return found
     what = "is not the code that runs" if source else "is not available"
     raise NoSource(f"the source of {code.co_qualname} ({code.co_filename}) {what}")
 
