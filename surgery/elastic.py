@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,10 @@ from surgery.sizes import Origin
 from surgery.state import State
 
 KEY = "_surgery"
+
+
+class Absent:
+    """Stands for the value of an attribute that a module does not have."""
 
 
 @dataclass
@@ -216,6 +221,15 @@ def replaced(value: Any, keys: tuple[Any, ...], item: int) -> Any:
     items = list(value)
     items[keys[0]] = replaced(items[keys[0]], keys[1:], item)
     return type(value)(items)
+
+
+def put_back(module: nn.Module, stored: Mapping[str, Any]) -> None:
+    """Give a module the attributes that it had before its forwards set them."""
+    for name, value in stored.items():
+        if value is Absent:
+            vars(module).pop(name, None)
+        else:
+            vars(module)[name] = copy.copy(value)
 
 
 def state_of(model: nn.Module) -> State:

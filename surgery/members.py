@@ -8,7 +8,6 @@ forward sees slices, also through `parameters()`, while the outside sees whole p
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.elastic import KEY, Elastic, is_wrapped, state_of
+from surgery.elastic import KEY, Elastic, is_wrapped, put_back, state_of
 from surgery.errors import InputError
 from surgery.inputs import tensors
 from surgery.state import State, in_backward
@@ -152,7 +151,7 @@ def _remember(state: State, widths: dict[str, int], _: Tensor) -> None:
 def _forget(root: nn.Module) -> None:
     """Put back what forwards store on modules: it belongs to one forward at one width."""
     for module in vars(root)[KEY].state.storing:
-        vars(module).update({name: copy.copy(value) for name, value in vars(module)[KEY].stored.items()})
+        put_back(module, vars(module)[KEY].stored)
 
 
 def _named_members(cls: Any) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from surgery import cutting, layout
 from surgery.adapter import adapter_for, decisions
 from surgery.copying import copy_tree
-from surgery.elastic import KEY, is_wrapped, replaced
+from surgery.elastic import KEY, is_wrapped, put_back, replaced
 from surgery.errors import InputError, ProofError
 from surgery.inputs import Examples
 from surgery.plan import Plan, Swap, WidthSpec
@@ -122,7 +122,7 @@ def plain_copy(
     modules: dict[str, Any] = dict(small.named_modules())
     full = widths == plan.full()
     for path, values in stored.items():
-        vars(modules[path]).update(values)
+        put_back(modules[path], values)
     for path, (name, *keys), formula in plan.formulas:
         attributes = vars(modules[path])
         attributes[name] = replaced(attributes[name], tuple(keys), plan.value(formula, widths))

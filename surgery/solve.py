@@ -8,6 +8,8 @@ reason. Everything found is checked at several sample widths before it is believ
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +29,8 @@ from surgery.source import Chain
 
 Key: TypeAlias = "tuple[str, tuple[Any, ...]]"  # a module's path, and the path of an attribute in it
 Widths: TypeAlias = "Mapping[Axis, int]"
-SAMPLES = 4
+SAMPLES = 4  # widths at which every size is checked
+MANY = 256  # and those that hold a division
 
 
 @dataclass(frozen=True)
@@ -155,10 +158,32 @@ class _Solver:
         return evaluate(origin, leaf)
 
     def met(self, need: Need) -> bool:
+        sides = (need.origin, need.target)
+        samples = self._many(sides) if any(map(self._divides, sides)) else self.samples
         try:
-            return all(self.value(need.origin, w) == self.value(need.target, w) for w in self.samples)
+            return all(self.value(need.origin, w) == self.value(need.target, w) for w in samples)
         except ZeroDivisionError:
             return False
+
+    def _divides(self, origin: Origin) -> bool:
+        """Whether an expression holds a division, which a few widths may satisfy by chance."""
+        if isinstance(origin, Arithmetic):
+            return origin.sign in ("//", "%") or self._divides(origin.left) or self._divides(origin.right)
+        formula = self.formulas.get((origin.module, origin.path)) if isinstance(origin, Attribute) else None
+        return formula is not None and self._divides(formula)
+
+    def _many(self, sides: Sequence[Origin]) -> Iterator[Widths]:
+        """All widths of the axes that expressions depend on, or many of them where there are too many."""
+        yield from self.samples
+        dims = [dim for side in sides for dim in self.dims(side)]
+        axes = list(dict.fromkeys(axis for dim in dims for axis in axes_of(dim) if not axis.pin))
+        if math.prod(axis.size for axis in axes) <= MANY:
+            for widths in itertools.product(*(range(1, axis.size + 1) for axis in axes)):
+                yield dict(zip(axes, widths, strict=True))
+        else:
+            generator = random.Random(0)
+            for _ in range(MANY):
+                yield {axis: generator.randint(1, axis.size) for axis in axes}
 
     def turns(self) -> Iterator[str]:
         """A note for every place where Python code goes another way at other widths than at the full ones."""

@@ -11,7 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from surgery.adapter import decisions
 from surgery.copying import copy_tree
 from surgery.draws import DEFAULT, Draw
-from surgery.elastic import KEY, Elastic
+from surgery.elastic import KEY, Absent, Elastic
 from surgery.errors import InputError
 from surgery.held import holders, open_tensors
 from surgery.inputs import Examples, detached
@@ -62,7 +62,7 @@ def install(
                 elastic.attributes[name] = [((), formula)]
         elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one
         elastic.rebound = frozenset(name for name in module._buffers if anything or name in rebound)
-        elastic.stored = {name: vars(module).get(name) for owner, name in plan.stored if owner == path}
+        elastic.stored = {name: vars(module).get(name, Absent) for owner, name in plan.stored if owner == path}
         if elastic.stored:
             state.storing.append(module)
         held = tuple(_held(elastic, module, owners))
