@@ -47,6 +47,7 @@ class Frame:
     kwargs: dict[str, Any] = field(default_factory=dict)
     output: Any = None
     returned: list[fx.Node] = field(default_factory=list)  # of the root: every tensor in the output, also in objects
+    states: list[str] = field(default_factory=list)  # classes of objects in the output that are state, not results
     nodes: list[fx.Node] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)  # attributes that the forward set
 
@@ -218,6 +219,7 @@ class Recorder(TorchFunctionMode):
         self.parameters = {id(tensor): name for name, tensor in self.names.items()}
         self.nodes: dict[int, tuple[weakref.ref[torch.Tensor], fx.Node]] = {}
         self.attributes: dict[str, fx.Node] = {}
+        self.passed: dict[int, Any] = {}  # objects that modules inside the model were given, such as caches
         self.muted = 0
 
     @contextlib.contextmanager
@@ -389,12 +391,17 @@ class Recorder(TorchFunctionMode):
         frame = Frame(len(self.frames), module, path, parent)
         self.frames.append(frame)
         self.stack.append(frame)
+        if parent is not None:
+            self.passed.update({id(v): v for v in (*args, *kwargs.values()) if is_object(v)})
         frame.args, frame.kwargs = self.lift(args), self.lift(kwargs)
         before = _snapshot(module)
         try:
             result = call(module, *args, **kwargs)
             frame.output = self.lift(result)
-            frame.returned = [self.node_of(tensor) for tensor in _found(result)] if parent is None else []
+            if parent is None:
+                objects: dict[int, Any] = {}
+                frame.returned = [self.node_of(tensor) for tensor in _found(result, self.passed, objects)]
+                frame.states = sorted({class_name(value) for key, value in objects.items() if key in self.passed})
         finally:
             self.stack.pop()
         after = _snapshot(module)
@@ -452,16 +459,28 @@ def _rebuild(value: Any, convert: Callable[[Any, Any], Any], types: bool = False
     return value
 
 
-def _found(value: Any, seen: set[int] | None = None) -> Iterator[torch.Tensor]:
-    """The tensors in a result, in containers and in the attributes of objects."""
-    seen = set() if seen is None else seen
+def is_object(value: Any) -> bool:
+    """Whether a value is an object with attributes of its own, and neither a container nor a record of results."""
+    if isinstance(value, torch.Tensor | nn.Module | type | Mapping | tuple | list | set):
+        return False
+    return hasattr(value, "__dict__") and not dataclasses.is_dataclass(value) and not callable(value)
+
+
+def class_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _found(value: Any, skipped: Mapping[int, Any], seen: dict[int, Any]) -> Iterator[torch.Tensor]:
+    """The tensors in a result, in containers and in the attributes of objects, but those that are `skipped`."""
     if isinstance(value, torch.Tensor):
         yield value
     elif id(value) not in seen and not isinstance(value, type | nn.Module):
-        seen.add(id(value))
+        seen[id(value)] = value
+        if id(value) in skipped:
+            return
         items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list | set) else ()
         for item in (*items, *getattr(value, "__dict__", {}).values()):
-            yield from _found(item, seen)
+            yield from _found(item, skipped, seen)
 
 
 def _nodes(value: Any) -> Iterator[fx.Node]:

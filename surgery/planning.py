@@ -272,6 +272,7 @@ class _Freezer:
         macs = tuple(map(self.layout, analysis.macs))
         uses = self._uses(layouts, formulas, macs)
         persistent = set(model.state_dict(keep_vars=True))
+        states = tuple(dict.fromkeys(name for capture in analysis.captures for name in capture.root.states))
         return Plan(
             model=type(model).__name__,
             groups={name: self._group(axis, name, layouts, uses[name]) for axis, name in self.names.items()},
@@ -287,8 +288,9 @@ class _Freezer:
             stored=tuple(
                 dict.fromkeys((f.path or "", name) for c in analysis.captures for f in c.frames for name in f.stored)
             ),
+            states=states,
             dtypes=_coarser(model, analysis.captures),
-            notes=tuple(dict.fromkeys((*self.notes, *self.solution.notes))),
+            notes=tuple(dict.fromkeys((*self.notes, *self.solution.notes, *map(_state_note, states)))),
             **scaling(analysis, self.layout, frozenset(self.names.values())),
         )
 
@@ -340,6 +342,11 @@ class _Freezer:
             if replacement is not None:
                 axes = {axis: self.layout(dim) for axis, dim in layer.binding.dims.items()}
                 yield Swap(path, replacement, axes)
+
+
+def _state_note(name: str) -> str:
+    kind = name.rpartition(".")[2]
+    return f"the {kind} that it returns is its state, not a result: it fits the model, at the widths, that made it"
 
 
 def _named(formula: Origin) -> set[str]:

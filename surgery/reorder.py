@@ -44,7 +44,7 @@ def reorder(
     try:
         with at_widths(wrapped, plan.full()):
             names = "the wrapped model at full width", "the reordered model"
-            compare(wrapped, unrun(permuted), examples, tolerance_of(plan, wrapped), names)
+            compare(wrapped, unrun(permuted), examples, tolerance_of(plan, wrapped), names, plan.states)
     except ProofError as error:
         cause = error.__cause__ or error
         raise ProofError(f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}") from cause

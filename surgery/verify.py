@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from surgery.capture import class_name
 from surgery.copying import changed_by_running
 from surgery.errors import ProofError, SurgeryError
 from surgery.inputs import Examples, Inputs, cloned, runs
@@ -41,11 +42,18 @@ def verify(a: nn.Module, b: nn.Module, inputs: Examples, *, tolerance: float | N
     return compare(a, b, inputs, tolerance, ("the first model", "the second model"))
 
 
-def compare(a: nn.Module, b: nn.Module, inputs: Examples, tolerance: float | None, names: tuple[str, str]) -> float:
-    """`verify`, with the names that an error calls the two models by."""
+def compare(
+    a: nn.Module,
+    b: nn.Module,
+    inputs: Examples,
+    tolerance: float | None,
+    names: tuple[str, str],
+    apart: Collection[str] = (),
+) -> float:
+    """`verify`, with the names that an error calls the two models by, and apart from objects of some classes."""
     worst = 0.0
     for run in runs(inputs):
-        for place, left, right in _paired(_given(a, run, names[0]), _given(b, run, names[1])):
+        for place, left, right in _paired(_given(a, run, names[0]), _given(b, run, names[1]), apart):
             worst = max(worst, _difference(place, left, right, tolerance))
     return worst
 
@@ -86,26 +94,28 @@ def _unfused() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _paired(left: Any, right: Any, place: str = "output") -> Iterator[tuple[str, Tensor, Tensor]]:
+def _paired(
+    left: Any, right: Any, apart: Collection[str], place: str = "output"
+) -> Iterator[tuple[str, Tensor, Tensor]]:
     if isinstance(left, Tensor) and isinstance(right, Tensor):
         yield place, left, right
     elif isinstance(left, Mapping) and isinstance(right, Mapping):
         if list(left) != list(right):
             raise ProofError(f"{place}: keys {list(left)} against {list(right)}")
         for key in left:
-            yield from _paired(left[key], right[key], f"{place}[{key!r}]")
+            yield from _paired(left[key], right[key], apart, f"{place}[{key!r}]")
     elif isinstance(left, tuple | list) and isinstance(right, tuple | list):
         if len(left) != len(right):
             raise ProofError(f"{place}: {len(left)} values against {len(right)}")
         for i, (one, other) in enumerate(zip(left, right, strict=True)):
-            yield from _paired(one, other, f"{place}[{i}]")
+            yield from _paired(one, other, apart, f"{place}[{i}]")
     elif type(left) is not type(right):
         raise ProofError(f"{place}: {type(left).__name__} against {type(right).__name__}")
     elif isinstance(left, bool | int | float | complex | str | bytes):
         if left != right and not (left != left and right != right):
             raise ProofError(f"{place}: {left!r} against {right!r}")
-    elif hasattr(left, "__dict__") and not isinstance(left, type | nn.Module):
-        yield from _paired(vars(left), vars(right), place)
+    elif hasattr(left, "__dict__") and not isinstance(left, type | nn.Module) and class_name(left) not in apart:
+        yield from _paired(vars(left), vars(right), apart, place)
 
 
 def _difference(place: str, a: Tensor, b: Tensor, tolerance: float | None) -> float:

@@ -157,3 +157,49 @@ def test_a_rewritten_forward_trains_as_its_code_does() -> None:
     with surgery.at_widths(wrapped, 1.0):
         assert not torch.equal(wrapped(X), wrapped(X))
     assert torch.equal(*(tensors(wrapped.eval()(X))[0] for _ in range(2)))
+
+
+class KeyCache:
+    """What a decoder keeps of the tokens that it has seen."""
+
+    def __init__(self) -> None:
+        self.keys: list[Tensor] = []
+
+    def update(self, keys: Tensor) -> Tensor:
+        self.keys.append(keys)
+        return torch.cat(self.keys, 1)
+
+
+class Caching(nn.Module):
+    """Attention over a cache that the forward makes, hands to its block, and returns."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key = nn.Linear(6, 8), nn.Linear(6, 8)
+
+        def forward(self, x: Tensor, cache: KeyCache) -> Tensor:
+            return (self.query(x) @ cache.update(self.key(x)).mT).softmax(-1) @ x
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.block, self.head = nn.Linear(5, 6), self.Block(), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, cache: KeyCache | None = None) -> dict[str, Any]:
+        cache = KeyCache() if cache is None else cache
+        return {"logits": self.head(self.block(self.embed(x), cache)), "cache": cache}
+
+
+def test_a_cache_that_is_returned_is_state() -> None:
+    model, x = Caching().double().eval(), torch.randn(2, 4, 5).double()
+    plan = surgery.inspect(model, x)
+    assert list(plan.groups) == ["embed.o", "block.query.o"]
+    assert any("the KeyCache that it returns is its state" in note for note in plan.notes)
+    order_is_free(model, plan, (x,), torch.Generator().manual_seed(0))
+    wrapped = surgery.wrap(model, x).eval()
+    small = surgery.shrink(wrapped, 0.5)
+    with surgery.at_widths(wrapped, 0.5), torch.no_grad():
+        first, other = wrapped(x), small(x)
+        again, others = wrapped(x, first["cache"]), small(x, other["cache"])
+    assert first["cache"].keys[0].shape == (2, 4, 4)
+    torch.testing.assert_close(again["logits"], others["logits"])

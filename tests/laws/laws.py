@@ -17,7 +17,7 @@ import surgery
 from surgery import layout
 from surgery.inputs import call, tensors
 from surgery.setting import plan_of
-from surgery.verify import output
+from surgery.verify import compare, output
 
 EXACT = 1e-9  # of the output's scale, in float64
 
@@ -87,7 +87,7 @@ def order_is_free(model: nn.Module, plan: surgery.Plan, inputs: tuple, generator
             "ignore", "reorder permuted buffers"
         )  # RoPE's frequencies; said so, and tested elsewhere
         permuted = surgery.reorder(model, orders, inputs)
-    surgery.verify(model, permuted, inputs, tolerance=EXACT)
+    compare(model, permuted, inputs, EXACT, ("the model", "the permuted model"), apart=plan.states)
 
 
 def gradients_stay_inside(wrapped: nn.Module, widths: Mapping[str, int], inputs: tuple) -> None:
