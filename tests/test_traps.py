@@ -176,10 +176,11 @@ class Caching(nn.Module):
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.query, self.key = nn.Linear(6, 8), nn.Linear(6, 8)
+            self.query, self.key, self.out = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 6)
 
         def forward(self, x: Tensor, cache: KeyCache) -> Tensor:
-            return (self.query(x) @ cache.update(self.key(x)).mT).softmax(-1) @ x
+            keys = cache.update(self.key(x))
+            return self.out((self.query(x) @ keys.mT).softmax(-1) @ keys)
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +194,7 @@ class Caching(nn.Module):
 def test_a_cache_that_is_returned_is_state() -> None:
     model, x = Caching().double().eval(), torch.randn(2, 4, 5).double()
     plan = surgery.inspect(model, x)
-    assert list(plan.groups) == ["embed.o", "block.query.o"]
+    assert list(plan.groups) == ["embed.o", "block.query.o", "block.out.o"]
     assert any("the KeyCache that it returns is its state" in note for note in plan.notes)
     order_is_free(model, plan, (x,), torch.Generator().manual_seed(0))
     wrapped = surgery.wrap(model, x).eval()
