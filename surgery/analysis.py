@@ -123,7 +123,7 @@ class Analysis:
         rule = RULES.get(function)
         if rule is None:
             raise Unexplained(f"no rule for {_describe(node)}")
-        call = Call(node, where, node.meta["shape"])
+        call = Call(node, where, node.meta["shape"], capture.root.returned)
         value = run(call, rule, args, kwargs)
         frame = node.meta["frame"]
         self.needs += [Needed(requirement, capture, frame, where) for requirement in call.requirements]

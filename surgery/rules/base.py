@@ -6,6 +6,7 @@ from. It sees no tensors and keeps no state; `unify` and `pin` of `surgery.axes`
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -57,6 +58,7 @@ class Call:
     node: fx.Node
     where: str
     shape: Any
+    returned: Sequence[fx.Node] = ()  # what leaves the recorded run
     requirements: list[Requirement] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     pairs: list[Dim] = field(default_factory=list)
@@ -66,12 +68,49 @@ _calls: list[Call] = []
 
 
 def run(call: Call, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Apply a rule to a call."""
+    """Apply a rule to a call. What the call writes into (`out=`, in-place) has the dimensions of what it makes."""
     _calls.append(call)
     try:
-        return rule(*args, **kwargs)
+        out = kwargs.get("out")
+        result = rule(*args, **_spelt(rule, {key: value for key, value in kwargs.items() if key != "out"}))
+        if out is not None:
+            _written(result, out)
+        elif _in_place(call.node.target) and args:
+            _written(result, args[0])
+        return result
     finally:
         _calls.pop()
+
+
+_NUMPY = {"axis": "dim", "keepdims": "keepdim"}  # torch takes these names, too
+_RESHAPING = frozenset("t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_".split())  # these write nothing
+
+
+def _spelt(rule: Rule, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments by the names that rules know, unless a rule names the others itself."""
+    if not any(key in kwargs for key in _NUMPY):
+        return kwargs
+    own = inspect.signature(rule).parameters
+    return {key if key in own else _NUMPY.get(key, key): value for key, value in kwargs.items()}
+
+
+def _in_place(operation: Any) -> bool:
+    name = getattr(operation, "__name__", "")
+    return name.endswith("_") and not name.endswith("__") and name not in _RESHAPING
+
+
+def _written(made: Any, into: Any) -> None:
+    """State that a result was written into a tensor, which may be a view of another."""
+    if isinstance(made, Dims) and isinstance(into, Dims):
+        if len(made) == len(into) and all(axes.extent(a) == axes.extent(b) for a, b in zip(made, into, strict=True)):
+            for a, b in zip(made, into, strict=True):
+                unify(a, b)
+            return
+        for dim in (*made, *into):
+            ordered(dim, "written into a tensor of another shape")
+    elif isinstance(made, list | tuple) and isinstance(into, list | tuple):
+        for one, other in zip(made, into, strict=True):
+            _written(one, other)
 
 
 def spellings(name: str) -> list[Any]:
@@ -122,7 +161,7 @@ def current_node() -> fx.Node:
 def used(output: int) -> bool:
     """Whether anything reads this output of an operation with several."""
     users = [user for user in current_node().users if user.args[1] == output]
-    return any(user.users for user in users)
+    return any(user.users or user in _calls[-1].returned for user in users)
 
 
 def require(size: Any, target: Dim | Origin) -> None:

@@ -12,12 +12,15 @@ from surgery.axes import divide, extent, fresh, resolve
 from surgery.rules.base import (
     Dims,
     contraction,
+    current_node,
     here,
     multiply,
     ordered,
     positions,
     require,
+    result_shape,
     rule,
+    tensors_in,
     unify,
 )
 from surgery.signature import broadcast
@@ -36,8 +39,11 @@ def bilinear(x: Dims, y: Dims, weight: Dims, bias: Any = None) -> Any:
 
 
 @rule("matmul", "bmm", "mm", "mv", "dot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
-def matmul(x: Dims, y: Dims, *, out: Any = None, **_: Any) -> Dims:
+def matmul(x: Dims, *others: Dims, **named: Dims) -> Dims:
     """Batch dimensions broadcast; the last dimension of x meets the last but one of y."""
+    (y,) = (*others, *named.values())
+    if current_node().target is torch.Tensor.__rmatmul__:
+        x, y = y, x
     k = unify(x[-1], y[-2] if len(y) > 1 else y[0])
     batch = broadcast([x[:-2], y[:-2]], here())
     result = Dims((*batch, *(x[-2:-1]), *(y[-1:] if len(y) > 1 else ())))
@@ -46,8 +52,12 @@ def matmul(x: Dims, y: Dims, *, out: Any = None, **_: Any) -> Dims:
 
 
 @rule("addmm", "addbmm", "baddbmm", "addmv")
-def addmm(bias: Dims, x: Dims, y: Dims, **_: Any) -> Dims:
-    return broadcast([matmul(x, y), bias], here())
+def addmm(bias: Dims, *factors: Any, beta: Any = 1, alpha: Any = 1, **named: Any) -> Dims:
+    x, y = tensors_in(factors, named)
+    summed = matmul(x, y)
+    if len(x) == 3 and len(result_shape()) == 2:  # addbmm: the batch is summed as well
+        summed = Dims(summed[1:])
+    return broadcast([summed, bias], here())
 
 
 @rule("outer", "ger")
@@ -71,8 +81,12 @@ def einsum(equation: str, *operands: Any) -> Any:
 
 
 @rule("scaled_dot_product_attention")
-def attention(q: Dims, k: Dims, v: Dims, attn_mask: Any = None, *args: Any, enable_gqa: bool = False, **_: Any) -> Dims:
+def attention(
+    query: Dims, key: Dims, value: Dims, attn_mask: Any = None, dropout_p: float = 0, is_causal: bool = False,
+    scale: Any = None, enable_gqa: bool = False,
+) -> Dims:  # fmt: skip
     """`... h t d, ... h s d, ... h s e -> ... h t e`; grouped queries have heads `(kv rep)`."""
+    q, k, v = query, key, value
     heads = list(broadcast([q[:-2], k[:-2], v[:-2]], here())) if not enable_gqa else list(q[:-2])
     if enable_gqa:
         shared = unify(k[-3], v[-3])
@@ -81,7 +95,7 @@ def attention(q: Dims, k: Dims, v: Dims, attn_mask: Any = None, *args: Any, enab
     d, s = unify(q[-1], k[-1]), unify(k[-2], v[-2])
     if isinstance(attn_mask, Dims):
         broadcast([Dims((*heads, q[-2], s)), attn_mask], here())
-    if args[1:2] == (True,) or _.get("is_causal"):
+    if is_causal:
         ordered(q[-2], "a causal mask")
         ordered(s, "a causal mask")
     multiply(*heads, q[-2], s, d)
@@ -182,13 +196,13 @@ def weight_norm(v: Dims, g: Dims, dim: int = 0) -> Dims:
 
 
 @rule("cosine_similarity")
-def cosine_similarity(x1: Dims, x2: Dims, dim: int = 1, *_: Any, **__: Any) -> Dims:
+def cosine_similarity(x1: Dims, x2: Dims, dim: int = 1, eps: float = 1e-8) -> Dims:
     both = list(broadcast([x1, x2], here()))
     del both[dim]
     return Dims(both)
 
 
 @rule("pairwise_distance")
-def pairwise_distance(x1: Dims, x2: Dims, *_: Any, keepdim: bool = False, **__: Any) -> Dims:
+def pairwise_distance(x1: Dims, x2: Dims, p: float = 2, eps: float = 1e-6, keepdim: bool = False) -> Dims:
     both = broadcast([x1, x2], here())
     return Dims((*both[:-1], ())) if keepdim else Dims(both[:-1])

@@ -143,6 +143,8 @@ def scatter(x: Dims, dim: int, index: Dims, *values: Any, **kwargs: Any) -> Dims
     ordered(x[i], "written by position")
     for other in (index, *(v for v in (*values, *kwargs.values()) if isinstance(v, Dims))):
         if len(other) != len(x):
+            for dim in other:
+                ordered(dim, "written by position")
             continue
         for k, (a, b) in enumerate(zip(x, other, strict=True)):
             if k != i:
@@ -154,14 +156,16 @@ def scatter(x: Dims, dim: int, index: Dims, *values: Any, **kwargs: Any) -> Dims
 
 @rule(torch._VF._pack_padded_sequence)
 def pack(x: Dims, lengths: Dims, batch_first: bool) -> list[Dims]:
-    for dim in x[:2]:
+    for dim in (*x[:2], *lengths):
         ordered(dim, "packed positions")
     data, sizes = result_shape()
     return [Dims((positions(data[0]), *x[2:])), Dims(map(positions, sizes))]
 
 
 @rule(torch._VF._pad_packed_sequence)
-def unpack(data: Dims, *_: Any, **__: Any) -> list[Dims]:
+def unpack(data: Dims, sizes: Dims, *_: Any, **__: Any) -> list[Dims]:
+    for dim in (data[0], *sizes):
+        ordered(dim, "packed positions")
     padded, lengths = result_shape()
     return [Dims((*map(positions, padded[:2]), *data[1:])), Dims(map(positions, lengths))]
 

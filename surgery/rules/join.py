@@ -9,26 +9,22 @@ from surgery.rules.base import Dims, axis, here, minus, ordered, positions, requ
 
 
 @rule("cat", "concat", "concatenate")
-def cat(tensors: Any, dim: int = 0, *, out: Any = None, **kwargs: Any) -> Dims:
+def cat(tensors: Any, dim: int = 0) -> Dims:
     tensors = [x for x in tensors if len(x) == max(map(len, tensors))]
-    i = axis(tensors[0], kwargs.get("axis", dim))
-    return _stacked([x[i] for x in tensors], [Dims((*x[:i], *x[i + 1 :])) for x in tensors], i, out)
+    i = axis(tensors[0], dim)
+    return _stacked([x[i] for x in tensors], [Dims((*x[:i], *x[i + 1 :])) for x in tensors], i)
 
 
 @rule("stack")
-def stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Dims:
-    return _stacked([()] * len(tensors), list(tensors), int(dim) % (len(tensors[0]) + 1), out)
+def stack(tensors: Any, dim: int = 0) -> Dims:
+    return _stacked([()] * len(tensors), list(tensors), int(dim) % (len(tensors[0]) + 1))
 
 
-def _stacked(parts: list[Dim], others: list[Dims], i: int, out: Any) -> Dims:
+def _stacked(parts: list[Dim], others: list[Dims], i: int) -> Dims:
     rest = others[0]
     for other in others[1:]:
         rest = Dims(unify(a, b) for a, b in zip(rest, other, strict=True))
-    dims = Dims((*rest[:i], concat(parts), *rest[i:]))
-    if out is not None:
-        for a, b in zip(dims, out, strict=True):
-            unify(a, b)
-    return dims
+    return Dims((*rest[:i], concat(parts), *rest[i:]))
 
 
 def part(dim: Dim, start: Any, stop: Any) -> Dim:

@@ -14,6 +14,7 @@ from surgery.rules.base import (
     rule,
     used,
 )
+from surgery.rules.elementwise import elementwise
 
 
 def _drop(x: Dims, dims: list[int], keepdim: bool) -> Dims:
@@ -21,14 +22,11 @@ def _drop(x: Dims, dims: list[int], keepdim: bool) -> Dims:
 
 
 def _reduce(x: Dims, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
-    dim = kwargs.get("axis", dim)
     if isinstance(dim, Dims):  # max(a, b), min(a, b)
-        from surgery.rules.elementwise import elementwise
-
         return elementwise(x, dim)
     dims = axis_list(x, None if isinstance(dim, bool) else dim)
     shape = result_shape()
-    kept = _drop(x, dims, bool(kwargs.get("keepdims", keepdim)))
+    kept = _drop(x, dims, bool(keepdim))
     return [kept for _ in shape] if isinstance(shape, list) else kept
 
 
@@ -83,7 +81,12 @@ def scans(*operations: Any) -> None:
     rule(*operations)(_scan)
 
 
-scans(*"cumsum cumprod cummax cummin logcumsumexp sort argsort msort".split())
+scans(*"cumsum cumprod cummax cummin logcumsumexp sort argsort".split())
+
+
+@rule("msort")
+def sort_first(x: Dims) -> Any:
+    return _scan(x, 0)
 
 
 @rule("roll")

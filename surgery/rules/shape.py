@@ -111,9 +111,14 @@ def transpose(x: Dims, dim0: int, dim1: int) -> Dims:
     return Dims(x[d] for d in order)
 
 
-@rule("t", "T", "mT", "adjoint", "H", "mH")
+@rule("t", "mT", "adjoint", "H", "mH")
 def matrix_transpose(x: Dims, *_: Any) -> Dims:
     return Dims((*x[:-2], *x[-2:][::-1]))
+
+
+@rule("T")
+def reverse(x: Dims, *_: Any) -> Dims:
+    return Dims(x[::-1])
 
 
 @rule("movedim", "moveaxis")
@@ -258,9 +263,9 @@ spatial("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
 
 @rule("grid_sample")
 def grid_sample(x: Dims, grid: Dims, *_: Any, **__: Any) -> Dims:
-    for dim in (*x[2:], *grid):
+    for dim in (*x[2:], *grid[1:]):
         ordered(dim, "coordinates")
-    return Dims((*x[:2], *map(positions, result_shape()[2:])))
+    return Dims((unify(x[0], grid[0]), x[1], *map(positions, result_shape()[2:])))
 
 
 def _pool(spatial_dims: int) -> Any:
