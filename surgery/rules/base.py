@@ -7,7 +7,7 @@ from. It sees no tensors and keeps no state; `unify` and `pin` of `surgery.axes`
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -59,6 +59,7 @@ class Call:
     where: str
     shape: Any
     returned: Sequence[fx.Node] = ()  # what leaves the recorded run
+    values: Mapping[fx.Node, Any] = field(default_factory=dict)  # what is known of earlier nodes
     requirements: list[Requirement] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     pairs: list[Dim] = field(default_factory=list)
@@ -82,8 +83,8 @@ def run(call: Call, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> 
         _calls.pop()
 
 
-_NUMPY = {"axis": "dim", "keepdims": "keepdim"}  # torch takes these names, too
-_RESHAPING = frozenset("t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_".split())  # these write nothing
+_NUMPY = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1"}  # torch takes these names, too
+_RESHAPING = frozenset("t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_".split())  # these write nothing
 
 
 def _spelt(rule: Rule, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -128,20 +129,27 @@ def rule(*operations: Any) -> Callable[[R], R]:
     """Declare how operations relate the dimensions of their inputs and outputs.
 
     Args:
-        operations: callables, or the names of torch operations (every spelling of the name is meant).
+        operations: callables, or the names of torch operations (every spelling of the name is meant), or the
+            qualified names of operations in `torch.ops` ("torchvision::nms").
 
     Raises AxisError for a second rule for the same operation.
     """
 
     def declare(function: R) -> R:
         for operation in operations:
-            for spelling in spellings(operation) if isinstance(operation, str) else [operation]:
+            named = isinstance(operation, str) and "::" not in operation
+            for spelling in spellings(operation) if named else [operation]:
                 if RULES.get(spelling, function) is not function:
                     raise AxisError(f"a rule for {spelling!r} is declared already: {RULES[spelling].__qualname__}")
                 RULES[spelling] = function
         return function
 
     return declare
+
+
+def find(operation: Any) -> Rule | None:
+    """The rule of an operation; those of `torch.ops` may be declared by their qualified names."""
+    return RULES.get(operation) or RULES.get(getattr(operation, "_qualified_op_name", None))
 
 
 def here() -> str:
@@ -156,6 +164,15 @@ def result_shape() -> Any:
 
 def current_node() -> fx.Node:
     return _calls[-1].node
+
+
+def made_from() -> list[Dims]:
+    """The first argument of the call, and everything that it was made from by its own first argument."""
+    found, node = [], current_node().args[0]
+    while isinstance(node, fx.Node):
+        found += tensors_in(_calls[-1].values.get(node))
+        node = node.args[0] if node.args else None
+    return found
 
 
 def used(output: int) -> bool:
@@ -244,6 +261,6 @@ def contraction(text: str, *inputs: Dims | None, macs: str = "", **sizes: int) -
 
 __all__ = [
     "RULES", "Call", "Dim", "Dims", "Requirement", "Size", "SizeOf", "at_least_two", "axis", "axis_list",
-    "contraction", "current_node", "here", "minus", "multiply", "ordered", "origin_of", "positions", "require",
+    "contraction", "current_node", "here", "made_from", "minus", "find", "multiply", "ordered", "origin_of", "positions", "require",
     "result_shape", "rule", "run", "spellings", "tensors_in", "unify", "used",
 ]  # fmt: skip

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from surgery.axes import divide, extent, fresh, resolve
 from surgery.rules.base import (
     Dims,
+    axis,
+    axis_list,
     contraction,
     current_node,
     here,
@@ -63,6 +65,78 @@ def addmm(bias: Dims, *factors: Any, beta: Any = 1, alpha: Any = 1, **named: Any
 @rule("outer", "ger")
 def outer(x: Dims, y: Dims, **_: Any) -> Dims:
     return Dims((*x, *y))
+
+
+@rule("addr")
+def addr(bias: Dims, x: Dims, y: Dims, **_: Any) -> Dims:
+    return broadcast([bias, outer(x, y)], here())
+
+
+@rule("inner")
+def inner(x: Dims, y: Dims) -> Dims:
+    if not x or not y:
+        return broadcast([x, y], here())
+    k = unify(x[-1], y[-1])
+    result = Dims((*x[:-1], *y[:-1]))
+    multiply(*result, k)
+    return result
+
+
+@rule("vdot")
+def vdot(x: Dims, y: Dims) -> Dims:
+    return inner(x, y)
+
+
+@rule("tensordot")
+def tensordot(x: Dims, y: Dims, dims: Any = 2) -> Dims:
+    if isinstance(dims, int):
+        dims = list(range(len(x) - dims, len(x))), list(range(dims))
+    mine, theirs = axis_list(x, dims[0]), axis_list(y, dims[1])
+    summed = [unify(x[i], y[j]) for i, j in zip(mine, theirs, strict=True)] if len(dims[0]) else []
+    kept = [dim for i, dim in enumerate(x) if not summed or i not in mine]
+    kept += [dim for j, dim in enumerate(y) if not summed or j not in theirs]
+    multiply(*kept, *summed)
+    return Dims(kept)
+
+
+@rule("kron")
+def kron(x: Dims, y: Dims) -> Dims:
+    """Every element of x times all of y."""
+    rank = max(len(x), len(y))
+    x, y = (Dims((*[()] * (rank - len(one)), *one)) for one in (x, y))
+    return Dims(resolve(a) + resolve(b) for a, b in zip(x, y, strict=True))
+
+
+@rule(torch.linalg.cross)
+def cross(x: Dims, y: Dims, *, dim: int = -1) -> Dims:
+    both = broadcast([x, y], here())
+    ordered(both[dim], "coordinates")
+    return both
+
+
+@rule(torch.cross, torch.Tensor.cross)
+def cross_of_three(x: Dims, y: Dims, dim: Any = None) -> Dims:
+    """Without a dimension, it is the first that has three units: those before it must not come to have as many."""
+    both = broadcast([x, y], here())
+    found = next(i for i, d in enumerate(both) if extent(d) == 3) if dim is None else axis(both, dim)
+    for d in both[:found] if dim is None else ():
+        ordered(d, "coordinates")
+    ordered(both[found], "coordinates")
+    return both
+
+
+@rule("_grouped_mm", "grouped_mm")
+def grouped_matmul(x: Dims, y: Dims, offs: Dims | None = None, *_: Any, **__: Any) -> Dims:
+    """Rows of x, in runs that end at the offsets, each run times a matrix of its own."""
+    if offs is None:
+        return matmul(x, y)
+    if len(x) != 2 or len(y) != 3:
+        raise NotImplementedError("groups along another dimension than the rows")
+    k = unify(x[1], y[1])
+    for dim in (x[0], y[0], *offs):
+        ordered(dim, "rows belong to groups by position")
+    multiply(x[0], y[2], k)
+    return Dims((x[0], y[2]))
 
 
 @rule("einsum")
@@ -157,6 +231,21 @@ def embedding(ids: Dims, weight: Dims, *_: Any, **__: Any) -> Dims:
 @rule(torch.embedding)
 def embedding_weight_first(weight: Dims, ids: Dims, *_: Any, **__: Any) -> Dims:
     return embedding(ids, weight)
+
+
+@rule(F.embedding_bag)
+def embedding_bag(ids: Dims, weight: Dims, offsets: Any = None, *more: Any, per_sample_weights: Any = None, **_: Any) -> Dims:
+    """Rows of a table, summed over the ids of each bag."""
+    if tensors_in(more) or len(weight) != 2:
+        raise NotImplementedError("weights of samples given by position")
+    ordered(weight[0], "indexed by position")
+    if per_sample_weights is not None:
+        broadcast([ids, per_sample_weights], here())
+    if len(ids) == 1:
+        for dim in (*ids, *offsets):
+            ordered(dim, "bags begin at positions")
+        return Dims((positions(result_shape()[0]), weight[1]))
+    return Dims((ids[0], weight[1]))
 
 
 @rule("layer_norm", "rms_norm")

@@ -33,9 +33,21 @@ def _by_position(*_: Any, **__: Any) -> Any:
     return Dims(positions(n, "values differ by position") for n in shape)
 
 
-rule(*"arange linspace logspace eye scalar_tensor".split())(_by_position)
+rule(*"arange linspace logspace scalar_tensor".split())(_by_position)
 rule(*"hann_window hamming_window blackman_window bartlett_window kaiser_window".split())(_by_position)
 rule(*"tril_indices triu_indices".split())(_by_position)
+
+
+@rule("eye")
+def eye(n: Any, m: Any = None, **_: Any) -> Dims:
+    """Rows and columns in one order, whichever it is."""
+    if m is not None and int(m) != int(n):
+        return _by_position()
+    side = fresh(int(n))
+    require(n, side)
+    if m is not None:
+        require(m, side)
+    return Dims((side, side))
 
 
 @rule("tensor", "as_tensor", "asarray")

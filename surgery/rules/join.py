@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from surgery.axes import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
-from surgery.rules.base import Dims, axis, here, minus, ordered, positions, require, result_shape, rule, unify
+from surgery.rules.base import Dims, axis, current_node, here, minus, ordered, positions, require, result_shape, rule, unify
 
 
 @rule("cat", "concat", "concatenate")
@@ -18,6 +18,32 @@ def cat(tensors: Any, dim: int = 0) -> Dims:
 @rule("stack")
 def stack(tensors: Any, dim: int = 0) -> Dims:
     return _stacked([()] * len(tensors), list(tensors), int(dim) % (len(tensors[0]) + 1))
+
+
+@rule("hstack", "vstack", "dstack", "column_stack", "row_stack")
+def stack_along(tensors: Any) -> Dims:
+    """`cat` along a dimension that is made where it is missing."""
+    name = current_node().target.__name__
+    if name == "hstack":
+        return cat(list(tensors), 0 if max(map(len, tensors)) < 2 else 1)
+    if name == "column_stack":
+        return cat([Dims((*x, *[()] * (2 - len(x)))) for x in tensors], 1)
+    rank = 3 if name == "dstack" else 2
+    raised = [Dims(((), *x)) if len(x) == 1 else x for x in tensors]
+    return cat([Dims((*x, *[()] * (rank - len(x)))) for x in raised], rank - 1 if name == "dstack" else 0)
+
+
+@rule("hsplit", "vsplit", "dsplit")
+def split_along(x: Dims, sections: Any) -> list[Dims]:
+    name = current_node().target.__name__
+    return chunk(x, sections, {"vsplit": 0, "dsplit": 2}.get(name, 0 if len(x) == 1 else 1))
+
+
+@rule("block_diag")
+def block_diag(*blocks: Any) -> Dims:
+    """Each block has rows and columns of its own."""
+    raised = [Dims((*[()] * (2 - len(x)), *x)) for x in blocks]
+    return Dims((concat([x[0] for x in raised]), concat([x[1] for x in raised])))
 
 
 def _stacked(parts: list[Dim], others: list[Dims], i: int) -> Dims:
@@ -96,6 +122,8 @@ def narrow(x: Dims, dim: int, start: Any, length: Any) -> Dims:
     i = axis(x, dim)
     taken = part(x[i], start, int(start) % max(extent(x[i]), 1) + int(length))
     require(length, taken)
+    if start < 0 and int(start) == -extent(x[i]):
+        require(start, minus(0, x[i]))
     return replaced(x, i, taken)
 
 
@@ -117,8 +145,9 @@ def split(x: Dims, split_size_or_sections: Any = None, dim: int = 0, **kwargs: A
 
 
 @rule("chunk", "tensor_split")
-def chunk(x: Dims, chunks: Any, dim: int = 0) -> list[Dims]:
+def chunk(x: Dims, chunks: Any = None, dim: int = 0, **named: Any) -> list[Dims]:
     i = axis(x, dim)
+    (chunks,) = (chunks,) if chunks is not None else named.values()
     taken = [shape[i] for shape in result_shape()]
     if not isinstance(chunks, int):
         ordered(x[i], "split at given positions")

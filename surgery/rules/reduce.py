@@ -6,12 +6,15 @@ from typing import Any
 
 from surgery.rules.base import (
     Dims,
+    at_least_two,
     axis,
     axis_list,
+    current_node,
     ordered,
     positions,
     result_shape,
     rule,
+    tensors_in,
     used,
 )
 from surgery.rules.elementwise import elementwise
@@ -35,7 +38,7 @@ def reduces(*operations: Any) -> None:
     rule(*operations)(_reduce)
 
 
-reduces(*"sum mean amax amin all any prod nansum nanmean logsumexp count_nonzero var_mean std_mean aminmax".split())
+reduces(*"sum mean amax amin all any prod nansum nanmean logsumexp count_nonzero var_mean std_mean aminmax _is_all_true _is_any_true".split())
 
 
 @rule("std", "var")
@@ -128,13 +131,98 @@ def fourier(x: Dims, n: Any = None, dim: int = -1, *_: Any, **__: Any) -> Dims:
 
 @rule("fft2", "ifft2", "rfft2", "irfft2", "fftn", "ifftn", "rfftn", "irfftn")
 def fourier_many(x: Dims, s: Any = None, dim: Any = None, *_: Any, **__: Any) -> Dims:
-    for d in x:
-        ordered(d, "transformed as positions")
-    return Dims(positions(n) for n in result_shape())
+    if dim is None:
+        two = "2" in current_node().target.__name__
+        dim = tuple(range(-2 if two else -len(s if s is not None else x), 0))
+    dims = axis_list(x, dim)
+    for i in dims:
+        ordered(x[i], "transformed as positions")
+    return Dims(positions(n) if i in dims else x[i] for i, n in enumerate(result_shape()))
+
+
+@rule("fftshift", "ifftshift")
+def shift(x: Dims, dim: Any = None) -> Dims:
+    return roll(x, None, dim)
+
+
+@rule("stft", "istft")
+def short_fourier(x: Dims, *args: Any, **kwargs: Any) -> Dims:
+    """Time and frequency are positions; what stands before the time of a signal is a batch."""
+    batch = 1 if len(x) == (2 if current_node().target.__name__ == "stft" else 3) else 0
+    for dim in (dim for signal in (x[batch:], *tensors_in(args, kwargs)) for dim in signal):
+        ordered(dim, "transformed as positions")
+    return Dims((*x[:batch], *map(positions, result_shape()[batch:])))
 
 
 @rule("diff")
-def diff(x: Dims, n: int = 1, dim: int = -1, *_: Any, **__: Any) -> Dims:
+def diff(x: Dims, n: int = 1, dim: int = -1, *more: Any, **named: Any) -> Dims:
+    if tensors_in(more, named):
+        raise NotImplementedError("what is put before and after")
     i = axis(x, dim)
     ordered(x[i], "the order along this dimension matters")
     return Dims((*x[:i], positions(result_shape()[i]), *x[i + 1 :]))
+
+
+@rule("kthvalue")
+def kthvalue(x: Dims, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    i = axis(x, dim)
+    ordered(x[i], "positions are read")
+    return [_drop(x, [i], keepdim)] * 2
+
+
+@rule("quantile", "nanquantile")
+def quantile(x: Dims, q: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Dims:
+    """A share of the values, wherever they are; several shares come first in the result."""
+    kept = _drop(x, axis_list(x, dim), keepdim)
+    return Dims((*q, *kept)) if isinstance(q, Dims) else kept
+
+
+@rule("matrix_norm")
+def matrix_norm(x: Dims, order: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, **_: Any) -> Dims:
+    return _reduce(x, dim, keepdim)
+
+
+@rule("dist")
+def dist(x: Dims, y: Dims, p: float = 2) -> Dims:
+    elementwise(x, y)
+    return Dims()
+
+
+@rule("trapezoid", "trapz", "cumulative_trapezoid")
+def trapezoid(y: Dims, x: Any = None, *, dx: Any = None, dim: int = -1) -> Dims:
+    i, shape = axis(y, dim), result_shape()
+    for d in (y[i], *(x or ())):
+        ordered(d, "the order along this dimension matters")
+    if x is not None and len(x) > 1:
+        raise NotImplementedError("points of their own for every row")
+    return Dims((*y[:i], *([positions(shape[i])] if len(shape) == len(y) else []), *y[i + 1 :]))
+
+
+@rule("fliplr", "flipud")
+def flip_one(x: Dims) -> Dims:
+    return flip(x, 0 if current_node().target.__name__ == "flipud" else 1)
+
+
+@rule("rot90")
+def rotate(x: Dims, k: int = 1, dims: Any = (0, 1)) -> Dims:
+    i, j = axis_list(x, dims)
+    for d in (x[i], x[j]):
+        ordered(d, "flipped")
+    turned = list(x)
+    if k % 2:
+        turned[i], turned[j] = turned[j], turned[i]
+    return Dims(turned)
+
+
+@rule("local_response_norm")
+def local_response_norm(x: Dims, *_: Any, **__: Any) -> Dims:
+    ordered(x[1], "the order along this dimension matters")
+    return x
+
+
+@rule("cov")
+def covariance(x: Dims, **_: Any) -> Dims:
+    if len(x) < 2:
+        return Dims()
+    at_least_two(x[0])
+    return Dims((x[0], x[0]))

@@ -13,6 +13,8 @@ from surgery.rules.base import (
     axis,
     axis_list,
     contraction,
+    current_node,
+    here,
     ordered,
     positions,
     require,
@@ -20,6 +22,7 @@ from surgery.rules.base import (
     rule,
     unify,
 )
+from surgery.signature import broadcast
 
 
 def _listed(values: Sequence[Any]) -> Sequence[Any]:
@@ -182,11 +185,13 @@ def _copies(n: int, size: Any) -> Dim:
 
 @rule("repeat_interleave")
 def repeat_interleave(x: Dims, repeats: Any, dim: Any = None, **_: Any) -> Dims:
-    if isinstance(repeats, Dims):
-        raise NotImplementedError("a different number of copies for each position")
     if dim is None:
         x, dim = flatten(x), 0
     i = axis(x, dim)
+    if isinstance(repeats, Dims):
+        for counted in (x[i], *repeats):
+            ordered(counted, "copied another number of times at each position")
+        return Dims((*x[:i], positions(result_shape()[i]), *x[i + 1 :]))
     return Dims((*x[:i], resolve(x[i]) + _copies(int(repeats), repeats), *x[i + 1 :]))
 
 
@@ -241,6 +246,39 @@ def unfold(x: Dims, *args: Any, **kwargs: Any) -> Dims:
     for dim in x[-2:]:
         ordered(dim, "unfolded")
     return Dims((*x[:-3], resolve(x[-3]) + positions(shape[-2] // extent(x[-3])), positions(shape[-1])))
+
+
+@rule("fold")
+def fold(x: Dims, output_size: Any, kernel_size: Any, *_: Any, **__: Any) -> Dims:
+    """The other way round: the kernel is taken out of the channels."""
+    size = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size, kernel_size)
+    parts = divide(x[-2], math.prod(map(int, size)))
+    if parts is None:
+        raise NotImplementedError("channels that do not divide into a kernel")
+    for dim in (parts[1], x[-1]):
+        ordered(dim, "unfolded")
+    return Dims((*x[:-2], parts[0], *map(positions, result_shape()[-2:])))
+
+
+@rule("atleast_1d", "atleast_2d", "atleast_3d")
+def atleast(*tensors: Any) -> Any:
+    tensors = tensors[0] if isinstance(tensors[0], tuple | list) and not isinstance(tensors[0], Dims) else tensors
+    raised = [_raised(x, int(current_node().target.__name__[-2])) for x in tensors]
+    return raised if isinstance(result_shape(), list) else raised[0]
+
+
+def _raised(x: Dims, rank: int) -> Dims:
+    if len(x) >= rank:
+        return x
+    if rank < 3 or not x:
+        return Dims((*[()] * (rank - len(x)), *x))
+    return Dims(((), x[0], ())) if len(x) == 1 else Dims((*x, ()))
+
+
+@rule("broadcast_tensors")
+def broadcast_tensors(*tensors: Any) -> list[Dims]:
+    tensors = tensors[0] if isinstance(tensors[0], list | tuple) and not isinstance(tensors[0], Dims) else tensors
+    return [broadcast(list(tensors), here())] * len(tensors)
 
 
 def _along_positions(x: Dims, *_: Any, **__: Any) -> Any:

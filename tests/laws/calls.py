@@ -115,7 +115,7 @@ def family(one: str, *makers: Maker, mixes: bool = False, but: str = "") -> None
 
 def plain(function: Any) -> str:
     """The name of an operation, the same for its in-place form."""
-    name = call_name(function)
+    name = function if isinstance(function, str) else call_name(function)
     return name if name.endswith("__") else name.rstrip("_")
 
 
@@ -333,10 +333,10 @@ def _viewed(d: Draw) -> Arguments:
     k = _divisor(d, x.shape[i])
     shape = list(x.shape)
     shape[i : i + 1 if i != -1 else None] = [d.pick(x.shape[i] // k, -1), k]
-    return d.pick(call(x, shape), call(x, *shape))
+    return call(x, shape)
 
 
-calls("view reshape", _viewed, lambda d: (lambda x: call(x, d.pick(-1, x.numel())))(d.x()))
+calls("view reshape", _viewed, lambda d: (lambda args, _: call(args[0], *args[1]))(*_viewed(d)), lambda d: (lambda x: call(x, d.pick(-1, x.numel())))(d.x()))
 calls("view reshape", lambda d: (lambda x: call(x, -1, x.shape[-1]))(d.x(2)))
 calls("view_as reshape_as", lambda d: (lambda x, k: call(x, d.ints(k, x.numel() // k)))(d.ints(4, 6), d.pick(2, 3, 4, 6)))
 calls("flatten", lambda d: call(d.x()), lambda d: call(d.x(2), 0, -1), lambda d: call(d.x(3), start_dim=-2))
@@ -389,10 +389,11 @@ def _expanded(d: Draw) -> Arguments:
     i = d.between(0, x.dim() - 1)
     shape[i] = d.size()
     grown = [d.size() for _ in range(d.pick(0, 1))] + shape
-    return d.pick(call(x.narrow(i, 0, 1), grown), call(x.narrow(i, 0, 1), *grown))
+    return call(x.narrow(i, 0, 1), grown)
 
 
 calls("expand broadcast_to", _expanded)
+calls("expand", lambda d: (lambda args, _: call(args[0], *args[1]))(*_expanded(d)))
 calls("expand_as", lambda d: (lambda s: call(d.ints(*d.near(s)), d.ints(*s)))(d.shape()))
 calls(
     "repeat tile",
@@ -623,3 +624,123 @@ calls("randint_like", lambda d: call(d.x(), 9))
 calls("bernoulli poisson", lambda d: call(d.unit(*d.shape())))
 calls("geometric", lambda d: call(d.x(), 0.5))
 calls("multinomial", lambda d: call(d.unit(*d.shape(1, 2)), 2))
+
+# --- matrices ---
+
+
+def _square(d: Draw) -> Tensor:
+    n = d.size()
+    return d.real(*d.shape(0, 1), n, n) + 9 * torch.eye(n, dtype=torch.float64)
+
+
+_DECOMPOSED = (
+    "det logdet slogdet cholesky cholesky_ex qr svd svdvals eig eigh eigvals eigvalsh lu_factor matrix_rank "
+    "cholesky_inverse"
+)
+calls(
+    " ".join(f"{name} linalg_{name}" for name in f"{_DECOMPOSED} inv inverse matrix_exp pinv pinverse".split()),
+    lambda d: call(_square(d)),
+    lambda d: (lambda a: call(a @ a.mT))(_square(d)),
+    mixes=True,
+)
+calls("matrix_power linalg_matrix_power", lambda d: call(_square(d), 2), mixes=True)
+calls("fill_diagonal", lambda d: call(d.x(2, 2), 0.5), lambda d: (lambda n: call(d.ints(n, n), 0.5))(d.size()))
+calls("trace", lambda d: call(d.x(2, 2)), lambda d: (lambda n: call(d.ints(n, n)))(d.size()), mixes=True)
+calls(
+    "diagonal linalg_diagonal",
+    lambda d: (lambda n: call(d.ints(n, n, *d.shape(0, 1))))(d.size()),
+    lambda d: (lambda n: call(d.ints(*d.shape(1, 1), n, n), offset=d.pick(0, 1), dim1=-1, dim2=1))(d.size()),
+    lambda d: (lambda n: call(d.ints(*d.shape(1, 1), n, n)))(d.size()),
+)
+calls("diag_embed", lambda d: call(d.x(), d.pick(0, 1, -1)), lambda d: call(d.x(2), 0, 0, -1))
+calls("diag", lambda d: call(d.x(1, 1)), lambda d: call(_square(d)[..., :], d.pick(0, 1)))
+calls(
+    "linalg_solve",
+    lambda d: (lambda a: call(a, d.real(*a.shape[:-1], d.size())))(_square(d)),
+    mixes=True,
+)
+calls("linalg_solve_triangular", lambda d: (lambda a: call(a, d.real(*a.shape[:-1], d.size()), upper=True))(_square(d)))
+calls("addr", lambda d: (lambda n, m: call(d.real(n, m), d.real(n), d.real(m)))(d.size(), d.size()))
+calls("inner", lambda d: (lambda n: call(d.real(*d.shape(0, 2), n), d.real(*d.shape(0, 2), n)))(d.size()), mixes=True)
+calls("vdot", lambda d: (lambda n: call(d.real(n), d.real(n)))(d.size()), mixes=True)
+calls("tensordot", lambda d: (lambda s: call(d.real(*d.shape(0, 1), *s), d.real(*s, *d.shape(0, 1)), len(s)))(d.shape(0, 2)), mixes=True)  # fmt: skip
+calls("tensordot", lambda d: (lambda a, b: call(d.real(a, 2, b), d.real(b, 3, a), dims=([0, -1], [2, 0])))(d.size(), d.size()), mixes=True)  # fmt: skip
+calls("kron", lambda d: call(d.x(1, 2), d.x(1, 2)))
+calls("cross linalg_cross", lambda d: (lambda n: call(d.real(n, 3), d.real(n, 3)))(d.pick(2, 4)))
+calls("_grouped_mm grouped_mm", lambda d: (lambda k, n: call(d.real(6, 4 * k).float(), d.real(2, 4 * k, 4 * n).float(), offs=torch.tensor([2, 6], dtype=torch.int32)))(1, 2), mixes=True, least=99)  # fmt: skip
+calls("embedding_bag", lambda d: (lambda n: call(d.ids(n, d.size(), d.size()), d.real(n, d.size()), mode=d.pick("sum", "mean")))(d.size()), mixes=True)  # fmt: skip
+calls("embedding_bag", lambda d: call(d.ids(4, 6), d.real(4, d.size()), torch.tensor([0, 2]), mode="sum"), mixes=True)
+
+# --- losses ---
+
+for _reduction in ("none", "mean", "sum"):
+    calls(
+        "mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits kl_div "
+        "poisson_nll_loss soft_margin_loss hinge_embedding_loss",
+        lambda d, r=_reduction: (lambda s: call(d.unit(*s), d.unit(*s), reduction=r))(d.shape()),
+        mixes=True,
+    )
+    calls(
+        "cross_entropy nll_loss",
+        lambda d, r=_reduction: (lambda b, c, s: call(d.real(b, c, *s), d.ids(c, b, *s), reduction=r))(d.size(), d.size(), d.shape(0, 1)),
+        lambda d, r=_reduction: (lambda b, c: call(d.real(b, c), d.unit(b, c), reduction=r))(d.size(), d.size()),
+        lambda d, r=_reduction: (lambda c: call(d.real(2, c), d.ids(c, 2), d.unit(c), reduction=r))(d.size()),
+        mixes=True,
+    )  # fmt: skip
+
+# --- values ---
+
+calls("nonzero argwhere", lambda d: call(d.ids(2, *d.shape())))
+calls("masked_select", lambda d: (lambda s: call(d.ints(*s), d.bools(*s)))(d.shape()))
+calls("unique unique_consecutive bincount", lambda d: call(d.ids(4, d.size())))
+calls("unique", lambda d: call(d.ids(2, 4, 3), dim=0, return_inverse=True))
+calls("cartesian_prod", lambda d: call(d.x(1, 1), d.x(1, 1)))
+calls("combinations", lambda d: call(d.x(1, 1)))
+calls("as_strided", lambda d: call(d.ints(4, 6), (2, 2), (1, 2)))
+calls("as_strided_scatter", lambda d: call(d.ints(4, 6), d.ints(2, 2), (2, 2), (1, 2)))
+calls("take", lambda d: call(d.ints(4, 6), d.ids(24, d.size())))
+calls("put", lambda d: call(d.ints(4, 6), torch.arange(3), d.ints(3)))
+calls("histc", lambda d: call(d.unit(*d.shape()), 4, 0, 1), mixes=True)
+calls("isin", lambda d: call(d.x(), d.x()), mixes=True)
+calls("bucketize", lambda d: call(d.unit(*d.shape()), d.unit(d.size()).sort()[0]))
+calls("searchsorted", lambda d: (lambda b: call(d.unit(*b, 4).sort(-1)[0], d.unit(*b, d.size())))(d.shape(0, 1)))
+calls("masked_scatter", lambda d: (lambda s: call(d.ints(*s), d.bools(*d.near(s)), d.ints(*s)))(d.shape()))
+calls("index_put", lambda d: call(d.x(2, 2), (d.ids(2, 1),), torch.tensor(3.0).double()))
+calls("index_put", lambda d: (lambda x: call(x, (None, d.ids(2, 1)), d.ints(x.shape[0], 1)))(d.x(2, 2)))
+
+# --- others ---
+
+calls("polygamma special_polygamma", lambda d: call(1, d.unit(*d.shape())))
+calls("polygamma", lambda d: call(d.unit(*d.shape()), 1))
+calls("mvlgamma", lambda d: call(d.unit(*d.shape()) + 3, 1))
+calls("_is_all_true _is_any_true", lambda d: call(d.bools(*d.shape())), mixes=True)
+calls("torchvision::nms", lambda d: (lambda n: call(d.unit(n, 4).cumsum(1), d.unit(n), 0.5))(d.size()))
+calls(
+    "torchvision::roi_align torchvision::roi_pool",
+    lambda d: (lambda k: call(d.real(2, d.size(), 5, 5), torch.cat([d.ids(2, k, 1), d.unit(k, 4).cumsum(1)], 1), 1.0, 2, 2))(d.size()),
+    lambda d: (lambda k: call(d.real(2, d.size(), 5, 5), torch.cat([d.ids(2, k, 1), d.unit(k, 4).cumsum(1)], 1), 1.0, 2, 2, 2, False))(d.size()),
+)  # fmt: skip
+calls("_assert", lambda d: call((d.x() > -1).all(), "never"))
+calls("_parse_to", lambda d: call(torch.float64))
+calls("fft_fftshift fft_ifftshift", lambda d: (lambda x: call(x, dim=d.dim(x)))(d.x()), lambda d: call(d.x()))
+calls("stft", lambda d: call(d.real(*d.shape(0, 1), 24), 8, window=d.unit(8), return_complex=True))
+calls("istft", lambda d: call(d.complex(*d.shape(0, 1), 5, 6), 8, window=d.unit(8), center=True))
+calls("kthvalue", lambda d: (lambda x: call(x, 1, d.dim(x), d.pick(True, False)))(d.x()))
+calls("quantile nanquantile", lambda d: (lambda x: call(x, 0.3, d.dim(x), d.pick(True, False)))(d.x()), mixes=True)
+calls("quantile nanquantile", lambda d: (lambda x: call(x, d.unit(2), dim=d.dim(x)))(d.x()), mixes=True)
+calls("quantile nanquantile", lambda d: call(d.x(), d.unit(d.size())), mixes=True)
+calls("linalg_matrix_norm", lambda d: call(d.x(2)), lambda d: (lambda x: call(x, 1, d.two(x)))(d.x(2)), mixes=True)
+calls("dist", lambda d: (lambda s: call(d.real(*s), d.real(*d.near(s))))(d.shape()), mixes=True)
+calls("trapezoid trapz cumulative_trapezoid", lambda d: (lambda x: call(x, dim=d.dim(x)))(d.x()))
+calls("trapezoid trapz cumulative_trapezoid", lambda d: (lambda n: call(d.real(3, n), d.real(n)))(d.size()))
+calls("fliplr flipud", lambda d: call(d.x(2)))
+calls("rot90", lambda d: (lambda x: call(x, d.pick(1, 2, 3), d.two(x)))(d.x(2)))
+calls("local_response_norm", lambda d: call(d.real(2, *d.shape(2, 2)), 2))
+calls("cov", lambda d: call(d.real(*d.shape(1, 2))), mixes=True)
+calls("repeat_interleave", lambda d: (lambda x: call(x, d.ids(3, x.shape[0]), dim=0))(d.x()))
+calls("fold", lambda d: (lambda c: call(d.ints(*d.pick([], [2]), c * 4, 4), (3, 3), d.pick(2, (2, 2))))(d.size()))
+calls("atleast_1d atleast_2d atleast_3d", lambda d: call(d.x()), lambda d: call(d.x(), d.x()))
+calls("broadcast_tensors", lambda d: (lambda s: call(d.ints(*s), d.ints(*d.near(s))))(d.shape()))
+calls("hstack vstack dstack column_stack row_stack", lambda d: (lambda xs, _: call(xs))(*_tensors(d, True)))
+calls("hsplit vsplit dsplit", lambda d: call(d.ints(2, 4, 2), 2), lambda d: call(d.ints(4), 2))
+calls("block_diag", lambda d: call(d.x(2, 2), d.x(1, 2)))

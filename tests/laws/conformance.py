@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import torch
@@ -34,18 +35,22 @@ class Verdict:
     explained: bool  # whether the rule covered the call
 
 
-class Apply(nn.Module):
-    """An operation on parameters. `views` says how an argument is made from its parameter: None is by a copy alone."""
+View = tuple[Tensor, Callable[[Tensor], Tensor]]  # a tensor, and how an argument is made from it
 
-    def __init__(self, function: Callable, args: Any, kwargs: Any, views: dict[int, Callable[[Tensor], Tensor]]):
+
+class Apply(nn.Module):
+    """An operation on parameters: on copies of them, or on views of copies."""
+
+    def __init__(self, function: Callable, args: Any, kwargs: Any, view: Callable[[Tensor], View] | None = None):
         super().__init__()
         leaves, tree = pytree.tree_flatten((args, kwargs), is_leaf=lambda leaf: isinstance(leaf, slice))
         self._places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-        for i in self._places:
-            self.register_parameter(f"t{i}", nn.Parameter(leaves[i], requires_grad=False))
+        views = {i: view(leaves[i]) if view else (leaves[i], _itself) for i in self._places}
+        for i, (base, _) in views.items():
+            self.register_parameter(f"t{i}", nn.Parameter(base, requires_grad=False))
 
         def run(bases: dict[int, Tensor]) -> Any:
-            given = [views.get(i, _itself)(bases[i]) if i in bases else leaf for i, leaf in enumerate(leaves)]
+            given = [views[i][1](bases[i]) if i in bases else leaf for i, leaf in enumerate(leaves)]
             args, kwargs = pytree.tree_unflatten(given, tree)
             return function(*args, **kwargs)
 
@@ -58,6 +63,30 @@ class Apply(nn.Module):
 
 def _itself(x: Tensor) -> Tensor:
     return x
+
+
+def through_a_view(random: Random) -> Callable[[Tensor], View]:
+    """Makes of a tensor a larger or differently shaped one, and the view of it that is the tensor."""
+
+    def view(x: Tensor) -> View:
+        kind = random.choice(("narrow", "tail", "chunk", "stride", "transpose", "flat", "select", "none"))
+        if kind == "none" or not x.numel() or (x.dim() == 0 and kind != "select"):
+            return x, _itself
+        i = random.randrange(max(x.dim(), 1))
+        n, shape, last = x.shape[i] if x.dim() else 1, tuple(x.shape), x.dim() - 1
+        rest = (slice(None),) * i
+        views: dict[str, Callable[[], View]] = {
+            "narrow": lambda: (torch.cat([x, x], i), lambda base: base.narrow(i, 0, n)),
+            "tail": lambda: (torch.cat([x, x], i), lambda base: base[(*rest, slice(-n, None))]),
+            "chunk": lambda: (torch.cat([x, x], i), lambda base: base.chunk(2, i)[1]),
+            "stride": lambda: (x.repeat_interleave(2, i), lambda base: base[(*rest, slice(None, None, 2))]),
+            "transpose": lambda: (x.transpose(i, last).contiguous(), lambda base: base.transpose(i, last)),
+            "flat": lambda: (x.flatten(), lambda base: base.view(shape)),
+            "select": lambda: (torch.stack([x, x]), lambda base: base.select(0, 1)),
+        }
+        return views[kind]()
+
+    return view
 
 
 def replay(record: Capture, tensors: dict[str, Tensor], sizes: dict[Any, int]) -> list[Tensor]:
@@ -114,9 +143,8 @@ def conforms(
 
     def run(given: dict[str, Tensor], widths: dict[Axis, int]) -> list[Tensor]:
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                results = replay(record, given, _sizes(analysis, widths))
+            torch.default_generator.manual_seed(0)  # every run draws the same numbers
+            results = replay(record, given, _sizes(analysis, widths))
         except Exception as error:
             raise Disagreement(f"at the widths {_named(widths, names)} it raises {error!r}\n{story}") from error
         for result, layouts in zip(results, after, strict=True):
