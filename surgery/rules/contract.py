@@ -46,6 +46,8 @@ def matmul(x: Dims, *others: Dims, **named: Dims) -> Dims:
     (y,) = (*others, *named.values())
     if current_node().target is torch.Tensor.__rmatmul__:
         x, y = y, x
+    if len(x) == 1 and "out" in current_node().kwargs:
+        raise NotImplementedError("a vector times a matrix resizes what it writes into")
     k = unify(x[-1], y[-2] if len(y) > 1 else y[0])
     batch = broadcast([x[:-2], y[:-2]], here())
     result = Dims((*batch, *(x[-2:-1]), *(y[-1:] if len(y) > 1 else ())))

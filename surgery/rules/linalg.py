@@ -48,9 +48,14 @@ def trace(x: Dims) -> Dims:
     return Dims()
 
 
-@rule("diagonal", "linalg_diagonal")
-def diagonal(x: Dims, offset: int = 0, dim1: int | None = None, dim2: int | None = None) -> Dims:
-    return _diagonal(x, offset, 0 if dim1 is None else dim1, 1 if dim2 is None else dim2)
+@rule(torch.diagonal, torch.Tensor.diagonal)
+def diagonal(x: Dims, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Dims:
+    return _diagonal(x, offset, dim1, dim2)
+
+
+@rule(torch.linalg.diagonal)
+def last_diagonal(x: Dims, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Dims:
+    return _diagonal(x, offset, dim1, dim2)
 
 
 def _diagonal(x: Dims, offset: int, dim1: int, dim2: int) -> Dims:

@@ -205,6 +205,7 @@ family(
     lambda d: call(d.x(4, 4), scale_factor=2, mode="nearest"),
     lambda d: call(d.x(3, 3), size=5, mode="linear"),
     lambda d: call(d.x(4, 4), (3, 3)),
+    lambda d: call(d.real(*d.shape(2, 2), 4, 4), scale_factor=2),
 )
 
 # --- contractions ---
