@@ -152,7 +152,7 @@ def _follow(analysis: Analysis, path: str, use: _Use) -> bool:
 
 
 def _pin_around(analysis: Analysis, owner: str, sizes: set[int], reason: str) -> None:
-    """Pin everything of a fitting size in the forwards of one module: what they get, make, give to others and return."""
+    """Pin everything of a fitting size in the forwards of one module: what they get, make, pass on and return."""
     for record in analysis.captures:
         around = {frame.index for frame in record.frames if frame.path == owner}
         frames = [frame for frame in record.frames if frame.index in around or frame.parent in around]

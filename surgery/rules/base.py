@@ -84,7 +84,9 @@ def run(call: Call, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> 
 
 
 _NUMPY = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1"}  # torch takes these names, too
-_RESHAPING = frozenset("t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_".split())  # these write nothing
+_RESHAPING = frozenset(
+    "t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_".split()
+)  # these write nothing
 
 
 def _spelt(rule: Rule, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +166,11 @@ def result_shape() -> Any:
 
 def current_node() -> fx.Node:
     return _calls[-1].node
+
+
+def operation_name() -> str:
+    """The name of the operation, for rules of several."""
+    return str(getattr(current_node().target, "__name__", ""))
 
 
 def made_from() -> list[Dims]:
@@ -260,7 +267,7 @@ def contraction(text: str, *inputs: Dims | None, macs: str = "", **sizes: int) -
 
 
 __all__ = [
-    "RULES", "Call", "Dim", "Dims", "Requirement", "Size", "SizeOf", "at_least_two", "axis", "axis_list",
-    "contraction", "current_node", "here", "made_from", "minus", "find", "multiply", "ordered", "origin_of", "positions", "require",
-    "result_shape", "rule", "run", "spellings", "tensors_in", "unify", "used",
+    "Call", "Dim", "Dims", "RULES", "Requirement", "Size", "SizeOf", "at_least_two", "axis", "axis_list",
+    "contraction", "current_node", "find", "here", "made_from", "minus", "multiply", "operation_name", "ordered",
+    "origin_of", "positions", "require", "result_shape", "rule", "run", "spellings", "tensors_in", "unify", "used",
 ]  # fmt: skip

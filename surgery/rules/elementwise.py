@@ -30,16 +30,16 @@ def same(*operations: Any) -> None:
 
 pointwise(
     *"abs absolute acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or "
-    "bitwise_xor ceil clamp clamp_max clamp_min clip copysign cos cosh deg2rad digamma div divide eq erf erfc erfinv "
-    "exp exp2 expm1 fix float_power floor floor_divide fmod frac ge gelu greater greater_equal gt hypot isfinite "
-    "isinf isnan ldexp le lerp less less_equal lgamma log log10 log1p log2 logaddexp logaddexp2 logical_and "
-    "logical_not logical_or logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num ne neg negative "
-    "not_equal positive pow rad2deg real imag conj reciprocal remainder round rsqrt rsub sgn sigmoid sign "
-    "signbit sin sinc sinh sqrt square sub subtract tan tanh threshold true_divide trunc xlogy expit entr "
-    "celu elu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 rrelu selu silu softplus "
-    "softshrink softsign tanhshrink isclose complex angle fmax fmin nextafter gcd lcm i0 i0e i1 i1e erfcx ndtr ndtri "
-    "log_ndtr xlog1py bitwise_left_shift bitwise_right_shift isreal isposinf isneginf igamma igammac mvlgamma polygamma "
-    "arccos arccosh arcsin arcsinh arctan arctanh arctan2 multigammaln psi gammaln".split(),
+    "bitwise_xor ceil clamp clamp_max clamp_min clip copysign cos cosh deg2rad digamma div divide eq erf erfc "
+    "erfinv exp exp2 expm1 fix float_power floor floor_divide fmod frac ge gelu greater greater_equal gt hypot "
+    "isfinite isinf isnan ldexp le lerp less less_equal lgamma log log10 log1p log2 logaddexp logaddexp2 "
+    "logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num ne "
+    "neg negative not_equal positive pow rad2deg real imag conj reciprocal remainder round rsqrt rsub sgn sigmoid "
+    "sign signbit sin sinc sinh sqrt square sub subtract tan tanh threshold true_divide trunc xlogy expit entr celu "
+    "elu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 rrelu selu silu softplus "
+    "softshrink softsign tanhshrink isclose complex angle fmax fmin nextafter gcd lcm i0 i0e i1 i1e erfcx ndtr "
+    "ndtri log_ndtr xlog1py bitwise_left_shift bitwise_right_shift isreal isposinf isneginf igamma igammac mvlgamma "
+    "polygamma arccos arccosh arcsin arcsinh arctan arctanh arctan2 multigammaln psi gammaln".split(),
     torch.polar,  # torch.linalg.polar is another operation
 )
 

@@ -154,8 +154,8 @@ def scatter(x: Dims, dim: int, index: Dims, *values: Any, **kwargs: Any) -> Dims
     ordered(x[i], "written by position")
     for other in (index, *(v for v in (*values, *kwargs.values()) if isinstance(v, Dims))):
         if len(other) != len(x):
-            for dim in other:
-                ordered(dim, "written by position")
+            for counted in other:
+                ordered(counted, "written by position")
             continue
         for k, (a, b) in enumerate(zip(x, other, strict=True)):
             if k != i:

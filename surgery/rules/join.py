@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from surgery.axes import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
-from surgery.rules.base import Dims, axis, current_node, here, minus, ordered, positions, require, result_shape, rule, unify
+from surgery.rules.base import (
+    Dims,
+    axis,
+    here,
+    minus,
+    operation_name,
+    ordered,
+    positions,
+    require,
+    result_shape,
+    rule,
+    unify,
+)
 
 
 @rule("cat", "concat", "concatenate")
@@ -23,7 +35,7 @@ def stack(tensors: Any, dim: int = 0) -> Dims:
 @rule("hstack", "vstack", "dstack", "column_stack", "row_stack")
 def stack_along(tensors: Any) -> Dims:
     """`cat` along a dimension that is made where it is missing."""
-    name = current_node().target.__name__
+    name = operation_name()
     if name == "hstack":
         return cat(list(tensors), 0 if max(map(len, tensors)) < 2 else 1)
     if name == "column_stack":
@@ -35,7 +47,7 @@ def stack_along(tensors: Any) -> Dims:
 
 @rule("hsplit", "vsplit", "dsplit")
 def split_along(x: Dims, sections: Any) -> list[Dims]:
-    name = current_node().target.__name__
+    name = operation_name()
     return chunk(x, sections, {"vsplit": 0, "dsplit": 2}.get(name, 0 if len(x) == 1 else 1))
 
 

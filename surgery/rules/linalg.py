@@ -109,5 +109,7 @@ def decomposition(*args: Any, **kwargs: Any) -> Any:
     for dim in x[-2:]:
         ordered(dim, "a matrix is decomposed")
     shape = result_shape()
-    results = [Dims((*x[:-2], *map(positions, s[len(x) - 2 :]))) for s in (shape if isinstance(shape, list) else [shape])]
+    results = [
+        Dims((*x[:-2], *map(positions, s[len(x) - 2 :]))) for s in (shape if isinstance(shape, list) else [shape])
+    ]
     return results if isinstance(shape, list) else results[0]

@@ -10,7 +10,6 @@ from surgery.axes import extent
 from surgery.rules.base import Dims, here, ordered, result_shape, rule, tensors_in, unify
 from surgery.signature import broadcast
 
-
 _ELEMENTWISE = (
     "mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits kl_div "
     "poisson_nll_loss soft_margin_loss hinge_embedding_loss"

@@ -9,7 +9,7 @@ from surgery.rules.base import (
     at_least_two,
     axis,
     axis_list,
-    current_node,
+    operation_name,
     ordered,
     positions,
     result_shape,
@@ -38,7 +38,8 @@ def reduces(*operations: Any) -> None:
     rule(*operations)(_reduce)
 
 
-reduces(*"sum mean amax amin all any prod nansum nanmean logsumexp count_nonzero var_mean std_mean aminmax _is_all_true _is_any_true".split())
+reduces(*"sum mean amax amin all any prod nansum nanmean logsumexp count_nonzero var_mean std_mean aminmax".split())
+reduces("_is_all_true", "_is_any_true")
 
 
 @rule("std", "var")
@@ -132,7 +133,7 @@ def fourier(x: Dims, n: Any = None, dim: int = -1, *_: Any, **__: Any) -> Dims:
 @rule("fft2", "ifft2", "rfft2", "irfft2", "fftn", "ifftn", "rfftn", "irfftn")
 def fourier_many(x: Dims, s: Any = None, dim: Any = None, *_: Any, **__: Any) -> Dims:
     if dim is None:
-        two = "2" in current_node().target.__name__
+        two = "2" in operation_name()
         dim = tuple(range(-2 if two else -len(s if s is not None else x), 0))
     dims = axis_list(x, dim)
     for i in dims:
@@ -148,7 +149,7 @@ def shift(x: Dims, dim: Any = None) -> Dims:
 @rule("stft", "istft")
 def short_fourier(x: Dims, *args: Any, **kwargs: Any) -> Dims:
     """Time and frequency are positions; what stands before the time of a signal is a batch."""
-    batch = 1 if len(x) == (2 if current_node().target.__name__ == "stft" else 3) else 0
+    batch = 1 if len(x) == (2 if operation_name() == "stft" else 3) else 0
     for dim in (dim for signal in (x[batch:], *tensors_in(args, kwargs)) for dim in signal):
         ordered(dim, "transformed as positions")
     return Dims((*x[:batch], *map(positions, result_shape()[batch:])))
@@ -200,7 +201,7 @@ def trapezoid(y: Dims, x: Any = None, *, dx: Any = None, dim: int = -1) -> Dims:
 
 @rule("fliplr", "flipud")
 def flip_one(x: Dims) -> Dims:
-    return flip(x, 0 if current_node().target.__name__ == "flipud" else 1)
+    return flip(x, 0 if operation_name() == "flipud" else 1)
 
 
 @rule("rot90")

@@ -13,8 +13,8 @@ from surgery.rules.base import (
     axis,
     axis_list,
     contraction,
-    current_node,
     here,
+    operation_name,
     ordered,
     positions,
     require,
@@ -28,6 +28,11 @@ from surgery.signature import broadcast
 def _listed(values: Sequence[Any]) -> Sequence[Any]:
     """`f(2, 3)` and `f((2, 3))` alike."""
     return values[0] if len(values) == 1 and isinstance(values[0], tuple | list) else values
+
+
+def _separate(tensors: Sequence[Any]) -> list[Dims]:
+    """`f(x, y)` and `f([x, y])` alike."""
+    return list(tensors if isinstance(tensors[0], Dims) else tensors[0])
 
 
 def regroup(dims: Sequence[Dim], shape: Sequence[int]) -> Dims:
@@ -262,8 +267,7 @@ def fold(x: Dims, output_size: Any, kernel_size: Any, *_: Any, **__: Any) -> Dim
 
 @rule("atleast_1d", "atleast_2d", "atleast_3d")
 def atleast(*tensors: Any) -> Any:
-    tensors = tensors[0] if isinstance(tensors[0], tuple | list) and not isinstance(tensors[0], Dims) else tensors
-    raised = [_raised(x, int(current_node().target.__name__[-2])) for x in tensors]
+    raised = [_raised(x, int(operation_name()[-2])) for x in _separate(tensors)]
     return raised if isinstance(result_shape(), list) else raised[0]
 
 
@@ -277,8 +281,7 @@ def _raised(x: Dims, rank: int) -> Dims:
 
 @rule("broadcast_tensors")
 def broadcast_tensors(*tensors: Any) -> list[Dims]:
-    tensors = tensors[0] if isinstance(tensors[0], list | tuple) and not isinstance(tensors[0], Dims) else tensors
-    return [broadcast(list(tensors), here())] * len(tensors)
+    return [broadcast(_separate(tensors), here())] * len(result_shape())
 
 
 def _along_positions(x: Dims, *_: Any, **__: Any) -> Any:
@@ -326,7 +329,7 @@ for _n in (1, 2, 3):
 
 @rule("meshgrid")
 def meshgrid(*tensors: Any, **_: Any) -> Any:
-    for x in tensors[0] if isinstance(tensors[0], list | tuple) and not isinstance(tensors[0], Dims) else tensors:
+    for x in _separate(tensors):
         for dim in x:
             ordered(dim, "coordinates")
     return [Dims(map(positions, shape)) for shape in result_shape()]
@@ -345,4 +348,3 @@ def glu(x: Dims, dim: int = -1) -> Dims:
 @rule("cdist")
 def cdist(x: Dims, y: Dims, *_: Any, **__: Any) -> Any:
     return contraction("... n d, ... m d -> ... n m", x, y, macs="")
-

@@ -77,7 +77,7 @@ def searchsorted(sorted_sequence: Dims, x: Dims, *_: Any, **__: Any) -> Dims:
 
 @rule("masked_scatter")
 def masked_scatter(x: Dims, mask: Dims, source: Dims) -> Dims:
-    """Where a mask says so, values are taken in turn. Trailing dimensions along which it is constant are taken whole."""
+    """Where a mask says so, values are taken in turn. Trailing dimensions that it is constant along stay."""
     dims = broadcast([x, mask], here())
     alike = min(_constant(current_node().args[1]), len(source) - 1)
     while alike and [extent(d) for d in source[-alike:]] != [extent(d) for d in dims[-alike:]]:

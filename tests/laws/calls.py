@@ -223,7 +223,7 @@ def _matrices(d: Draw) -> Arguments:
 
 
 def _added(d: Draw) -> Arguments:
-    b, n, k, m = (d.size() for _ in range(4))
+    n, k, m = (d.size() for _ in range(3))
     return call(d.real(*d.near([n, m])), d.real(n, k), d.real(k, m), beta=0.5, alpha=2)
 
 
@@ -238,29 +238,52 @@ def _batch_added(*kept: int) -> Maker:
 
 calls("linear", _linear, mixes=True)
 calls("linear", lambda d: (lambda n: call(d.real(3, n), weight=d.real(n)))(d.size()), mixes=True)
-calls("linear", lambda d: (lambda i, o: call(input=d.real(3, i), weight=d.real(o, i), bias=d.real(o)))(d.size(), d.size()), mixes=True)  # fmt: skip
+calls(
+    "linear",
+    lambda d: (lambda i, o: call(input=d.real(3, i), weight=d.real(o, i), bias=d.real(o)))(d.size(), d.size()),
+    mixes=True,
+)
 calls(
     "bilinear",
-    lambda d: (lambda b, i, j, o: call(d.real(b, i), d.real(b, j), d.real(o, i, j), d.real(o)))(*(d.size() for _ in range(4))),
+    lambda d: (lambda b, i, j, o: call(d.real(b, i), d.real(b, j), d.real(o, i, j), d.real(o)))(
+        *(d.size() for _ in range(4))
+    ),
     mixes=True,
-)  # fmt: skip
+)
 _matmuls = "matmul linalg_matmul __matmul__ __rmatmul__"
 calls(_matmuls, _matrices, mixes=True)
 calls(_matmuls, lambda d: (lambda n: call(d.real(2, 3, n), d.real(n)))(d.size()), mixes=True)
 calls(_matmuls, lambda d: (lambda n: call(d.real(n), d.real(n, 3)))(d.size()), mixes=True)
 calls(_matmuls + " dot", lambda d: (lambda n: call(d.real(n), d.real(n)))(d.size()), mixes=True)
-calls("__rmatmul__", lambda d: (lambda n, k, m: call(d.real(k, m), d.real(n, k)))(d.size(), d.size(), d.size()), mixes=True)  # fmt: skip
+calls(
+    "__rmatmul__",
+    lambda d: (lambda n, k, m: call(d.real(k, m), d.real(n, k)))(d.size(), d.size(), d.size()),
+    mixes=True,
+)
 calls("mm", lambda d: (lambda n, k, m: call(d.real(n, k), mat2=d.real(k, m)))(d.size(), d.size(), d.size()), mixes=True)
 calls("mm", lambda d: (lambda n, k, m: call(d.real(n, k), d.real(k, m)))(d.size(), d.size(), d.size()), mixes=True)
-calls("bmm", lambda d: (lambda b, n, k: call(d.real(b, n, k), d.real(b, k, 3)))(d.size(), d.size(), d.size()), mixes=True)
+calls(
+    "bmm", lambda d: (lambda b, n, k: call(d.real(b, n, k), d.real(b, k, 3)))(d.size(), d.size(), d.size()), mixes=True
+)
 calls("mv", lambda d: (lambda n, k: call(d.real(n, k), d.real(k)))(d.size(), d.size()), mixes=True)
-calls("addmm", _added, lambda d: (lambda n, k, m: call(d.real(n, m), d.real(n, k), d.real(k, m)))(d.size(), d.size(), d.size()), mixes=True)  # fmt: skip
+calls(
+    "addmm",
+    _added,
+    lambda d: (lambda n, k, m: call(d.real(n, m), d.real(n, k), d.real(k, m)))(d.size(), d.size(), d.size()),
+    mixes=True,
+)
 calls("addmv", lambda d: (lambda n, k: call(d.real(n), d.real(n, k), d.real(k)))(d.size(), d.size()), mixes=True)
 calls("baddbmm", _batch_added(0, 1, 2), mixes=True)
 calls("addbmm", _batch_added(1, 2), mixes=True)
 calls("outer ger", lambda d: call(d.x(1, 1), d.x(1, 1)))
-calls("einsum", lambda d: (lambda b, n, k, m: call("bnk,km->bnm", d.real(b, n, k), d.real(k, m)))(*(d.size() for _ in range(4))), mixes=True)  # fmt: skip
-calls("einsum", lambda d: (lambda n: call("...ij,...kj->...ki", d.real(2, 3, n), d.real(2, 4, n)))(d.size()), mixes=True)
+calls(
+    "einsum",
+    lambda d: (lambda b, n, k, m: call("bnk,km->bnm", d.real(b, n, k), d.real(k, m)))(*(d.size() for _ in range(4))),
+    mixes=True,
+)
+calls(
+    "einsum", lambda d: (lambda n: call("...ij,...kj->...ki", d.real(2, 3, n), d.real(2, 4, n)))(d.size()), mixes=True
+)
 calls("einsum", lambda d: (lambda n: call("ii->i", d.ints(n, n)))(d.size()), mixes=True)
 calls("einsum", lambda d: (lambda n: call("ij,jk", d.ints(n, 3), d.ints(3, 2)))(d.size()), mixes=True)
 calls("einsum", lambda d: (lambda n: call("ij, j -> i", [d.ints(n, 3), d.ints(3)]))(d.size()), mixes=True)
@@ -269,7 +292,15 @@ calls("einsum", lambda d: (lambda n: call("ij, j -> i", [d.ints(n, 3), d.ints(3)
 def _attention(d: Draw) -> Arguments:
     b, h, t, s, e, v = (d.size() for _ in range(6))
     mask = d.pick(None, d.bools(t, s) | True, d.real(t, s))
-    return call(d.real(b, h, t, e), d.real(b, h, s, e), d.real(b, h, s, v), mask, 0.0, mask is None and d.pick(0, 1) == 1, scale=0.5)  # fmt: skip
+    return call(
+        d.real(b, h, t, e),
+        d.real(b, h, s, e),
+        d.real(b, h, s, v),
+        mask,
+        0.0,
+        mask is None and d.pick(0, 1) == 1,
+        scale=0.5,
+    )
 
 
 def _grouped_attention(d: Draw) -> Arguments:
@@ -279,6 +310,24 @@ def _grouped_attention(d: Draw) -> Arguments:
 
 
 calls("scaled_dot_product_attention", _attention, _grouped_attention, mixes=True)
+
+
+def _many_heads(d: Draw) -> Arguments:
+    h, k, t, s, n, o = d.pick(1, 2, 3), d.pick(2, 3), d.size(), d.size(), d.size(), d.size()
+    e = h * k
+    tail = d.real(o, e), d.real(o), False, None, d.pick(True, False), None
+    parts = {"average_attn_weights": d.pick(True, False)}
+    if d.pick(True, False):
+        q, kv = d.real(t, n, e), d.real(s, n, e)
+        return call(q, kv, kv + 1, e, h, d.real(3 * e, e), d.real(3 * e), None, None, False, 0.0, *tail, **parts)
+    a, b = d.size(), d.size()
+    weights = {"q_proj_weight": d.real(e, e), "k_proj_weight": d.real(e, a), "v_proj_weight": d.real(e, b)}
+    q, key, value = d.real(t, n, e), d.real(s, n, a), d.real(s, n, b)
+    parts |= {"use_separate_proj_weight": True, **weights}
+    return call(q, key, value, e, h, None, d.real(3 * e), None, None, False, 0.0, *tail, **parts)
+
+
+calls("multi_head_attention_forward", _many_heads, mixes=True)
 
 
 def _conv(n: int, transposed: bool = False) -> Maker:
@@ -303,7 +352,11 @@ calls(
     lambda d: (lambda n, e, s: call(d.ints(n, e), d.ids(n, *s)))(d.size(), d.size(), d.shape(0, 2)),
 )
 calls("layer_norm rms_norm", lambda d: (lambda n: call(d.real(2, 3, n), (n,), d.real(n)))(d.size()), mixes=True)
-calls("layer_norm", lambda d: (lambda a, b: call(d.real(2, a, b), (a, b), d.real(a, b), d.real(a, b)))(d.size(), d.size()), mixes=True)  # fmt: skip
+calls(
+    "layer_norm",
+    lambda d: (lambda a, b: call(d.real(2, a, b), (a, b), d.real(a, b), d.real(a, b)))(d.size(), d.size()),
+    mixes=True,
+)
 calls(
     "batch_norm",
     lambda d: (lambda c: call(d.real(2, c, *d.shape(0, 2)), d.real(c), d.unit(c), d.real(c), d.real(c)))(d.size()),
@@ -315,10 +368,21 @@ calls(
     mixes=True,
     least=2,
 )
-calls("group_norm", lambda d: (lambda g, c: call(d.real(2, g * c, *d.shape(0, 2)), g, d.real(g * c), d.real(g * c)))(d.pick(1, 2, 3), d.size()), mixes=True, least=2)  # fmt: skip
+calls(
+    "group_norm",
+    lambda d: (lambda g, c: call(d.real(2, g * c, *d.shape(0, 2)), g, d.real(g * c), d.real(g * c)))(
+        d.pick(1, 2, 3), d.size()
+    ),
+    mixes=True,
+    least=2,
+)
 calls("_weight_norm", lambda d: (lambda n: call(d.real(n, *d.shape(1, 1)), d.unit(n, 1), 0))(d.size()), mixes=True)
 calls("cosine_similarity", lambda d: (lambda x: call(x, x.flip(0) + 1, d.dim(x)))(d.x(2)), mixes=True)
-calls("pairwise_distance", lambda d: (lambda n, k: call(d.real(n, k), d.real(n, k), keepdim=d.pick(True, False)))(d.size(), d.size()), mixes=True)  # fmt: skip
+calls(
+    "pairwise_distance",
+    lambda d: (lambda n, k: call(d.real(n, k), d.real(n, k), keepdim=d.pick(True, False)))(d.size(), d.size()),
+    mixes=True,
+)
 calls("cdist", lambda d: (lambda k: call(d.real(2, 3, k), d.real(2, 4, k)))(d.size()), mixes=True)
 
 # --- shapes ---
@@ -337,9 +401,16 @@ def _viewed(d: Draw) -> Arguments:
     return call(x, shape)
 
 
-calls("view reshape", _viewed, lambda d: (lambda args, _: call(args[0], *args[1]))(*_viewed(d)), lambda d: (lambda x: call(x, d.pick(-1, x.numel())))(d.x()))
+calls(
+    "view reshape",
+    _viewed,
+    lambda d: (lambda args, _: call(args[0], *args[1]))(*_viewed(d)),
+    lambda d: (lambda x: call(x, d.pick(-1, x.numel())))(d.x()),
+)
 calls("view reshape", lambda d: (lambda x: call(x, -1, x.shape[-1]))(d.x(2)))
-calls("view_as reshape_as", lambda d: (lambda x, k: call(x, d.ints(k, x.numel() // k)))(d.ints(4, 6), d.pick(2, 3, 4, 6)))
+calls(
+    "view_as reshape_as", lambda d: (lambda x, k: call(x, d.ints(k, x.numel() // k)))(d.ints(4, 6), d.pick(2, 3, 4, 6))
+)
 calls("flatten", lambda d: call(d.x()), lambda d: call(d.x(2), 0, -1), lambda d: call(d.x(3), start_dim=-2))
 calls("ravel", lambda d: call(d.x()))
 
@@ -410,13 +481,19 @@ calls(
 )
 calls("pixel_shuffle", lambda d: (lambda r, c: call(d.ints(2, c * r * r, 2, 3), r))(d.pick(1, 2, 3), d.size()))
 calls("pixel_unshuffle", lambda d: (lambda r, c: call(d.ints(2, c, 2 * r, r), r))(d.pick(1, 2, 3), d.size()))
-calls("channel_shuffle native_channel_shuffle", lambda d: (lambda g, c: call(d.ints(2, c * g, 2, 3), g))(d.pick(2, 3), d.size()))  # fmt: skip
+calls(
+    "channel_shuffle native_channel_shuffle",
+    lambda d: (lambda g, c: call(d.ints(2, c * g, 2, 3), g))(d.pick(2, 3), d.size()),
+)
 calls("view_as_complex", lambda d: call(d.real(*d.shape(), 2)))
 calls("view_as_real", lambda d: call(d.complex(*d.shape())))
 calls("unfold", lambda d: (lambda x: call(x, d.dim(x), 2, d.pick(1, 2)))(d.x()))
 calls("unfold", lambda d: (lambda x: call(x, dimension=d.dim(x), size=1, step=1))(d.x()))
 calls("unfold", lambda d: call(d.ints(*d.pick([], [2]), d.size(), 4, 5), (2, d.pick(1, 2)), padding=1))
-calls("grid_sample", lambda d: (lambda b, c: call(d.real(b, c, 4, 4), d.unit(b, 2, 3, 2), align_corners=False))(d.size(), d.size()))  # fmt: skip
+calls(
+    "grid_sample",
+    lambda d: (lambda b, c: call(d.real(b, c, 4, 4), d.unit(b, 2, 3, 2), align_corners=False))(d.size(), d.size()),
+)
 for _n in (1, 2, 3):
     calls(
         f"max_pool{_n}d avg_pool{_n}d adaptive_max_pool{_n}d adaptive_avg_pool{_n}d lp_pool{_n}d",
@@ -428,7 +505,11 @@ for _n in (1, 2, 3):
         f"max_pool{_n}d_with_indices adaptive_max_pool{_n}d_with_indices",
         lambda d, n=_n: call(d.ints(2, d.size(), *[4] * n), 2),
     )
-calls("meshgrid", lambda d: call(d.x(1, 1), d.x(1, 1), indexing="ij"), lambda d: call([d.x(1, 1), d.x(1, 1)], indexing="xy"))
+calls(
+    "meshgrid",
+    lambda d: call(d.x(1, 1), d.x(1, 1), indexing="ij"),
+    lambda d: call([d.x(1, 1), d.x(1, 1)], indexing="xy"),
+)
 calls("glu", lambda d: (lambda s: (lambda x: call(x, d.dim(x)))(d.real(*(2 * n for n in s))))(d.shape()))
 
 # --- joins and parts ---
@@ -444,7 +525,11 @@ def _tensors(d: Draw, same: bool) -> tuple[list[Tensor], int]:
 calls("cat concat concatenate", lambda d: (lambda xs, i: call(xs, i))(*_tensors(d, False)))
 calls("cat concat concatenate", lambda d: (lambda xs, i: call(tuple(xs), dim=i))(*_tensors(d, False)))
 calls("cat concatenate", lambda d: (lambda xs, i: call(xs, axis=i))(*_tensors(d, False)))
-calls("stack", lambda d: (lambda xs, i: call(xs, i))(*_tensors(d, True)), lambda d: (lambda xs, i: call(xs, dim=i))(*_tensors(d, True)))  # fmt: skip
+calls(
+    "stack",
+    lambda d: (lambda xs, i: call(xs, i))(*_tensors(d, True)),
+    lambda d: (lambda xs, i: call(xs, dim=i))(*_tensors(d, True)),
+)
 calls("unbind", lambda d: (lambda x: call(x, d.dim(x)))(d.x()), lambda d: call(d.x()))
 calls("__iter__", lambda d: call(d.x()))
 calls("select", lambda d: (lambda x: (lambda i: call(x, i, d.pick(0, 1, -1, -2)))(d.dim(x)))(d.x()))
@@ -490,9 +575,16 @@ calls(
 
 def _item(d: Draw, n: int) -> Any:
     return d.pick(
-        slice(None), d.pick(0, -1, 1), slice(1, None), slice(None, -1), slice(0, d.pick(1, 2)), slice(None, None, 2),
-        d.ids(n, 3), d.bools(n), [d.pick(0, 1), 1],
-    )  # fmt: skip
+        slice(None),
+        d.pick(0, -1, 1),
+        slice(1, None),
+        slice(None, -1),
+        slice(0, d.pick(1, 2)),
+        slice(None, None, 2),
+        d.ids(n, 3),
+        d.bools(n),
+        [d.pick(0, 1), 1],
+    )
 
 
 def _indexed(d: Draw) -> tuple[Tensor, Any]:
@@ -559,7 +651,12 @@ def _index_written(d: Draw, *more: Any) -> Arguments:
 calls("index_add index_copy", _index_written)
 calls("index_reduce", lambda d: _index_written(d, "amax"))
 calls("index_fill", lambda d: (lambda a, _: call(a[0], a[1], a[2], 5.0))(*_index_written(d)))
-calls("_pack_padded_sequence", lambda d: (lambda b, t: call(d.ints(b, t, d.size()), torch.arange(b, 0, -1).clamp(1, t), True))(d.pick(2, 3), d.pick(3, 4)))  # fmt: skip
+calls(
+    "_pack_padded_sequence",
+    lambda d: (lambda b, t: call(d.ints(b, t, d.size()), torch.arange(b, 0, -1).clamp(1, t), True))(
+        d.pick(2, 3), d.pick(3, 4)
+    ),
+)
 calls("_pad_packed_sequence", lambda d: call(d.ints(5, d.size()), torch.tensor([2, 2, 1]), False, 0.0, 3))
 calls("one_hot", lambda d: call(d.ids(4, *d.shape()), 4), lambda d: call(d.ids(4, *d.shape()), num_classes=5))
 
@@ -572,7 +669,9 @@ calls("copy", lambda d: (lambda s: call(d.ints(*s), d.ints(*d.near(s))))(d.shape
 calls("prelu", lambda d: (lambda c: call(d.real(*d.pick([c], [2, c], [2, c, 3])), d.unit(1)))(d.size()))
 calls("prelu", lambda d: (lambda c: call(d.real(2, c, 3), d.unit(c)))(d.size()))
 calls("gumbel_softmax", lambda d: (lambda x: call(x, 1.0, dim=d.dim(x)))(d.real(*d.shape())))
-calls("roll", lambda d: (lambda x: call(x, 1, d.dim(x)))(d.x()), lambda d: (lambda x: call(x, (1, 2), d.two(x)))(d.x(2)))
+calls(
+    "roll", lambda d: (lambda x: call(x, 1, d.dim(x)))(d.x()), lambda d: (lambda x: call(x, (1, 2), d.two(x)))(d.x(2))
+)
 calls("roll", lambda d: call(d.x(), shifts=1), lambda d: (lambda x: call(x, shifts=1, dims=d.dim(x)))(d.x()))
 calls(
     "flip",
@@ -664,12 +763,33 @@ calls("linalg_solve_triangular", lambda d: (lambda a: call(a, d.real(*a.shape[:-
 calls("addr", lambda d: (lambda n, m: call(d.real(n, m), d.real(n), d.real(m)))(d.size(), d.size()))
 calls("inner", lambda d: (lambda n: call(d.real(*d.shape(0, 2), n), d.real(*d.shape(0, 2), n)))(d.size()), mixes=True)
 calls("vdot", lambda d: (lambda n: call(d.real(n), d.real(n)))(d.size()), mixes=True)
-calls("tensordot", lambda d: (lambda s: call(d.real(*d.shape(0, 1), *s), d.real(*s, *d.shape(0, 1)), len(s)))(d.shape(0, 2)), mixes=True)  # fmt: skip
-calls("tensordot", lambda d: (lambda a, b: call(d.real(a, 2, b), d.real(b, 3, a), dims=([0, -1], [2, 0])))(d.size(), d.size()), mixes=True)  # fmt: skip
+calls(
+    "tensordot",
+    lambda d: (lambda s: call(d.real(*d.shape(0, 1), *s), d.real(*s, *d.shape(0, 1)), len(s)))(d.shape(0, 2)),
+    mixes=True,
+)
+calls(
+    "tensordot",
+    lambda d: (lambda a, b: call(d.real(a, 2, b), d.real(b, 3, a), dims=([0, -1], [2, 0])))(d.size(), d.size()),
+    mixes=True,
+)
 calls("kron", lambda d: call(d.x(1, 2), d.x(1, 2)))
 calls("cross linalg_cross", lambda d: (lambda n: call(d.real(n, 3), d.real(n, 3)))(d.pick(2, 4)))
-calls("_grouped_mm grouped_mm", lambda d: (lambda k, n: call(d.real(6, 4 * k).float(), d.real(2, 4 * k, 4 * n).float(), offs=torch.tensor([2, 6], dtype=torch.int32)))(1, 2), mixes=True, least=99)  # fmt: skip
-calls("embedding_bag", lambda d: (lambda n: call(d.ids(n, d.size(), d.size()), d.real(n, d.size()), mode=d.pick("sum", "mean")))(d.size()), mixes=True)  # fmt: skip
+calls(
+    "_grouped_mm grouped_mm",
+    lambda d: (
+        lambda k, n: call(
+            d.real(6, 4 * k).float(), d.real(2, 4 * k, 4 * n).float(), offs=torch.tensor([2, 6], dtype=torch.int32)
+        )
+    )(1, 2),
+    mixes=True,
+    least=99,
+)
+calls(
+    "embedding_bag",
+    lambda d: (lambda n: call(d.ids(n, d.size(), d.size()), d.real(n, d.size()), mode=d.pick("sum", "mean")))(d.size()),
+    mixes=True,
+)
 calls("embedding_bag", lambda d: call(d.ids(4, 6), d.real(4, d.size()), torch.tensor([0, 2]), mode="sum"), mixes=True)
 
 # --- losses ---
@@ -683,11 +803,13 @@ for _reduction in ("none", "mean", "sum"):
     )
     calls(
         "cross_entropy nll_loss",
-        lambda d, r=_reduction: (lambda b, c, s: call(d.real(b, c, *s), d.ids(c, b, *s), reduction=r))(d.size(), d.size(), d.shape(0, 1)),
+        lambda d, r=_reduction: (lambda b, c, s: call(d.real(b, c, *s), d.ids(c, b, *s), reduction=r))(
+            d.size(), d.size(), d.shape(0, 1)
+        ),
         lambda d, r=_reduction: (lambda b, c: call(d.real(b, c), d.unit(b, c), reduction=r))(d.size(), d.size()),
         lambda d, r=_reduction: (lambda c: call(d.real(2, c), d.ids(c, 2), d.unit(c), reduction=r))(d.size()),
         mixes=True,
-    )  # fmt: skip
+    )
 
 # --- values ---
 
@@ -718,9 +840,15 @@ calls("_is_all_true _is_any_true", lambda d: call(d.bools(*d.shape())), mixes=Tr
 calls("torchvision::nms", lambda d: (lambda n: call(d.unit(n, 4).cumsum(1), d.unit(n), 0.5))(d.size()))
 calls(
     "torchvision::roi_align torchvision::roi_pool",
-    lambda d: (lambda k: call(d.real(2, d.size(), 5, 5), torch.cat([d.ids(2, k, 1), d.unit(k, 4).cumsum(1)], 1), 1.0, 2, 2))(d.size()),
-    lambda d: (lambda k: call(d.real(2, d.size(), 5, 5), torch.cat([d.ids(2, k, 1), d.unit(k, 4).cumsum(1)], 1), 1.0, 2, 2, 2, False))(d.size()),
-)  # fmt: skip
+    lambda d: (
+        lambda k: call(d.real(2, d.size(), 5, 5), torch.cat([d.ids(2, k, 1), d.unit(k, 4).cumsum(1)], 1), 1.0, 2, 2)
+    )(d.size()),
+    lambda d: (
+        lambda k: call(
+            d.real(2, d.size(), 5, 5), torch.cat([d.ids(2, k, 1), d.unit(k, 4).cumsum(1)], 1), 1.0, 2, 2, 2, False
+        )
+    )(d.size()),
+)
 calls("_assert", lambda d: call((d.x() > -1).all(), "never"))
 calls("_parse_to", lambda d: call(torch.float64))
 calls("fft_fftshift fft_ifftshift", lambda d: (lambda x: call(x, dim=d.dim(x)))(d.x()), lambda d: call(d.x()))

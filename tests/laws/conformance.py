@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from surgery import layout
 from surgery.analysis import Analysis, fill
-from surgery.axes import Axis, Dims, axes_of
+from surgery.axes import Axis, axes_of
 from surgery.capture import Capture, capture
 from surgery.inputs import Inputs
 from surgery.planning import freeze

@@ -22,6 +22,7 @@ from surgery.rules.base import RULES
 from tests.laws.calls import TABLE, Draw, call, plain
 from tests.laws.conformance import Apply, Disagreement, Verdict, conforms, through_a_view
 
+
 def spelling(operation: Any) -> Any:
     """An operation that is declared by its qualified name, if the library that has it is there."""
     if not isinstance(operation, str):
@@ -52,16 +53,16 @@ ALIKE = Counter(RULES.values())
 def draws(name: str) -> int:
     """How often a rule is tried: less for each of many operations that share one."""
     many = max(ALIKE[RULES[_operation]] for _operation in RULES if plain(_operation) == name) > 40
-    return max(2, settings().max_examples // (150 if many else 60))
+    return max(2, settings().max_examples // (150 if many else 75))
 
 
 # Nothing is free in calls of these: they number, draw or read positions, or have no dimensions.
 ORDERED = frozenset(
-    "_assert _is_all_true _is_any_true _parse_to arange argwhere as_strided as_strided_scatter bartlett_window bernoulli "
-    "bincount blackman_window cartesian_prod cauchy combinations exponential gumbel_softmax geometric hamming_window "
-    "hann_window kaiser_window linspace log_normal logspace meshgrid multinomial nonzero normal put poisson rand "
-    "rand_like randint randint_like randn randn_like randperm random scalar_tensor tensor torchvision::nms "
-    "tril_indices triu_indices uniform unique unique_consecutive new_tensor".split()
+    "_assert _is_all_true _is_any_true _parse_to arange argwhere as_strided as_strided_scatter bartlett_window "
+    "bernoulli bincount blackman_window cartesian_prod cauchy combinations exponential gumbel_softmax geometric "
+    "hamming_window hann_window kaiser_window linspace log_normal logspace meshgrid multinomial nonzero normal put "
+    "poisson rand rand_like randint randint_like randn randn_like randperm random scalar_tensor tensor "
+    "torchvision::nms tril_indices triu_indices uniform unique unique_consecutive new_tensor".split()
 )
 
 
