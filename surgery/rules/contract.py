@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from surgery.axes import divide, extent, fresh, pieces, resolve
+from surgery.axes import Dim, divide, extent, fresh, pieces, resolve
 from surgery.rules.base import (
     Dims,
     axis,
@@ -137,8 +137,16 @@ def grouped_matmul(x: Dims, y: Dims, offs: Dims | None = None, *_: Any, **__: An
     k = unify(x[1], y[1])
     for dim in (x[0], y[0], *offs):
         ordered(dim, "rows belong to groups by position")
+    for dim in (k, y[2]):
+        _in_blocks(dim)
     multiply(x[0], y[2], k)
-    return Dims((x[0], y[2]))
+    return Dims((x[0], resolve(y[2])))
+
+
+def _in_blocks(dim: Dim) -> None:
+    """Torch takes rows of whole 16 bytes alone: eight units of the smallest type make one block that stays whole."""
+    parts = divide(dim, 8) if extent(dim) % 8 == 0 else None
+    ordered(parts[1] if parts else dim, "grouped_mm takes blocks of eight")
 
 
 @rule("einsum")

@@ -189,16 +189,6 @@ def dist(x: Dims, y: Dims, p: float = 2) -> Dims:
     return Dims()
 
 
-@rule("trapezoid", "trapz", "cumulative_trapezoid")
-def trapezoid(y: Dims, x: Any = None, *, dx: Any = None, dim: int = -1) -> Dims:
-    i, shape = axis(y, dim), result_shape()
-    for d in (y[i], *(x or ())):
-        ordered(d, "the order along this dimension matters")
-    if x is not None and len(x) > 1:
-        raise NotImplementedError("points of their own for every row")
-    return Dims((*y[:i], *([positions(shape[i])] if len(shape) == len(y) else []), *y[i + 1 :]))
-
-
 @rule("fliplr", "flipud")
 def flip_one(x: Dims) -> Dims:
     return flip(x, 0 if operation_name() == "flipud" else 1)
