@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from surgery.analysis import Analysis, fill
-from surgery.axes import Dims, axes_of, extent, pin, unify
+from surgery.axes import Dims, extent, pin, unify
 from surgery.capture import Capture, capture
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
@@ -163,10 +163,6 @@ def _pin_around(analysis: Analysis, owner: str, sizes: set[int], reason: str) ->
 
 
 def _pin_fitting(dims: Dims, sizes: set[int], reason: str) -> None:
-    """Pin dimensions of these sizes, and in others the axes of these sizes, which a view would lay bare."""
     for dim in dims:
         if extent(dim) in sizes:
             pin(dim, reason)
-        for axis in axes_of(dim):
-            if axis.size in sizes:
-                pin((axis,), reason)

@@ -117,6 +117,8 @@ TRAPS: dict[str, Callable[[], tuple[nn.Module, tuple]]] = {
                        (torch.randn(2, 8, 5),)),
     "written by out=": lambda: (Net(written_out, w=weights(8)), (X,)),
     "written through views": lambda: (Net(written_in_place, w=weights(8)), (X,)),
+    "an empty tensor to write into": lambda: (
+        Net(lambda s, x: s.b(torch.add(s.a(x), 1, out=x.new_empty(0)))), (X,)),
     "random through a view": lambda: (
         Net(lambda s, x: s.b((h := s.a(x), h[..., :4].uniform_())[0])), (torch.randn(3, 5),)),
     "behind a view": lambda: (
@@ -170,9 +172,11 @@ def test_weights_computed_by_hooks(norm: Callable[[nn.Module], nn.Module]) -> No
     order_is_free(model, surgery.inspect(model, x), (x,), torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("trap, groups", [("written by out=", []), ("the same tensor", ["a.o"])])
+@pytest.mark.parametrize(
+    "trap, groups", [("written by out=", []), ("an empty tensor to write into", ["a.o"]), ("the same tensor", ["a.o"])]
+)
 def test_what_is_written_is_linked(trap: str, groups: list[str]) -> None:
-    """A flip of the second half, or nothing, pins what the first half was made from."""
+    """A flip of the second half pins what the first half was made from; nothing else does."""
     assert list(surgery.inspect(*TRAPS[trap]()).groups) == groups
 
 

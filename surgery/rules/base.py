@@ -105,6 +105,8 @@ def _in_place(operation: Any) -> bool:
 def _written(made: Any, into: Any) -> None:
     """State that a result was written into a tensor, which may be a view of another."""
     if isinstance(made, Dims) and isinstance(into, Dims):
+        if any(axes.extent(dim) == 0 for dim in into):
+            return  # an empty tensor takes the shape of what is made
         if len(made) == len(into) and all(axes.extent(a) == axes.extent(b) for a, b in zip(made, into, strict=True)):
             for a, b in zip(made, into, strict=True):
                 unify(a, b)
