@@ -17,7 +17,7 @@ from surgery.capture import Capture, Frame, call_name, foreign, line
 from surgery.copying import aliases, named_tensors
 from surgery.errors import AxisError
 from surgery.held import shut
-from surgery.rules.base import RULES, Call, Requirement, run, tensors_in
+from surgery.rules.base import Call, Requirement, find, run, tensors_in
 from surgery.sizes import Size, origin_of
 
 
@@ -120,10 +120,10 @@ class Analysis:
         function: Any = node.target
         if function is foreign:
             raise Unexplained("a tensor of unknown origin (register it as a buffer, or write a rule) is used")
-        rule = RULES.get(function)
+        rule = find(function)
         if rule is None:
             raise Unexplained(f"no rule for {_describe(node)}")
-        call = Call(node, where, node.meta["shape"])
+        call = Call(node, where, node.meta["shape"], capture.root.returned, self.values)
         value = run(call, rule, args, kwargs)
         frame = node.meta["frame"]
         self.needs += [Needed(requirement, capture, frame, where) for requirement in call.requirements]

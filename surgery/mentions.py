@@ -9,9 +9,15 @@ from types import CodeType, FunctionType
 
 from torch import nn
 
+# Methods that no forward calls.
+_APART = frozenset(
+    "__init__ __repr__ extra_repr _init_weights init_weights initialize_weights reset_parameters _reset_parameters "
+    "load_state_dict _load_from_state_dict state_dict _save_to_state_dict".split()
+)
+
 
 def mentions(cls: type, names: set[str]) -> bool:
-    """Whether the code of a module class, its constructor apart, uses one of these names."""
+    """Whether the code of a module class, what makes and stores it apart, uses one of these names."""
     return not names.isdisjoint(_names(cls))
 
 
@@ -40,7 +46,7 @@ def _functions(cls: type) -> Iterator[FunctionType]:
         for name, value in vars(base).items():
             function = getattr(value, "__func__", getattr(value, "fget", value))
             function = getattr(function, "__wrapped__", function)
-            if isinstance(function, FunctionType) and name != "__init__":
+            if isinstance(function, FunctionType) and name not in _APART:
                 yield function
 
 

@@ -83,23 +83,22 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
     while True:
         solver = _Solver(analysis)
         unmet = solver.unmet()
-        given_up = [need for need in unmet if need.frame.path in refused]
-        for need in given_up:
-            solver.give_up(need, refused[need.frame.path or ""])
-        changed = {need.node for need in unmet if need.site is not None}
+        given_up = [(need, refused[need.frame.path or ""]) for need in unmet if need.frame.path in refused]
+        # what a rule computed from arguments of the call follows when they do
+        follows = {need.node for need in solver.needs if need.site is not None}
         computed = [need for need in unmet if need.site is None and need.node is not None]
-        for need in computed:
-            if need.node not in changed:  # else it follows from the arguments that it was computed from
-                solver.give_up(need, "cannot follow: no argument of the call holds it")
-                given_up.append(need)
+        given_up += [
+            (need, "cannot follow: no argument of the call holds it") for need in computed if need.node not in follows
+        ]
         if given_up:
+            solver.give_up(given_up)
             continue
         unmet = [need for need in unmet if need not in computed]
         changes = [solver.change(need) for need in unmet]
         try:
             rewrites = plan_rewrites([*changes, *solver.departures(changes)])
         except Blocked as blocked:
-            solver.give_up(unmet[changes.index(blocked.change)], f"cannot follow: {blocked}")
+            solver.give_up([(unmet[changes.index(blocked.change)], f"cannot follow: {blocked}")])
             continue
         return Solution(solver.formulas, rewrites, tuple(solver.turns()))
 
@@ -200,15 +199,19 @@ class _Solver:
     def unmet(self) -> list[Need]:
         return [need for need in self.needs if not self.met(need)]
 
-    def give_up(self, need: Need, why: str) -> None:
-        """Pin what a need is about: the target, or where that is fixed already, what the code computes from."""
-        for side in (need.target, need.origin):
-            axes = [axis for dim in self.dims(side) for axis in axes_of(dim) if not axis.pin]
-            for axis in axes:
-                pin((axis,), f"the size in {need.where} {why}")
-            if axes:
-                return
-        raise CaptureError(f"the size in {need.where} {why}")
+    def give_up(self, needs: Sequence[tuple[Need, str]]) -> None:
+        """Pin what needs are about: the target, or where that is fixed already, what the code computes from."""
+        pinned = False
+        for need, why in needs:
+            for side in (need.target, need.origin):
+                axes = [axis for dim in self.dims(side) for axis in axes_of(dim) if not axis.pin]
+                for axis in axes:
+                    pin((axis,), f"the size in {need.where} {why}")
+                if axes:
+                    pinned = True
+                    break
+        if not pinned:
+            raise CaptureError(f"the size in {needs[0][0].where} {needs[0][1]}")
 
     def dims(self, origin: Origin) -> Iterator[Dim]:
         """The dimensions that the value of an expression depends on."""

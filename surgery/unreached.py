@@ -1,4 +1,4 @@
-"""Modules that the example inputs did not reach, but that another input might."""
+"""Modules and bare parameters that the example inputs did not reach, but that another input might."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from surgery.analysis import Analysis, fill
-from surgery.axes import Dims, axes_of, extent, pin, unify
+from surgery.axes import Dims, extent, pin, unify
 from surgery.capture import Capture, capture
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
@@ -44,7 +44,34 @@ def reach(analysis: Analysis) -> None:
             continue
         sibling = _sibling(analysis, path, uses)
         if sibling is None or not _follow(analysis, path, uses[sibling]):
-            _pin_around(analysis, path, owner)
+            sizes = {size for _, shape in _shapes(analysis.modules[path]) for size in shape}
+            reason = (
+                f"{path}, which the example inputs do not reach, could receive it "
+                "(give inputs that reach it as well: surgery.batches([...]))"
+            )
+            _pin_around(analysis, owner, sizes, reason)
+    _bare(analysis)
+
+
+def _bare(analysis: Analysis) -> None:
+    """Account for tensors of modules that ran without reading them: `if mask is not None: x = x * self.gate`.
+
+    What no code mentions is merely fixed. Else the forward that mentions it could combine it with what fits.
+    """
+    for name, shape in analysis.shapes.items():
+        if name in analysis.tensors or any(name.startswith(f"{layer}.") for layer in analysis.layers):
+            continue
+        path, attribute = _owner(analysis, name)
+        reason = (
+            f"{name}, which the example inputs do not read, could be combined with it "
+            "(give inputs that read it as well: surgery.batches([...]))"
+        )
+        while True:
+            if mentions(type(analysis.modules[path]), {attribute, "getattr", "_parameters", "_buffers"}):
+                _pin_around(analysis, path, set(shape) - {1}, reason)
+            if not path:
+                break
+            path = path.rpartition(".")[0]
 
 
 def _uses(analysis: Analysis) -> dict[str, _Use]:
@@ -76,10 +103,13 @@ def _unreached(analysis: Analysis, reached: set[str]) -> Iterator[str]:
             yield path
 
 
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
 def _owner(analysis: Analysis, path: str) -> tuple[str, str]:
-    """The module whose code holds an unreached one, and the attribute in it."""
+    """The module whose code holds an unreached module or tensor, and the attribute in it."""
     owner, _, attribute = path.rpartition(".")
-    while isinstance(analysis.modules[owner], nn.ModuleList | nn.ModuleDict) and owner:
+    while isinstance(analysis.modules[owner], _CONTAINERS) and owner:
         owner, _, attribute = owner.rpartition(".")
     return owner, attribute
 
@@ -121,23 +151,18 @@ def _follow(analysis: Analysis, path: str, use: _Use) -> bool:
     return True
 
 
-def _pin_around(analysis: Analysis, path: str, owner: str) -> None:
-    """Pin what an unreached module could receive: everything of a fitting size in the forward that would call it."""
-    wanted = {size for _, shape in _shapes(analysis.modules[path]) for size in shape}
-    reason = (
-        f"{path}, which the example inputs do not reach, could receive it "
-        "(give inputs that reach it as well: surgery.batches([...]))"
-    )
+def _pin_around(analysis: Analysis, owner: str, sizes: set[int], reason: str) -> None:
+    """Pin everything of a fitting size in the forwards of one module: what they get, make, pass on and return."""
     for record in analysis.captures:
-        frames = [frame for frame in record.frames if frame.path == owner]
-        around = {frame.index for frame in frames}
+        around = {frame.index for frame in record.frames if frame.path == owner}
+        frames = [frame for frame in record.frames if frame.index in around or frame.parent in around]
         values: list[Any] = [(frame.args, frame.kwargs, frame.output) for frame in frames]
         values += [node for node in record.graph.nodes if node.meta["frame"] in around]
         for dims in tensors_in([fill(value, analysis.values.get) for value in values]):
-            _pin_fitting(dims, wanted, reason)
+            _pin_fitting(dims, sizes, reason)
 
 
-def _pin_fitting(dims: Dims, wanted: set[int], reason: str) -> None:
+def _pin_fitting(dims: Dims, sizes: set[int], reason: str) -> None:
     for dim in dims:
-        if extent(dim) in wanted and any(not axis.pin for axis in axes_of(dim)):
+        if extent(dim) in sizes:
             pin(dim, reason)

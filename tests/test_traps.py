@@ -68,6 +68,27 @@ def weights(*shape: int) -> nn.Parameter:
 
 X = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
 IDS = torch.arange(6) % 4
+
+
+def buffer(x: Tensor, n: int) -> Tensor:
+    return torch.zeros(*x.shape[:-1], n, dtype=x.dtype)
+
+
+def written_out(s: nn.Module, x: Tensor) -> Tensor:
+    both = buffer(x, 16)
+    torch.add(s.a(x), 1, out=both[..., :8])
+    torch.mul(s.a(x), s.w, out=both.view(*x.shape[:-1], 2, 8)[..., 1, :])
+    return s.b(both[..., :8] * both[..., 8:].flip(-1))
+
+
+def written_in_place(s: nn.Module, x: Tensor) -> Tensor:
+    y = buffer(x, 8).copy_(s.a(x))
+    y.chunk(2, -1)[0].add_(s.w[:4])
+    y.view(-1, 8)[:, 4:].mul_(s.w[4:])
+    y.narrow(-1, 2, 3).cumsum_(-1)
+    return s.b(y)
+
+
 TRAPS: dict[str, Callable[[], tuple[nn.Module, tuple]]] = {
     "rows meet columns": lambda: (
         Net(lambda s, x: s.b(F.linear(s.a(x), s.w.clone().fill_diagonal_(0))), w=weights(8, 8)), (X,)),
@@ -94,6 +115,20 @@ TRAPS: dict[str, Callable[[], tuple[nn.Module, tuple]]] = {
     "parameter list": lambda: (Lists(), (torch.randn(3, 5),)),
     "cosine": lambda: (Net(lambda s, x: s.b(s.a(x)) * F.cosine_similarity(s.a(x), s.a(x) + 1)[:, :3, None].mean(),),
                        (torch.randn(2, 8, 5),)),
+    "written by out=": lambda: (Net(written_out, w=weights(8)), (X,)),
+    "written through views": lambda: (Net(written_in_place, w=weights(8)), (X,)),
+    "an empty tensor to write into": lambda: (
+        Net(lambda s, x: s.b(torch.add(s.a(x), 1, out=x.new_empty(0)))), (X,)),
+    "random through a view": lambda: (
+        Net(lambda s, x: s.b((h := s.a(x), h[..., :4].uniform_())[0])), (torch.randn(3, 5),)),
+    "behind a view": lambda: (
+        Net(lambda s, x: s.b(s.a(x)) + s.a(x)[:, :2].as_strided((3, 3), (8, 2))), (torch.randn(3, 5),)),
+    "an axis of numpy": lambda: (Net(lambda s, x: s.b(s.a(x.mT @ x).cumsum(axis=-1))), (X,)),
+    "indices that go out": lambda: (Net(lambda s, x: tuple(s.a(x).max(-1))), (X,)),
+    "noise like it": lambda: (Net(lambda s, x: s.b(torch.randn_like(s.a(x)) + 1)), (X,)),
+    "the same tensor": lambda: (Net(lambda s, x: s.b(torch.as_tensor(s.a(x)))), (X,)),
+    "sorted rows": lambda: (Net(lambda s, x: s.b(s.a(x).mT.msort().mT)), (torch.randn(3, 5),)),
+    "all dimensions reversed": lambda: (Net(lambda s, x: s.b(s.a(x).permute(2, 1, 0).permute(2, 1, 0))), (X,)),
 }  # fmt: skip
 
 
@@ -135,6 +170,77 @@ def test_weights_computed_by_hooks(norm: Callable[[nn.Module], nn.Module]) -> No
     model = nn.Sequential(nn.Linear(5, 8), norm(nn.Linear(8, 6)), nn.Linear(6, 2)).double().eval()
     x = torch.randn(3, 5, dtype=torch.float64)
     order_is_free(model, surgery.inspect(model, x), (x,), torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "trap, groups", [("written by out=", []), ("an empty tensor to write into", ["a.o"]), ("the same tensor", ["a.o"])]
+)
+def test_what_is_written_is_linked(trap: str, groups: list[str]) -> None:
+    """A flip of the second half pins what the first half was made from; nothing else does."""
+    assert list(surgery.inspect(*TRAPS[trap]()).groups) == groups
+
+
+class Gated(nn.Module):
+    """Reads a parameter only if it is asked to."""
+
+    def __init__(self, size: int = 8):
+        super().__init__()
+        self.a, self.body, self.b = nn.Linear(5, 8), Lambda(torch.relu), nn.Linear(8, 3)
+        self.gate, self.dead = weights(size), weights(8)
+        self.register_buffer("shift", torch.randn(size))
+
+    def forward(self, x: Tensor, gated: bool = False, shifted: bool = False) -> Tensor:
+        x = self.body(self.a(x))
+        if gated:
+            x = x * self.gate
+        return self.b(x + self.shift if shifted else x)
+
+
+class Lambda(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def test_a_parameter_that_another_input_reads_pins_what_fits_it() -> None:
+    plan = surgery.inspect(Gated(), X)
+    reasons = {item.tensor: item.reason for item in plan.fixed}
+    assert not plan.groups
+    assert reasons["a.bias"].startswith("gate, which the example inputs do not read, could be combined with it")
+    assert "surgery.batches" in reasons["a.bias"]
+    assert reasons["dead"] == reasons["gate"] == "the example inputs do not reach it"
+
+
+def test_a_buffer_that_another_input_reads_pins_what_fits_it() -> None:
+    gated = surgery.inputs(X, gated=True)
+    assert not surgery.inspect(Gated(), gated).groups
+    assert "shift, which" in str(surgery.inspect(Gated(), gated))
+
+
+def test_with_inputs_that_read_it_a_parameter_is_cut_with_the_rest() -> None:
+    every = surgery.batches([X, surgery.inputs(X, gated=True, shifted=True)])
+    assert sum(group.size for group in surgery.inspect(Gated(), every).groups.values()) == 8
+    small = surgery.shrink(Gated(), 0.5, every)
+    assert small(X, gated=True, shifted=True).shape == (2, 4, 3) and small.gate.shape == small.shift.shape == (4,)
+
+
+def test_what_does_not_fit_an_unread_parameter_stays_free() -> None:
+    assert list(surgery.inspect(Gated(7), X).groups) == ["a.o"]
+
+
+def test_a_mask_that_is_alike_for_all_features_leaves_them_free() -> None:
+    def fill(s: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+        h = s.a(x)
+        return s.b(h.masked_scatter(mask.unsqueeze(-1).expand_as(h), s.w))
+
+    mask = torch.tensor([[True, False, True, False]] * 2)
+    model = Net(fill, w=weights(4, 8))
+    plan = surgery.inspect(model, (X, mask))
+    assert [group.size for group in plan.groups.values()] == [8]
+    order_is_free(model.double(), plan, (X.double(), mask), torch.Generator().manual_seed(0))
 
 
 def heads(x: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from. It sees no tensors and keeps no state; `unify` and `pin` of `surgery.axes`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -61,6 +62,8 @@ class Call:
     node: fx.Node
     where: str
     shape: Any
+    returned: Sequence[fx.Node] = ()  # what leaves the recorded run
+    values: Mapping[fx.Node, Any] = field(default_factory=dict)  # what is known of earlier nodes
     requirements: list[Requirement] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     pairs: list[Dim] = field(default_factory=list)
@@ -70,12 +73,53 @@ _calls: list[Call] = []
 
 
 def run(call: Call, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Apply a rule to a call."""
+    """Apply a rule to a call. What the call writes into (`out=`, in-place) has the dimensions of what it makes."""
     _calls.append(call)
     try:
-        return rule(*args, **kwargs)
+        out = kwargs.get("out")
+        result = rule(*args, **_spelt(rule, {key: value for key, value in kwargs.items() if key != "out"}))
+        if out is not None:
+            _written(result, out)
+        elif _in_place(call.node.target) and args:
+            _written(result, args[0])
+        return result
     finally:
         _calls.pop()
+
+
+_NUMPY = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1"}  # torch takes these names, too
+_RESHAPING = frozenset(
+    "t_ transpose_ swapaxes_ swapdims_ squeeze_ unsqueeze_ as_strided_".split()
+)  # these write nothing
+
+
+def _spelt(rule: Rule, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments by the names that rules know, unless a rule names the others itself."""
+    if not any(key in kwargs for key in _NUMPY):
+        return kwargs
+    own = inspect.signature(rule).parameters
+    return {key if key in own else _NUMPY.get(key, key): value for key, value in kwargs.items()}
+
+
+def _in_place(operation: Any) -> bool:
+    name = getattr(operation, "__name__", "")
+    return name.endswith("_") and not name.endswith("__") and name not in _RESHAPING
+
+
+def _written(made: Any, into: Any) -> None:
+    """State that a result was written into a tensor, which may be a view of another."""
+    if isinstance(made, Dims) and isinstance(into, Dims):
+        if any(axes.extent(dim) == 0 for dim in into):
+            return  # an empty tensor takes the shape of what is made
+        if len(made) == len(into) and all(axes.extent(a) == axes.extent(b) for a, b in zip(made, into, strict=True)):
+            for a, b in zip(made, into, strict=True):
+                unify(a, b)
+            return
+        for dim in (*made, *into):
+            ordered(dim, "written into a tensor of another shape")
+    elif isinstance(made, list | tuple) and isinstance(into, list | tuple):
+        for one, other in zip(made, into, strict=True):
+            _written(one, other)
 
 
 def spellings(name: str) -> list[Any]:
@@ -93,20 +137,27 @@ def rule(*operations: Any) -> Callable[[R], R]:
     """Declare how operations relate the dimensions of their inputs and outputs.
 
     Args:
-        operations: callables, or the names of torch operations (every spelling of the name is meant).
+        operations: callables, or the names of torch operations (every spelling of the name is meant), or the
+            qualified names of operations in `torch.ops` ("torchvision::nms").
 
     Raises AxisError for a second rule for the same operation.
     """
 
     def declare(function: R) -> R:
         for operation in operations:
-            for spelling in spellings(operation) if isinstance(operation, str) else [operation]:
+            named = isinstance(operation, str) and "::" not in operation
+            for spelling in spellings(operation) if named else [operation]:
                 if RULES.get(spelling, function) is not function:
                     raise AxisError(f"a rule for {spelling!r} is declared already: {RULES[spelling].__qualname__}")
                 RULES[spelling] = function
         return function
 
     return declare
+
+
+def find(operation: Any) -> Rule | None:
+    """The rule of an operation; those of `torch.ops` may be declared by their qualified names."""
+    return RULES.get(operation) or RULES.get(getattr(operation, "_qualified_op_name", None))
 
 
 def here() -> str:
@@ -123,10 +174,24 @@ def current_node() -> fx.Node:
     return _calls[-1].node
 
 
+def operation_name() -> str:
+    """The name of the operation, for rules of several."""
+    return str(getattr(current_node().target, "__name__", ""))
+
+
+def made_from() -> list[Dims]:
+    """The first argument of the call, and everything that it was made from by its own first argument."""
+    found, node = [], current_node().args[0]
+    while isinstance(node, fx.Node):
+        found += tensors_in(_calls[-1].values.get(node))
+        node = node.args[0] if node.args else None
+    return found
+
+
 def used(output: int) -> bool:
     """Whether anything reads this output of an operation with several."""
     users = [user for user in current_node().users if user.args[1] == output]
-    return any(user.users for user in users)
+    return any(user.users or user in _calls[-1].returned for user in users)
 
 
 def require(size: Any, target: Dim | Origin) -> None:
@@ -208,7 +273,7 @@ def contraction(text: str, *inputs: Dims | None, macs: str = "", **sizes: int) -
 
 
 __all__ = [
-    "RULES", "Call", "Dim", "Dims", "Requirement", "Size", "SizeOf", "at_least_two", "axis", "axis_list",
-    "contraction", "current_node", "here", "minus", "multiply", "ordered", "origin_of", "positions", "require",
-    "result_shape", "rule", "run", "spellings", "tensors_in", "unify", "used",
+    "Call", "Dim", "Dims", "RULES", "Requirement", "Size", "SizeOf", "at_least_two", "axis", "axis_list",
+    "contraction", "current_node", "find", "here", "made_from", "minus", "multiply", "operation_name", "ordered",
+    "origin_of", "positions", "require", "result_shape", "rule", "run", "spellings", "tensors_in", "unify", "used",
 ]  # fmt: skip

@@ -8,16 +8,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from surgery.axes import divide, extent, fresh, resolve
+from surgery.axes import Dim, divide, extent, fresh, pieces, resolve
 from surgery.rules.base import (
     Dims,
+    axis,
+    axis_list,
     contraction,
+    current_node,
     here,
     multiply,
     ordered,
     positions,
     require,
+    result_shape,
     rule,
+    tensors_in,
     unify,
 )
 from surgery.signature import broadcast
@@ -36,8 +41,13 @@ def bilinear(x: Dims, y: Dims, weight: Dims, bias: Any = None) -> Any:
 
 
 @rule("matmul", "bmm", "mm", "mv", "dot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
-def matmul(x: Dims, y: Dims, *, out: Any = None, **_: Any) -> Dims:
+def matmul(x: Dims, *others: Dims, **named: Dims) -> Dims:
     """Batch dimensions broadcast; the last dimension of x meets the last but one of y."""
+    (y,) = (*others, *named.values())
+    if current_node().target is torch.Tensor.__rmatmul__:
+        x, y = y, x
+    if len(x) == 1 and "out" in current_node().kwargs:
+        raise NotImplementedError("a vector times a matrix resizes what it writes into")
     k = unify(x[-1], y[-2] if len(y) > 1 else y[0])
     batch = broadcast([x[:-2], y[:-2]], here())
     result = Dims((*batch, *(x[-2:-1]), *(y[-1:] if len(y) > 1 else ())))
@@ -46,13 +56,97 @@ def matmul(x: Dims, y: Dims, *, out: Any = None, **_: Any) -> Dims:
 
 
 @rule("addmm", "addbmm", "baddbmm", "addmv")
-def addmm(bias: Dims, x: Dims, y: Dims, **_: Any) -> Dims:
-    return broadcast([matmul(x, y), bias], here())
+def addmm(bias: Dims, *factors: Any, beta: Any = 1, alpha: Any = 1, **named: Any) -> Dims:
+    x, y = tensors_in(factors, named)
+    summed = matmul(x, y)
+    if len(x) == 3 and len(result_shape()) == 2:  # addbmm: the batch is summed as well
+        summed = Dims(summed[1:])
+    return broadcast([summed, bias], here())
 
 
 @rule("outer", "ger")
 def outer(x: Dims, y: Dims, **_: Any) -> Dims:
     return Dims((*x, *y))
+
+
+@rule("addr")
+def addr(bias: Dims, x: Dims, y: Dims, **_: Any) -> Dims:
+    return broadcast([bias, outer(x, y)], here())
+
+
+@rule("inner")
+def inner(x: Dims, y: Dims) -> Dims:
+    if not x or not y:
+        return broadcast([x, y], here())
+    k = unify(x[-1], y[-1])
+    result = Dims((*x[:-1], *y[:-1]))
+    multiply(*result, k)
+    return result
+
+
+@rule("vdot")
+def vdot(x: Dims, y: Dims) -> Dims:
+    return inner(x, y)
+
+
+@rule("tensordot")
+def tensordot(x: Dims, y: Dims, dims: Any = 2) -> Dims:
+    if isinstance(dims, int):
+        dims = list(range(len(x) - dims, len(x))), list(range(dims))
+    mine, theirs = axis_list(x, dims[0]), axis_list(y, dims[1])
+    summed = [unify(x[i], y[j]) for i, j in zip(mine, theirs, strict=True)] if len(dims[0]) else []
+    kept = [dim for i, dim in enumerate(x) if not summed or i not in mine]
+    kept += [dim for j, dim in enumerate(y) if not summed or j not in theirs]
+    multiply(*kept, *summed)
+    return Dims(kept)
+
+
+@rule("kron")
+def kron(x: Dims, y: Dims) -> Dims:
+    """Every element of x times all of y."""
+    rank = max(len(x), len(y))
+    x, y = (Dims((*[()] * (rank - len(one)), *one)) for one in (x, y))
+    return Dims(resolve(a) + resolve(b) for a, b in zip(x, y, strict=True))
+
+
+@rule(torch.linalg.cross)
+def cross(x: Dims, y: Dims, *, dim: int = -1) -> Dims:
+    both = broadcast([x, y], here())
+    ordered(both[dim], "coordinates")
+    return both
+
+
+@rule(torch.cross, torch.Tensor.cross)
+def cross_of_three(x: Dims, y: Dims, dim: Any = None) -> Dims:
+    """Without a dimension, it is the first that has three units: those before it must not come to have as many."""
+    both = broadcast([x, y], here())
+    found = next(i for i, d in enumerate(both) if extent(d) == 3) if dim is None else axis(both, dim)
+    for d in both[:found] if dim is None else ():
+        ordered(d, "coordinates")
+    ordered(both[found], "coordinates")
+    return both
+
+
+@rule("_grouped_mm", "grouped_mm")
+def grouped_matmul(x: Dims, y: Dims, offs: Dims | None = None, *_: Any, **__: Any) -> Dims:
+    """Rows of x, in runs that end at the offsets, each run times a matrix of its own."""
+    if offs is None:
+        return matmul(x, y)
+    if len(x) != 2 or len(y) != 3:
+        raise NotImplementedError("groups along another dimension than the rows")
+    k = unify(x[1], y[1])
+    for dim in (x[0], y[0], *offs):
+        ordered(dim, "rows belong to groups by position")
+    for dim in (k, y[2]):
+        _in_blocks(dim)
+    multiply(x[0], y[2], k)
+    return Dims((x[0], resolve(y[2])))
+
+
+def _in_blocks(dim: Dim) -> None:
+    """Torch takes rows of whole 16 bytes alone: eight units of the smallest type make one block that stays whole."""
+    parts = divide(dim, 8) if extent(dim) % 8 == 0 else None
+    ordered(parts[1] if parts else dim, "grouped_mm takes blocks of eight")
 
 
 @rule("einsum")
@@ -71,8 +165,12 @@ def einsum(equation: str, *operands: Any) -> Any:
 
 
 @rule("scaled_dot_product_attention")
-def attention(q: Dims, k: Dims, v: Dims, attn_mask: Any = None, *args: Any, enable_gqa: bool = False, **_: Any) -> Dims:
+def attention(
+    query: Dims, key: Dims, value: Dims, attn_mask: Any = None, dropout_p: float = 0, is_causal: bool = False,
+    scale: Any = None, enable_gqa: bool = False,
+) -> Dims:  # fmt: skip
     """`... h t d, ... h s d, ... h s e -> ... h t e`; grouped queries have heads `(kv rep)`."""
+    q, k, v = query, key, value
     heads = list(broadcast([q[:-2], k[:-2], v[:-2]], here())) if not enable_gqa else list(q[:-2])
     if enable_gqa:
         shared = unify(k[-3], v[-3])
@@ -81,12 +179,54 @@ def attention(q: Dims, k: Dims, v: Dims, attn_mask: Any = None, *args: Any, enab
     d, s = unify(q[-1], k[-1]), unify(k[-2], v[-2])
     if isinstance(attn_mask, Dims):
         broadcast([Dims((*heads, q[-2], s)), attn_mask], here())
-    if args[1:2] == (True,) or _.get("is_causal"):
+    if is_causal:
         ordered(q[-2], "a causal mask")
         ordered(s, "a causal mask")
     multiply(*heads, q[-2], s, d)
     multiply(*heads, q[-2], s, v[-1])
     return Dims((*heads, q[-2], v[-1]))
+
+
+@rule(F.multi_head_attention_forward)
+def multi_head_attention(
+    query: Dims, key: Dims, value: Dims, embed_dim_to_check: Any, num_heads: Any, in_proj_weight: Any,
+    in_proj_bias: Any, bias_k: Any, bias_v: Any, add_zero_attn: bool, dropout_p: float, out_proj_weight: Dims,
+    out_proj_bias: Any, training: bool = True, key_padding_mask: Any = None, need_weights: bool = True,
+    attn_mask: Any = None, use_separate_proj_weight: bool = False, q_proj_weight: Any = None,
+    k_proj_weight: Any = None, v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None,
+    average_attn_weights: bool = True, is_causal: bool = False,
+) -> Any:  # fmt: skip
+    """Torch asserts that heads times head width is the width of queries, so that the two are one dimension here."""
+    if any(x is not None for x in (bias_k, bias_v, key_padding_mask, attn_mask, static_k, static_v)) or add_zero_attn:
+        raise NotImplementedError("biases of keys, masks, and keys that are given")
+    if is_causal or len(query) != 3:
+        raise NotImplementedError("causal attention, and inputs without a batch")
+    parts = divide(query[2], extent(query[2]) // int(num_heads))
+    if parts is None:
+        raise NotImplementedError("features that do not divide into heads")
+    heads, inner = parts[0], resolve(parts[0]) + resolve(parts[1])
+    s, n = unify(key[0], value[0]), unify(unify(query[1], key[1]), value[1])
+    weights = [q_proj_weight, k_proj_weight, v_proj_weight]
+    if not use_separate_proj_weight:
+        rows = pieces(in_proj_weight[0], [extent(inner)] * 3, here())
+        weights = [Dims((row, in_proj_weight[1])) for row in rows]
+    for weight, x in zip(weights, (query, key, value), strict=True):
+        unify(weight[0], inner)
+        unify(weight[1], x[2])
+        multiply(*x[:2], *weight)
+    if in_proj_bias is not None:
+        for part in pieces(in_proj_bias[0], [extent(inner)] * 3, here()):
+            unify(part, inner)
+    unify(out_proj_weight[1], inner)
+    if out_proj_bias is not None:
+        unify(out_proj_bias[0], out_proj_weight[0])
+    require(embed_dim_to_check, inner)
+    require(num_heads, heads)
+    multiply(n, query[0], s, inner)
+    multiply(n, query[0], s, inner)
+    multiply(query[0], n, *out_proj_weight)
+    seen = Dims((n, query[0], s)) if average_attn_weights else Dims((n, heads, query[0], s))
+    return [Dims((query[0], n, out_proj_weight[0])), seen if need_weights else None]
 
 
 def _pointwise_kernel(weight: Dims, stride: Any, padding: Any) -> bool:
@@ -145,6 +285,23 @@ def embedding_weight_first(weight: Dims, ids: Dims, *_: Any, **__: Any) -> Dims:
     return embedding(ids, weight)
 
 
+@rule(F.embedding_bag)
+def embedding_bag(
+    ids: Dims, weight: Dims, offsets: Any = None, *more: Any, per_sample_weights: Any = None, **_: Any
+) -> Dims:
+    """Rows of a table, summed over the ids of each bag."""
+    if tensors_in(more) or len(weight) != 2:
+        raise NotImplementedError("weights of samples given by position")
+    ordered(weight[0], "indexed by position")
+    if per_sample_weights is not None:
+        broadcast([ids, per_sample_weights], here())
+    if len(ids) == 1:
+        for dim in (*ids, *offsets):
+            ordered(dim, "bags begin at positions")
+        return Dims((positions(result_shape()[0]), weight[1]))
+    return Dims((ids[0], weight[1]))
+
+
 @rule("layer_norm", "rms_norm")
 def layer_norm(x: Dims, normalized_shape: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Dims:
     for tensor in (weight, bias):
@@ -182,13 +339,13 @@ def weight_norm(v: Dims, g: Dims, dim: int = 0) -> Dims:
 
 
 @rule("cosine_similarity")
-def cosine_similarity(x1: Dims, x2: Dims, dim: int = 1, *_: Any, **__: Any) -> Dims:
+def cosine_similarity(x1: Dims, x2: Dims, dim: int = 1, eps: float = 1e-8) -> Dims:
     both = list(broadcast([x1, x2], here()))
     del both[dim]
     return Dims(both)
 
 
 @rule("pairwise_distance")
-def pairwise_distance(x1: Dims, x2: Dims, *_: Any, keepdim: bool = False, **__: Any) -> Dims:
+def pairwise_distance(x1: Dims, x2: Dims, p: float = 2, eps: float = 1e-6, keepdim: bool = False) -> Dims:
     both = broadcast([x1, x2], here())
     return Dims((*both[:-1], ())) if keepdim else Dims(both[:-1])

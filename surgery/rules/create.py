@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from surgery.axes import fresh
-from surgery.rules.base import Dims, positions, require, result_shape, rule
+from surgery.rules.base import Dims, ordered, positions, require, result_shape, rule, tensors_in
 from surgery.rules.shape import _listed
 
 
@@ -33,13 +33,44 @@ def _by_position(*_: Any, **__: Any) -> Any:
     return Dims(positions(n, "values differ by position") for n in shape)
 
 
-rule(*"arange range linspace logspace eye tensor as_tensor from_numpy scalar_tensor new_tensor".split())(_by_position)
-rule(*"hann_window hamming_window tril_indices triu_indices".split())(_by_position)
+rule(*"arange linspace logspace scalar_tensor".split())(_by_position)
+rule(*"hann_window hamming_window blackman_window bartlett_window kaiser_window".split())(_by_position)
+rule(*"tril_indices triu_indices".split())(_by_position)
 
 
-def _random(*_: Any, **__: Any) -> Dims:
+@rule("eye")
+def eye(n: Any, m: Any = None, **_: Any) -> Dims:
+    """Rows and columns in one order, whichever it is."""
+    if m is not None and int(m) != int(n):
+        return _by_position()
+    side = fresh(int(n))
+    require(n, side)
+    if m is not None:
+        require(m, side)
+    return Dims((side, side))
+
+
+@rule("tensor", "as_tensor", "asarray")
+def from_data(data: Any, *_: Any, **__: Any) -> Any:
+    """A tensor stays as it is. Tensors inside of lists are read, value by value."""
+    if isinstance(data, Dims):
+        return data
+    for dim in (dim for x in tensors_in(data) for dim in x):
+        ordered(dim, "positions are read")
+    return _by_position()
+
+
+@rule("new_tensor")
+def new_from_data(_: Dims, data: Any, *__: Any, **___: Any) -> Any:
+    return from_data(data)
+
+
+def _random(*args: Any, **kwargs: Any) -> Dims:
+    """What the draws depend on has positions, and so has what gives its shape."""
+    for dim in (dim for x in tensors_in(args, kwargs) for dim in x):
+        ordered(dim, "random values are drawn by position")
     return Dims(positions(n, "random values are drawn by position") for n in result_shape())
 
 
 rule(*"rand randn randint randperm normal rand_like randn_like randint_like".split())(_random)
-rule(*"bernoulli uniform exponential multinomial".split())(_random)
+rule(*"bernoulli uniform exponential multinomial random cauchy log_normal geometric poisson".split())(_random)

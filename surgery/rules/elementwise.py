@@ -6,20 +6,12 @@ from typing import Any
 
 import torch
 
-from surgery.rules.base import Dims, here, ordered, rule, tensors_in, unify
+from surgery.rules.base import Dims, here, ordered, positions, result_shape, rule, tensors_in, unify
 from surgery.signature import broadcast
 
 
-def elementwise(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-    dims = broadcast(tensors_in(args, kwargs), here())
-    return _into(out, dims)
-
-
-def _into(out: Any, dims: Dims) -> Dims:
-    if out is not None:
-        for given, made in zip(out, dims, strict=True):
-            unify(given, made)
-    return dims
+def elementwise(*args: Any, **kwargs: Any) -> Any:
+    return broadcast(tensors_in(args, kwargs), here())
 
 
 def _like_first(x: Dims, *_: Any, **__: Any) -> Dims:
@@ -38,21 +30,24 @@ def same(*operations: Any) -> None:
 
 pointwise(
     *"abs absolute acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or "
-    "bitwise_xor ceil clamp clamp_max clamp_min clip copysign cos cosh deg2rad digamma div divide eq erf erfc erfinv "
-    "exp exp2 expm1 fix float_power floor floor_divide fmod frac ge gelu greater greater_equal gt hypot isfinite "
-    "isinf isnan ldexp le lerp less less_equal lgamma log log10 log1p log2 logaddexp logaddexp2 logical_and "
-    "logical_not logical_or logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num ne neg negative "
-    "not_equal polar positive pow rad2deg real imag conj reciprocal remainder round rsqrt rsub sgn sigmoid sign "
-    "signbit sin sinc sinh sqrt square sub subtract tan tanh threshold true_divide trunc xlogy expit entr "
-    "celu elu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 rrelu selu silu softplus "
-    "softshrink softsign tanhshrink isclose".split()
+    "bitwise_xor ceil clamp clamp_max clamp_min clip copysign cos cosh deg2rad digamma div divide eq erf erfc "
+    "erfinv exp exp2 expm1 fix float_power floor floor_divide fmod frac ge gelu greater greater_equal gt hypot "
+    "isfinite isinf isnan ldexp le lerp less less_equal lgamma log log10 log1p log2 logaddexp logaddexp2 "
+    "logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num ne "
+    "neg negative not_equal positive pow rad2deg real imag conj reciprocal remainder round rsqrt rsub sgn sigmoid "
+    "sign signbit sin sinc sinh sqrt square sub subtract tan tanh threshold true_divide trunc xlogy expit entr celu "
+    "elu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 rrelu selu silu softplus "
+    "softshrink softsign tanhshrink isclose complex angle fmax fmin nextafter gcd lcm i0 i0e i1 i1e erfcx ndtr "
+    "ndtri log_ndtr xlog1py bitwise_left_shift bitwise_right_shift isreal isposinf isneginf igamma igammac mvlgamma "
+    "polygamma arccos arccosh arcsin arcsinh arctan arctanh arctan2 multigammaln psi gammaln".split(),
+    torch.polar,  # torch.linalg.polar is another operation
 )
 
 same(
     *"alpha_dropout bfloat16 bool byte char clone contiguous cpu cuda data detach double dropout dropout1d "
     "dropout2d dropout3d feature_alpha_dropout feature_dropout fill float half int long resolve_conj "
     "resolve_neg short type_as zero zeros_like ones_like empty_like full_like softmax log_softmax softmin "
-    "normalize to type alias".split()
+    "normalize to type alias chalf cfloat cdouble conj_physical resolve_neg".split()
 )
 
 for _method in (
@@ -66,12 +61,12 @@ for _method in (
 
 
 @rule("where")
-def where(condition: Dims, *branches: Any) -> Any:
-    if not branches:
+def where(condition: Dims, *branches: Any, **named: Any) -> Any:
+    if not branches and not named:
         for dim in condition:
             ordered(dim, "positions are read")
-        raise NotImplementedError("where() with one argument returns positions")
-    return elementwise(condition, *branches)
+        return [Dims(map(positions, shape)) for shape in result_shape()]
+    return elementwise(condition, *branches, **named)
 
 
 @rule("copy")
@@ -87,6 +82,12 @@ def prelu(x: Dims, weight: Dims) -> Dims:
 
 
 @rule("gumbel_softmax")
-def random_softmax(x: Dims, *_: Any, dim: int = -1, **__: Any) -> Dims:
-    ordered(x[dim], "random values are drawn by position")
+def random_softmax(x: Dims, *_: Any, **__: Any) -> Dims:
+    for dim in x:
+        ordered(dim, "random values are drawn by position")
     return x
+
+
+@rule(torch._assert, torch._C._nn._parse_to)
+def description(*_: Any, **__: Any) -> None:
+    """Nothing comes out."""

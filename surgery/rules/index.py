@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from surgery.axes import extent
-from surgery.rules.base import Dims, axis, current_node, here, ordered, positions, result_shape, rule, unify
+from surgery.rules.base import Dims, axis, current_node, here, ordered, positions, result_shape, rule, tensors_in, unify
 from surgery.rules.join import part, strided, unit
 from surgery.signature import broadcast
 
@@ -19,12 +19,23 @@ def getitem(x: Dims, index: Any) -> Dims:
 
 @rule(torch.Tensor.__setitem__)
 def setitem(x: Dims, index: Any, value: Any) -> None:
-    """`x[index] = value`: what is written has the dimensions of what would be read."""
+    """`x[index] = value`: what is written has the dimensions of what would be read. Of two at one place one stays."""
+    for dim in (dim for given in tensors_in(index) for dim in given):
+        ordered(dim, "written by position")
+    target = _index(x, index, current_node().args[1], None)
     if isinstance(value, Dims):
-        target = _index(x, index, current_node().args[1], None)
         broadcast([target, value], here())
-    else:
-        _index(x, index, current_node().args[1], None)
+
+
+@rule("index_put")
+def index_put(x: Dims, indices: Any, values: Dims, *_: Any, **__: Any) -> Dims:
+    given, nodes = tuple(indices), tuple(current_node().args[1])  # type: ignore[arg-type]
+    places = tuple(slice(None) if index is None else index for index in given)
+    for dim in (dim for index in tensors_in(given) for dim in index):
+        ordered(dim, "written by position")
+    target = _index(x, places, nodes, None)
+    broadcast([target, values], here())
+    return x
 
 
 def _index(x: Dims, index: Any, nodes: Any, shape: Any) -> Dims:
@@ -143,6 +154,8 @@ def scatter(x: Dims, dim: int, index: Dims, *values: Any, **kwargs: Any) -> Dims
     ordered(x[i], "written by position")
     for other in (index, *(v for v in (*values, *kwargs.values()) if isinstance(v, Dims))):
         if len(other) != len(x):
+            for counted in other:
+                ordered(counted, "written by position")
             continue
         for k, (a, b) in enumerate(zip(x, other, strict=True)):
             if k != i:
@@ -154,14 +167,16 @@ def scatter(x: Dims, dim: int, index: Dims, *values: Any, **kwargs: Any) -> Dims
 
 @rule(torch._VF._pack_padded_sequence)
 def pack(x: Dims, lengths: Dims, batch_first: bool) -> list[Dims]:
-    for dim in x[:2]:
+    for dim in (*x[:2], *lengths):
         ordered(dim, "packed positions")
     data, sizes = result_shape()
     return [Dims((positions(data[0]), *x[2:])), Dims(map(positions, sizes))]
 
 
 @rule(torch._VF._pad_packed_sequence)
-def unpack(data: Dims, *_: Any, **__: Any) -> list[Dims]:
+def unpack(data: Dims, sizes: Dims, *_: Any, **__: Any) -> list[Dims]:
+    for dim in (data[0], *sizes):
+        ordered(dim, "packed positions")
     padded, lengths = result_shape()
     return [Dims((*map(positions, padded[:2]), *data[1:])), Dims(map(positions, lengths))]
 

@@ -5,30 +5,64 @@ from __future__ import annotations
 from typing import Any
 
 from surgery.axes import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
-from surgery.rules.base import Dims, axis, here, minus, ordered, positions, require, result_shape, rule, unify
+from surgery.rules.base import (
+    Dims,
+    axis,
+    here,
+    minus,
+    operation_name,
+    ordered,
+    positions,
+    require,
+    result_shape,
+    rule,
+    unify,
+)
 
 
 @rule("cat", "concat", "concatenate")
-def cat(tensors: Any, dim: int = 0, *, out: Any = None, **kwargs: Any) -> Dims:
+def cat(tensors: Any, dim: int = 0) -> Dims:
     tensors = [x for x in tensors if len(x) == max(map(len, tensors))]
-    i = axis(tensors[0], kwargs.get("axis", dim))
-    return _stacked([x[i] for x in tensors], [Dims((*x[:i], *x[i + 1 :])) for x in tensors], i, out)
+    i = axis(tensors[0], dim)
+    return _stacked([x[i] for x in tensors], [Dims((*x[:i], *x[i + 1 :])) for x in tensors], i)
 
 
 @rule("stack")
-def stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Dims:
-    return _stacked([()] * len(tensors), list(tensors), int(dim) % (len(tensors[0]) + 1), out)
+def stack(tensors: Any, dim: int = 0) -> Dims:
+    return _stacked([()] * len(tensors), list(tensors), int(dim) % (len(tensors[0]) + 1))
 
 
-def _stacked(parts: list[Dim], others: list[Dims], i: int, out: Any) -> Dims:
+@rule("hstack", "vstack", "dstack", "column_stack", "row_stack")
+def stack_along(tensors: Any) -> Dims:
+    """`cat` along a dimension that is made where it is missing."""
+    name = operation_name()
+    if name == "hstack":
+        return cat(list(tensors), 0 if max(map(len, tensors)) < 2 else 1)
+    if name == "column_stack":
+        return cat([Dims((*x, *[()] * (2 - len(x)))) for x in tensors], 1)
+    rank = 3 if name == "dstack" else 2
+    raised = [Dims(((), *x)) if len(x) == 1 else x for x in tensors]
+    return cat([Dims((*x, *[()] * (rank - len(x)))) for x in raised], rank - 1 if name == "dstack" else 0)
+
+
+@rule("hsplit", "vsplit", "dsplit")
+def split_along(x: Dims, sections: Any) -> list[Dims]:
+    name = operation_name()
+    return chunk(x, sections, {"vsplit": 0, "dsplit": 2}.get(name, 0 if len(x) == 1 else 1))
+
+
+@rule("block_diag")
+def block_diag(*blocks: Any) -> Dims:
+    """Each block has rows and columns of its own."""
+    raised = [Dims((*[()] * (2 - len(x)), *x)) for x in blocks]
+    return Dims((concat([x[0] for x in raised]), concat([x[1] for x in raised])))
+
+
+def _stacked(parts: list[Dim], others: list[Dims], i: int) -> Dims:
     rest = others[0]
     for other in others[1:]:
         rest = Dims(unify(a, b) for a, b in zip(rest, other, strict=True))
-    dims = Dims((*rest[:i], concat(parts), *rest[i:]))
-    if out is not None:
-        for a, b in zip(dims, out, strict=True):
-            unify(a, b)
-    return dims
+    return Dims((*rest[:i], concat(parts), *rest[i:]))
 
 
 def part(dim: Dim, start: Any, stop: Any) -> Dim:
@@ -100,6 +134,8 @@ def narrow(x: Dims, dim: int, start: Any, length: Any) -> Dims:
     i = axis(x, dim)
     taken = part(x[i], start, int(start) % max(extent(x[i]), 1) + int(length))
     require(length, taken)
+    if start < 0 and int(start) == -extent(x[i]):
+        require(start, minus(0, x[i]))
     return replaced(x, i, taken)
 
 
@@ -121,8 +157,9 @@ def split(x: Dims, split_size_or_sections: Any = None, dim: int = 0, **kwargs: A
 
 
 @rule("chunk", "tensor_split")
-def chunk(x: Dims, chunks: Any, dim: int = 0) -> list[Dims]:
+def chunk(x: Dims, chunks: Any = None, dim: int = 0, **named: Any) -> list[Dims]:
     i = axis(x, dim)
+    (chunks,) = (chunks,) if chunks is not None else named.values()
     taken = [shape[i] for shape in result_shape()]
     if not isinstance(chunks, int):
         ordered(x[i], "split at given positions")

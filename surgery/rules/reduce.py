@@ -6,14 +6,18 @@ from typing import Any
 
 from surgery.rules.base import (
     Dims,
+    at_least_two,
     axis,
     axis_list,
+    operation_name,
     ordered,
     positions,
     result_shape,
     rule,
+    tensors_in,
     used,
 )
+from surgery.rules.elementwise import elementwise
 
 
 def _drop(x: Dims, dims: list[int], keepdim: bool) -> Dims:
@@ -21,14 +25,11 @@ def _drop(x: Dims, dims: list[int], keepdim: bool) -> Dims:
 
 
 def _reduce(x: Dims, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
-    dim = kwargs.get("axis", dim)
     if isinstance(dim, Dims):  # max(a, b), min(a, b)
-        from surgery.rules.elementwise import elementwise
-
         return elementwise(x, dim)
     dims = axis_list(x, None if isinstance(dim, bool) else dim)
     shape = result_shape()
-    kept = _drop(x, dims, bool(kwargs.get("keepdims", keepdim)))
+    kept = _drop(x, dims, bool(keepdim))
     return [kept for _ in shape] if isinstance(shape, list) else kept
 
 
@@ -38,6 +39,7 @@ def reduces(*operations: Any) -> None:
 
 
 reduces(*"sum mean amax amin all any prod nansum nanmean logsumexp count_nonzero var_mean std_mean aminmax".split())
+reduces("_is_all_true", "_is_any_true")
 
 
 @rule("std", "var")
@@ -83,7 +85,12 @@ def scans(*operations: Any) -> None:
     rule(*operations)(_scan)
 
 
-scans(*"cumsum cumprod cummax cummin logcumsumexp sort argsort msort".split())
+scans(*"cumsum cumprod cummax cummin logcumsumexp sort argsort".split())
+
+
+@rule("msort")
+def sort_first(x: Dims) -> Any:
+    return _scan(x, 0)
 
 
 @rule("roll")
@@ -125,13 +132,33 @@ def fourier(x: Dims, n: Any = None, dim: int = -1, *_: Any, **__: Any) -> Dims:
 
 @rule("fft2", "ifft2", "rfft2", "irfft2", "fftn", "ifftn", "rfftn", "irfftn")
 def fourier_many(x: Dims, s: Any = None, dim: Any = None, *_: Any, **__: Any) -> Dims:
-    for d in x:
-        ordered(d, "transformed as positions")
-    return Dims(positions(n) for n in result_shape())
+    if dim is None:
+        two = "2" in operation_name()
+        dim = tuple(range(-2 if two else -len(s if s is not None else x), 0))
+    dims = axis_list(x, dim)
+    for i in dims:
+        ordered(x[i], "transformed as positions")
+    return Dims(positions(n) if i in dims else x[i] for i, n in enumerate(result_shape()))
+
+
+@rule("fftshift", "ifftshift")
+def shift(x: Dims, dim: Any = None) -> Dims:
+    return roll(x, None, dim)
+
+
+@rule("stft", "istft")
+def short_fourier(x: Dims, *args: Any, **kwargs: Any) -> Dims:
+    """Time and frequency are positions; what stands before the time of a signal is a batch."""
+    batch = 1 if len(x) == (2 if operation_name() == "stft" else 3) else 0
+    for dim in (dim for signal in (x[batch:], *tensors_in(args, kwargs)) for dim in signal):
+        ordered(dim, "transformed as positions")
+    return Dims((*x[:batch], *map(positions, result_shape()[batch:])))
 
 
 @rule("diff")
-def diff(x: Dims, n: int = 1, dim: int = -1, *_: Any, **__: Any) -> Dims:
+def diff(x: Dims, n: int = 1, dim: int = -1, *more: Any, **named: Any) -> Dims:
+    if tensors_in(more, named):
+        raise NotImplementedError("what is put before and after")
     i = axis(x, dim)
     ordered(x[i], "the order along this dimension matters")
     return Dims((*x[:i], positions(result_shape()[i]), *x[i + 1 :]))
@@ -142,3 +169,58 @@ def left_aligned(x: Dims, mask: Dims) -> None:
     """Whether padding is at the end: `nn.TransformerEncoder` asks for it. Only the mask's values are read."""
     for dim in mask:
         ordered(dim, "positions are read")
+
+
+@rule("kthvalue")
+def kthvalue(x: Dims, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    i = axis(x, dim)
+    ordered(x[i], "positions are read")
+    return [_drop(x, [i], keepdim)] * 2
+
+
+@rule("quantile", "nanquantile")
+def quantile(x: Dims, q: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Dims:
+    """A share of the values, wherever they are; several shares come first in the result."""
+    kept = _drop(x, axis_list(x, dim), keepdim)
+    return Dims((*q, *kept)) if isinstance(q, Dims) else kept
+
+
+@rule("matrix_norm")
+def matrix_norm(x: Dims, order: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, **_: Any) -> Dims:
+    return _reduce(x, dim, keepdim)
+
+
+@rule("dist")
+def dist(x: Dims, y: Dims, p: float = 2) -> Dims:
+    elementwise(x, y)
+    return Dims()
+
+
+@rule("fliplr", "flipud")
+def flip_one(x: Dims) -> Dims:
+    return flip(x, 0 if operation_name() == "flipud" else 1)
+
+
+@rule("rot90")
+def rotate(x: Dims, k: int = 1, dims: Any = (0, 1)) -> Dims:
+    i, j = axis_list(x, dims)
+    for d in (x[i], x[j]):
+        ordered(d, "flipped")
+    turned = list(x)
+    if k % 2:
+        turned[i], turned[j] = turned[j], turned[i]
+    return Dims(turned)
+
+
+@rule("local_response_norm")
+def local_response_norm(x: Dims, *_: Any, **__: Any) -> Dims:
+    ordered(x[1], "the order along this dimension matters")
+    return x
+
+
+@rule("cov")
+def covariance(x: Dims, **_: Any) -> Dims:
+    if len(x) < 2:
+        return Dims()
+    at_least_two(x[0])
+    return Dims((x[0], x[0]))

@@ -13,6 +13,8 @@ from surgery.rules.base import (
     axis,
     axis_list,
     contraction,
+    here,
+    operation_name,
     ordered,
     positions,
     require,
@@ -20,11 +22,17 @@ from surgery.rules.base import (
     rule,
     unify,
 )
+from surgery.signature import broadcast
 
 
 def _listed(values: Sequence[Any]) -> Sequence[Any]:
     """`f(2, 3)` and `f((2, 3))` alike."""
     return values[0] if len(values) == 1 and isinstance(values[0], tuple | list) else values
+
+
+def _separate(tensors: Sequence[Any]) -> list[Dims]:
+    """`f(x, y)` and `f([x, y])` alike."""
+    return list(tensors if isinstance(tensors[0], Dims) else tensors[0])
 
 
 def regroup(dims: Sequence[Dim], shape: Sequence[int]) -> Dims:
@@ -111,9 +119,14 @@ def transpose(x: Dims, dim0: int, dim1: int) -> Dims:
     return Dims(x[d] for d in order)
 
 
-@rule("t", "T", "mT", "adjoint", "H", "mH")
+@rule("t", "mT", "adjoint", "H", "mH")
 def matrix_transpose(x: Dims, *_: Any) -> Dims:
     return Dims((*x[:-2], *x[-2:][::-1]))
+
+
+@rule("T")
+def reverse(x: Dims, *_: Any) -> Dims:
+    return Dims(x[::-1])
 
 
 @rule("movedim", "moveaxis")
@@ -177,11 +190,13 @@ def _copies(n: int, size: Any) -> Dim:
 
 @rule("repeat_interleave")
 def repeat_interleave(x: Dims, repeats: Any, dim: Any = None, **_: Any) -> Dims:
-    if isinstance(repeats, Dims):
-        raise NotImplementedError("a different number of copies for each position")
     if dim is None:
         x, dim = flatten(x), 0
     i = axis(x, dim)
+    if isinstance(repeats, Dims):
+        for counted in (x[i], *repeats):
+            ordered(counted, "copied another number of times at each position")
+        return Dims((*x[:i], positions(result_shape()[i]), *x[i + 1 :]))
     return Dims((*x[:i], resolve(x[i]) + _copies(int(repeats), repeats), *x[i + 1 :]))
 
 
@@ -238,6 +253,37 @@ def unfold(x: Dims, *args: Any, **kwargs: Any) -> Dims:
     return Dims((*x[:-3], resolve(x[-3]) + positions(shape[-2] // extent(x[-3])), positions(shape[-1])))
 
 
+@rule("fold")
+def fold(x: Dims, output_size: Any, kernel_size: Any, *_: Any, **__: Any) -> Dims:
+    """The other way round: the kernel is taken out of the channels."""
+    size = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size, kernel_size)
+    parts = divide(x[-2], math.prod(map(int, size)))
+    if parts is None:
+        raise NotImplementedError("channels that do not divide into a kernel")
+    for dim in (parts[1], x[-1]):
+        ordered(dim, "unfolded")
+    return Dims((*x[:-2], parts[0], *map(positions, result_shape()[-2:])))
+
+
+@rule("atleast_1d", "atleast_2d", "atleast_3d")
+def atleast(*tensors: Any) -> Any:
+    raised = [_raised(x, int(operation_name()[-2])) for x in _separate(tensors)]
+    return raised if isinstance(result_shape(), list) else raised[0]
+
+
+def _raised(x: Dims, rank: int) -> Dims:
+    if len(x) >= rank:
+        return x
+    if rank < 3 or not x:
+        return Dims((*[()] * (rank - len(x)), *x))
+    return Dims(((), x[0], ())) if len(x) == 1 else Dims((*x, ()))
+
+
+@rule("broadcast_tensors")
+def broadcast_tensors(*tensors: Any) -> list[Dims]:
+    return [broadcast(_separate(tensors), here())] * len(result_shape())
+
+
 def _along_positions(x: Dims, *_: Any, **__: Any) -> Any:
     shape = result_shape()
     first = shape[0] if isinstance(shape, list) else shape
@@ -258,9 +304,9 @@ spatial("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
 
 @rule("grid_sample")
 def grid_sample(x: Dims, grid: Dims, *_: Any, **__: Any) -> Dims:
-    for dim in (*x[2:], *grid):
+    for dim in (*x[2:], *grid[1:]):
         ordered(dim, "coordinates")
-    return Dims((*x[:2], *map(positions, result_shape()[2:])))
+    return Dims((unify(x[0], grid[0]), x[1], *map(positions, result_shape()[2:])))
 
 
 def _pool(spatial_dims: int) -> Any:
@@ -283,7 +329,7 @@ for _n in (1, 2, 3):
 
 @rule("meshgrid")
 def meshgrid(*tensors: Any, **_: Any) -> Any:
-    for x in tensors[0] if isinstance(tensors[0], list | tuple) and not isinstance(tensors[0], Dims) else tensors:
+    for x in _separate(tensors):
         for dim in x:
             ordered(dim, "coordinates")
     return [Dims(map(positions, shape)) for shape in result_shape()]

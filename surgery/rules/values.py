@@ -1,0 +1,104 @@
+"""Operations whose result is made by what values are: which ones are there, how many, between which bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from surgery.axes import extent
+from surgery.rules.base import (
+    Dims,
+    current_node,
+    here,
+    made_from,
+    ordered,
+    positions,
+    result_shape,
+    rule,
+    tensors_in,
+    unify,
+)
+from surgery.signature import broadcast
+
+
+def _listed(reason: str) -> Any:
+    """A rule for a list of what is found, in the order of its positions or values."""
+
+    def listed(*args: Any, **kwargs: Any) -> Any:
+        for dim in (dim for x in tensors_in(args, kwargs) for dim in x):
+            ordered(dim, reason)
+        shape = result_shape()
+        results = [Dims(map(positions, one)) for one in (shape if isinstance(shape, list) else [shape])]
+        return results if isinstance(shape, list) else results[0]
+
+    return listed
+
+
+rule("nonzero", "argwhere")(_listed("positions are read"))
+rule("masked_select")(_listed("a mask selects positions"))
+rule("unique", "unique_consecutive", "bincount", "cartesian_prod", "combinations")(_listed("values are listed"))
+rule("take", "put")(_listed("indexed by position"))
+
+
+@rule("as_strided", "as_strided_scatter")
+def strided(x: Dims, *args: Any, **kwargs: Any) -> Dims:
+    """It sees the memory behind a view, too."""
+    for dim in (dim for tensor in (*made_from(), *tensors_in(args, kwargs)) for dim in tensor):
+        ordered(dim, "places in memory are named")
+    return Dims(map(positions, result_shape()))
+
+
+@rule("histc")
+def histogram(x: Dims, *_: Any, **__: Any) -> Dims:
+    """How many values fall between bounds does not depend on where they are."""
+    return Dims(map(positions, result_shape()))
+
+
+@rule("isin")
+def isin(elements: Dims, *_: Any, **__: Any) -> Dims:
+    return elements
+
+
+@rule("bucketize")
+def bucketize(x: Dims, boundaries: Dims, *_: Any, **__: Any) -> Dims:
+    ordered(boundaries[0], "the order along this dimension matters")
+    return x
+
+
+@rule("searchsorted")
+def searchsorted(sorted_sequence: Dims, x: Dims, *_: Any, **__: Any) -> Dims:
+    ordered(sorted_sequence[-1], "the order along this dimension matters")
+    if len(sorted_sequence) > 1:
+        for a, b in zip(sorted_sequence[:-1], x[:-1], strict=True):
+            unify(a, b)
+    return x
+
+
+@rule("masked_scatter")
+def masked_scatter(x: Dims, mask: Dims, source: Dims) -> Dims:
+    """Where a mask says so, values are taken in turn. Trailing dimensions that it is constant along stay."""
+    dims = broadcast([x, mask], here())
+    alike = min(_constant(current_node().args[1]), len(source) - 1)
+    while alike and [extent(d) for d in source[-alike:]] != [extent(d) for d in dims[-alike:]]:
+        alike -= 1
+    whole, taken = len(dims) - alike, len(source) - alike
+    for a, b in zip(dims[whole:], source[taken:], strict=True):
+        unify(a, b)
+    for dim in (*dims[:whole], *source[:taken]):
+        ordered(dim, "a mask selects positions")
+    return dims
+
+
+_PLAIN = frozenset("to bool contiguous clone detach".split())
+
+
+def _constant(mask: Any) -> int:
+    """Along how many trailing dimensions a mask was made by expanding a single value."""
+    while isinstance(mask, fx.Node) and getattr(mask.target, "__name__", "") in _PLAIN:
+        mask = mask.args[0]
+    if not isinstance(mask, fx.Node) or getattr(mask.target, "__name__", "") not in ("expand", "expand_as"):
+        return 0
+    before: Any = mask.args[0]
+    shape = before.meta["shape"]
+    return next((i for i, n in enumerate(reversed(shape)) if n != 1), len(shape))
