@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import os
+import signal
+import sys
 from pathlib import Path
 
 from . import failures, report
@@ -23,9 +25,10 @@ def main() -> None:
         print(failures.listing(load(file).values()))
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before workers import torch
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a stopped run stops its workers
     suites = [suite for suite in SUITES if suite in (options.suite or SUITES) and installed(suite)]
     known = load(file)
-    wanted = entries(suites, options.name)
+    wanted = entries(suites, *options.name)
     todo = [e for e in wanted if not (options.resume and e.key in known)]
     if options.failed:
         todo = [e for e in todo if e.key not in known or not known[e.key].passed]
@@ -49,7 +52,9 @@ def smallest_first(todo: list[Entry], known: dict[str, Record]) -> list[Entry]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
     parser.add_argument("--suite", nargs="+", choices=list(SUITES), help="only these (default: all that are installed)")
-    parser.add_argument("--name", default="*", metavar="GLOB", help="only models whose name, or suite/name, fits this")
+    parser.add_argument(
+        "--name", nargs="+", default=["*"], metavar="GLOB", help="only names (or suite/name) like these"
+    )
     parser.add_argument("--resume", action="store_true", help="keep the results that are there, check the rest")
     parser.add_argument("--failed", action="store_true", help="only what did not pass the last time")
     parser.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="for one model")

@@ -25,7 +25,7 @@ from .stir import stir
 
 Tell = Callable[[Record], None]
 RANDOM = 3  # mixed width vectors
-SLOW = 1.0  # seconds; what takes longer is measured once
+SLOW = 1.0  # seconds; what takes longer is measured less often
 
 
 def check(entry: Entry, tell: Tell = lambda record: None) -> Record:
@@ -99,11 +99,11 @@ def _inspected(built: Built, record: Record) -> surgery.Plan:
     record.inspect = time.perf_counter() - began
     top = memory.peak()
     record.memory = round(top - start, 1) if start is not None and top is not None else None
-    if record.inspect < 20 * SLOW:
+    if record.inspect < 5 * SLOW:
         began = time.perf_counter()
         surgery.inspect(model, run)  # warmed up now
         record.inspect = time.perf_counter() - began
-    record.step = seconds(lambda: laws.loss(laws.called(model, run)).backward(), 3 if record.inspect < 20 * SLOW else 1)
+    record.step = seconds(lambda: laws.loss(laws.called(model, run)).backward(), 3 if record.inspect < SLOW else 1)
     model.zero_grad(set_to_none=True)
     record.groups, record.elastic = len(plan.groups), round(plan.elastic_share, 4)
     record.fixed = main_reasons(plan)

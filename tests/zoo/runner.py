@@ -45,17 +45,21 @@ def run(entries: list[Entry], limits: Limits, finished: Callable[[Record], None]
         context.set_forkserver_preload(preload())
     waiting, running = list(reversed(entries)), list[Job]()
     with tempfile.TemporaryDirectory() as folder, tqdm(total=len(entries), smoothing=0) as bar:
-        while waiting or running:
-            while waiting and len(running) < limits.jobs:
-                entry = waiting.pop()
-                file = Path(folder, entry.key.replace("/", "-"))
-                running.append(Job(entry, start(context, entry, file, limits.gib), file, time.monotonic()))
-            bar.set_postfix_str(", ".join(job.entry.key for job in running), refresh=False)
-            time.sleep(0.05)
-            for job in [job for job in running if _over(job, limits)]:
-                running.remove(job)
-                finished(_result(job, limits))
-                bar.update()
+        try:
+            while waiting or running:
+                while waiting and len(running) < limits.jobs:
+                    entry = waiting.pop()
+                    file = Path(folder, entry.key.replace("/", "-"))
+                    running.append(Job(entry, start(context, entry, file, limits.gib), file, time.monotonic()))
+                bar.set_postfix_str(", ".join(job.entry.key for job in running), refresh=False)
+                time.sleep(0.05)
+                for job in [job for job in running if _over(job, limits)]:
+                    running.remove(job)
+                    finished(_result(job, limits))
+                    bar.update()
+        finally:
+            for job in running:  # interrupted: no process is left behind
+                job.process.kill()
 
 
 def _over(job: Job, limits: Limits) -> bool:

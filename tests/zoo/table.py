@@ -20,7 +20,7 @@ def installed(suite: str) -> bool:
     return find_spec(suite) is not None
 
 
-def entries(suites: list[str], pattern: str = "*") -> list[Entry]:
-    """The entries of some suites whose name, or suite/name, fits a glob."""
+def entries(suites: list[str], *patterns: str) -> list[Entry]:
+    """The entries of some suites whose name, or suite/name, fits one of the globs."""
     found = [entry for suite in suites for entry in SUITES[suite]()]
-    return [e for e in found if fnmatch.fnmatchcase(e.name, pattern) or fnmatch.fnmatchcase(e.key, pattern)]
+    return [e for e in found if any(fnmatch.fnmatchcase(text, p) for text in (e.name, e.key) for p in patterns or "*")]
