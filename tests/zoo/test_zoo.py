@@ -16,8 +16,8 @@ BUILD = {
     "transformers": transformers_models.build,
 }
 SMALL = """
-    torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5 timm/mobilenetv3_small_050 timm/ghostnet_050
-    transformers/bert transformers/albert transformers/gpt2 transformers/opt transformers/vit transformers/convnext
+    torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5 timm/resnet10t transformers/bert transformers/albert
+    transformers/gpt2 transformers/llama transformers/opt transformers/vit transformers/convnext
 """.split()
 
 
