@@ -91,7 +91,7 @@ def _scenes(masks: bool, keypoints: bool, seed: int) -> Inputs:
     if masks:
         target["masks"] = torch.ones(1, 96, 128, dtype=torch.uint8)
     if keypoints:
-        target["keypoints"] = torch.tensor([[[20.0 + i, 30.0 + i, 1.0] for i in range(17)]])
+        target["keypoints"] = torch.tensor([[[20.0 + i, 30.0 + i, 1.0] for i in range(17)]], dtype=torch.float32)
     return Inputs(([image(seed, 3, 96, 128), image(seed + 100, 3, 96, 128)], [target, dict(target)]))
 
 

@@ -43,7 +43,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mpnet": {"relative_attention_num_buckets": 32},  # its code counts on it
     "swin": {"image_size": 128},  # four stages, each of at least one window
 }  # fmt: skip
-# Head layouts beside the default of 4 query and 2 key-value heads.
+# Head layouts beside the default of 4 query and 2 key-value heads. Without a cache, which is an output: it would fix heads.
 LAYOUTS: dict[str, dict[str, dict[str, Any]]] = {
     "llama": {"gqa_8_2": {"num_attention_heads": 8, "head_dim": 8}, "mqa": {"num_key_value_heads": 1},
               "mha": {"num_key_value_heads": 4}},
@@ -73,7 +73,7 @@ def entries() -> Iterator[Entry]:
         if hasattr(CONFIG_MAPPING[kind](), "num_experts_per_tok"):
             yield Entry("transformers", f"{kind}:eager_experts", partial(build, kind, experts="eager"))
         for name, options in LAYOUTS.get(kind, {}).items():
-            yield Entry("transformers", f"{kind}:{name}", partial(build, kind, **options))
+            yield Entry("transformers", f"{kind}:{name}", partial(build, kind, use_cache=False, **options))
 
 
 def _generates(cls: Any) -> bool:
