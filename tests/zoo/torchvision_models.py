@@ -65,6 +65,8 @@ SIZES: dict[str, dict[str, Any]] = {"ssd300_vgg16": {}, "ssdlite320_mobilenet_v3
 
 
 def video(name: str) -> Built:
+    if name.startswith("mvit"):  # built for one size
+        return Built(_make(name, spatial_size=(64, 64), temporal_size=8), partial(_clips, 8, 64))
     return first_that_runs(_make(name), [partial(_clips, frames, side) for frames, side in VIDEO])
 
 

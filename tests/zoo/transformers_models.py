@@ -43,7 +43,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "mpnet": {"relative_attention_num_buckets": 32},  # its code counts on it
     "swin": {"image_size": 128},  # four stages, each of at least one window
 }  # fmt: skip
-# Head layouts beside the default of 4 query and 2 key-value heads. Without a cache, which is an output: it would fix heads.
+# Head layouts beside the default of 4 query and 2 key-value heads; without a cache, which as an output fixes them.
 LAYOUTS: dict[str, dict[str, dict[str, Any]]] = {
     "llama": {"gqa_8_2": {"num_attention_heads": 8, "head_dim": 8}, "mqa": {"num_key_value_heads": 1},
               "mha": {"num_key_value_heads": 4}},
