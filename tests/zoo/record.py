@@ -98,7 +98,9 @@ def failure(name: str, error: BaseException) -> Failure:
     if isinstance(error, AssertionError) and not message:
         last = traceback.extract_tb(error.__traceback__)[-1]
         message = last.line or ""
-    return Failure(name, type(error).__name__, message[:LONGEST], where)
+    if len(message) > LONGEST:  # what is wrong stands at the end, behind a list of names
+        message = f"{message[:150]} … {message[150 - LONGEST :]}"
+    return Failure(name, type(error).__name__, message, where)
 
 
 def main_reasons(plan: surgery.Plan, count: int = 3) -> list[Reason]:

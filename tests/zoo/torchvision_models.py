@@ -16,7 +16,7 @@ from .runs import first_that_runs
 
 # The smallest side is tried first. Some stems shrink the image so much that a small one leaves nothing.
 SIDES = (64, 96, 128, 224)
-VIDEO = ((8, 64), (16, 112), (16, 224))  # frames, side
+VIDEO = ((8, 64), (16, 224))  # frames, side; mvit takes nothing but the larger
 
 
 def entries() -> Iterator[Entry]:
@@ -65,8 +65,6 @@ SIZES: dict[str, dict[str, Any]] = {"ssd300_vgg16": {}, "ssdlite320_mobilenet_v3
 
 
 def video(name: str) -> Built:
-    if name.startswith("mvit"):  # built for one size
-        return Built(_make(name, spatial_size=(64, 64), temporal_size=8), partial(_clips, 8, 64))
     return first_that_runs(_make(name), [partial(_clips, frames, side) for frames, side in VIDEO])
 
 
