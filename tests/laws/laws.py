@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import surgery
 from surgery import layout
-from surgery.inputs import call, tensors
+from surgery.inputs import Examples, call, tensors
 from surgery.setting import plan_of
 from surgery.verify import compare, output
 
@@ -42,9 +42,15 @@ def loss(result: Any) -> Tensor:
     return sum((t * torch.linspace(-1, 2, t.numel(), dtype=t.dtype).view(t.shape)).sum() for t in parts)  # type: ignore[return-value]
 
 
-def gradients(model: nn.Module, inputs: tuple) -> dict[str, Tensor]:
+def called(model: nn.Module, inputs: Examples) -> Any:
+    """What a model returns in the mode that it is in."""
+    run = call(inputs)
+    return model(*run.args, **run.kwargs)
+
+
+def gradients(model: nn.Module, inputs: Examples) -> dict[str, Tensor]:
     model.zero_grad(set_to_none=True)
-    loss(model(*inputs)).backward()
+    loss(called(model, inputs)).backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     return found
@@ -60,11 +66,13 @@ def full_width_is_the_model(model: nn.Module, wrapped: nn.Module, inputs: tuple)
         assert (gradient - mine[name]).abs().max() <= EXACT * scale, f"the gradient of {name} differs"
 
 
-def shrunk_is_wrapped(wrapped: nn.Module, widths: Mapping[str, int], inputs: tuple) -> nn.Module:
+def shrunk_is_wrapped(
+    wrapped: nn.Module, widths: Mapping[str, int], inputs: Examples, tolerance: float = EXACT
+) -> nn.Module:
     """Law 2: the shrunk model computes what the wrapped one computes, on inputs that the plan has not seen."""
     small = surgery.shrink(wrapped, widths)
     with surgery.at_widths(wrapped, widths):
-        surgery.verify(wrapped, small, inputs, tolerance=EXACT)
+        surgery.verify(wrapped, small, inputs, tolerance=tolerance)
         assert surgery.widths(wrapped) == dict(widths)
     return small
 
@@ -79,7 +87,9 @@ def slices_nest(wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int],
     surgery.verify(again, surgery.shrink(wrapped, {**widths, **further}), inputs, tolerance=EXACT)
 
 
-def order_is_free(model: nn.Module, plan: surgery.Plan, inputs: tuple, generator: torch.Generator) -> None:
+def order_is_free(
+    model: nn.Module, plan: surgery.Plan, inputs: Examples, generator: torch.Generator, tolerance: float = EXACT
+) -> None:
     """Law 4: permuting the units of every group changes no output."""
     orders = {name: torch.randperm(group.size, generator=generator) for name, group in plan.groups.items()}
     with warnings.catch_warnings():
@@ -87,7 +97,7 @@ def order_is_free(model: nn.Module, plan: surgery.Plan, inputs: tuple, generator
             "ignore", "reorder permuted buffers"
         )  # RoPE's frequencies; said so, and tested elsewhere
         permuted = surgery.reorder(model, orders, inputs)
-    compare(model, permuted, inputs, EXACT, ("the model", "the permuted model"), apart=plan.states)
+    compare(model, permuted, inputs, tolerance, ("the model", "the permuted model"), apart=plan.states)
 
 
 def gradients_stay_inside(wrapped: nn.Module, widths: Mapping[str, int], inputs: tuple) -> None:
@@ -106,7 +116,7 @@ def gradients_stay_inside(wrapped: nn.Module, widths: Mapping[str, int], inputs:
 
 
 def cost_is_counted(
-    wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int], inputs: tuple, macs: bool = True
+    wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int], inputs: Examples, macs: bool = True
 ) -> None:
     """Law 7: predicted parameters, bytes and multiply-adds are those of the shrunk model."""
     predicted = surgery.cost(wrapped, widths)
@@ -117,7 +127,7 @@ def cost_is_counted(
         assert predicted.macs == counted_macs(small, inputs)
 
 
-def counted_macs(model: nn.Module, inputs: tuple) -> int:
+def counted_macs(model: nn.Module, inputs: Examples) -> int:
     """Multiply-adds as torch counts them, from the operations that run. Attention is counted as its two matmuls."""
     # gradients are on, since the fused inference paths are not counted
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -125,10 +135,10 @@ def counted_macs(model: nn.Module, inputs: tuple) -> int:
     return counter.get_total_flops() // 2
 
 
-def output_of(model: nn.Module, inputs: tuple) -> Any:
+def output_of(model: nn.Module, inputs: Examples) -> Any:
     was = model.training
     try:
-        return model.eval()(*inputs)
+        return called(model.eval(), inputs)
     finally:
         model.train(was)
 

@@ -1,0 +1,247 @@
+"""What it means that a model passes: the laws, on one real architecture, from its example inputs alone."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import surgery
+from surgery.copying import aliases
+from surgery.inputs import Inputs, tensors
+from surgery.shrink import RECORD, tolerance_of
+from surgery.verify import output
+from tests.benchmarks.planning import seconds
+from tests.laws import laws
+
+from . import memory
+from .entry import Built, Entry
+from .record import Record, main_reasons, stage
+from .stir import stir
+
+Tell = Callable[[Record], None]
+RANDOM = 3  # mixed width vectors
+SLOW = 1.0  # seconds; what takes longer is measured less often
+
+
+def check(entry: Entry, tell: Tell = lambda record: None) -> Record:
+    """Check one model. Stages that do not depend on a failed one are still tried; `tell` hears of each stage."""
+    record = Record(entry.suite, entry.name)
+    start, default = time.perf_counter(), torch.get_default_dtype()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the libraries' own: they are about other things
+            _check(entry, record, tell)
+    finally:
+        torch.set_default_dtype(default)
+    record.passed = not record.failures
+    record.stage, record.seconds = "", round(time.perf_counter() - start, 1)
+    tell(record)
+    return record
+
+
+def _check(entry: Entry, record: Record, tell: Tell) -> None:
+    built = None
+    with stage(record, "build", tell):
+        built = _built(entry, record)
+    if built is None:
+        return
+    before = _State(built)
+    plan = None
+    with stage(record, "inspect", tell):
+        plan = _inspected(built, record)
+    if plan is not None:
+        with stage(record, "restore", tell):
+            before.restore_and_compare()
+        run = _Run(built, plan, record, tell, macs=not entry.data_decides)
+        run.all()
+    with stage(record, "restore", tell):
+        before.restore_and_compare()
+
+
+def _built(entry: Entry, record: Record) -> Built:
+    """The model in double precision where it runs so, else in single precision."""
+    reason: Exception | None = None
+    for dtype in (torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        torch.manual_seed(0)
+        try:
+            built = entry.build()
+            stir(built.model.to(dtype)).eval()
+            found = output(built.model, built.inputs(0))
+        except Exception as error:
+            if dtype == torch.float32:
+                raise
+            reason = error
+            continue
+        assert all(t.isfinite().any() for t in tensors(found) if t.numel()), "the model itself returns no finite value"
+        run = built.inputs(0)
+        record.model = type(built.model).__name__
+        record.precision = str(dtype).removeprefix("torch.")
+        record.inputs = [list(t.shape) for t in tensors((run.args, run.kwargs))]
+        record.parameters = sum(p.numel() for p in built.model.parameters())
+        if reason is not None:
+            record.notes.append(f"does not run in double precision: {str(reason)[:200]}")
+        return built
+    raise AssertionError("unreachable")
+
+
+def _inspected(built: Built, record: Record) -> surgery.Plan:
+    """The plan, and what it costs to make, relative to a forward and backward in the same process."""
+    model, run = built.model, built.inputs(0)
+    start = memory.reset_peak()
+    began = time.perf_counter()
+    plan = surgery.inspect(model, run)
+    record.inspect = time.perf_counter() - began
+    top = memory.peak()
+    record.memory = round(top - start, 1) if start is not None and top is not None else None
+    if record.inspect < 5 * SLOW:
+        began = time.perf_counter()
+        surgery.inspect(model, run)  # warmed up now
+        record.inspect = time.perf_counter() - began
+    record.step = seconds(lambda: laws.loss(laws.called(model, run)).backward(), 3 if record.inspect < SLOW else 1)
+    model.zero_grad(set_to_none=True)
+    record.groups, record.elastic = len(plan.groups), round(plan.elastic_share, 4)
+    record.fixed = main_reasons(plan)
+    record.notes += plan.notes
+    laws.everything_is_accounted_for(plan, model)
+    assert plan.groups, "nothing is elastic"
+    return plan
+
+
+@dataclass
+class _Run:
+    """The checks of one model that has a plan."""
+
+    built: Built
+    plan: surgery.Plan
+    record: Record
+    tell: Tell
+    macs: bool
+
+    def __post_init__(self) -> None:
+        self.model = self.built.model
+        self.given, self.others = self.built.inputs(0), self.built.inputs(1)
+        self.generator = torch.Generator().manual_seed(0)
+        allowed = tolerance_of(self.plan, self.model)
+        self.tolerance = laws.EXACT if allowed is None else allowed
+        if self.tolerance > laws.EXACT and self.record.precision == "float64":
+            self.record.precision = "float64, casts to a coarser type inside"
+
+    def all(self) -> None:
+        wrapped = None
+        with self.stage("wrap"):
+            wrapped = surgery.wrap(self.model, self.given, generator=self.generator)
+            surgery.verify(self.model, wrapped, self.others, tolerance=self.tolerance)
+        if wrapped is None:
+            return
+        with self.stage("reorder"):
+            laws.order_is_free(wrapped, self.plan, self.others, self.generator, self.tolerance)
+        trains = self.trains()
+        if trains:
+            with self.stage("train"):
+                _train_once(wrapped, self.given)
+        self.count_macs(wrapped)
+        self.record.half = round(surgery.cost(wrapped, 0.5).params / max(self.plan.total, 1), 4)
+        for name, widths in self.vectors().items():
+            with self.stage(name):
+                self.at(wrapped, widths, trains and name == "half")
+
+    def stage(self, name: str):  # type: ignore[no-untyped-def]
+        return stage(self.record, name, self.tell)
+
+    def vectors(self) -> dict[str, dict[str, int]]:
+        drawn = {f"mixed {i + 1}": laws.random_widths(self.plan, self.generator) for i in range(RANDOM)}
+        return {"half": self.plan.widths(0.5), "smallest": laws.smallest(self.plan), **drawn}
+
+    def trains(self) -> bool:
+        """Whether the model itself trains on these inputs."""
+        try:
+            _train_once(self.model, self.given)
+            return True
+        except Exception as error:
+            self.record.notes.append(f"does not train on these inputs by itself: {str(error)[:200]}")
+            return False
+        finally:
+            self.model.eval()
+
+    def count_macs(self, wrapped: nn.Module) -> None:
+        """Whether predicted multiply-adds can be compared: torch does not count recurrences."""
+        recurrent = any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in self.model.modules())
+        self.macs = self.macs and not recurrent
+        self.record.macs = "equal" if self.macs else "not counted: " + ("recurrent" if recurrent else "data decides")
+        with self.stage("macs"):
+            if self.macs:
+                laws.cost_is_counted(wrapped, self.model, self.plan.full(), self.given)
+        if self.record.failures and self.record.failures[-1].stage == "macs":
+            self.macs = False  # reported once; the widths below are still compared in parameters
+            predicted = surgery.cost(wrapped).macs
+            self.record.macs = f"predicted {predicted:,}, counted {laws.counted_macs(self.model, self.given):,}"
+
+    def at(self, wrapped: nn.Module, widths: Mapping[str, int], step: bool) -> None:
+        """One width vector: what the small model computes, costs, is and holds."""
+        small = laws.shrunk_is_wrapped(wrapped, widths, self.others, self.tolerance)
+        made = vars(small)[RECORD]
+        self.record.rewritten = sorted({*self.record.rewritten, *made["rewritten"]})
+        self.record.replaced = sorted({*self.record.replaced, *made["replaced"]})
+        assert type(small) is type(self.model), f"the class is {type(small).__name__}"
+        assert list(small.state_dict()) == list(self.model.state_dict()), "state_dict keys differ"
+        assert aliases(small) == aliases(self.model), "tied parameters are not tied any more"
+        self.cost(wrapped, small, widths)
+        if step:
+            _train_once(small, self.given, rate=1e-6)
+
+    def cost(self, wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int]) -> None:
+        """Predicted parameters and multiply-adds are those of the small model.
+
+        Over a contracted width of 1, torch's einsum multiplies element by element, which its counter does not see: such
+        work is compared at a width of 2 instead.
+        """
+        try:
+            laws.cost_is_counted(wrapped, small, widths, self.given, self.macs)
+        except AssertionError:
+            if not self.macs or 1 not in widths.values():
+                raise
+            laws.cost_is_counted(wrapped, small, widths, self.given, macs=False)
+            wider = {name: max(width, min(2, self.plan.groups[name].size)) for name, width in widths.items()}
+            laws.cost_is_counted(wrapped, surgery.shrink(wrapped, wider), wider, self.given)
+
+
+def _train_once(model: nn.Module, run: Inputs, rate: float = 0.0) -> None:
+    """One training step; at the rate 0 only forward and backward. Parameters keep no gradients."""
+    model.train()
+    laws.loss(laws.called(model, run)).backward()
+    reached = [p for p in model.parameters() if p.grad is not None]
+    assert reached, "no gradient reached a parameter"
+    assert all(p.grad.shape == p.shape for p in reached if p.grad is not None), "a gradient has another shape"
+    if rate:
+        torch.optim.SGD(reached, lr=rate).step()
+    model.zero_grad(set_to_none=True)
+    model.eval()
+
+
+class _State:
+    """The model's tensors and outputs at the start. Large parameters are not kept: their outputs tell."""
+
+    LARGEST = 2**30
+
+    def __init__(self, built: Built):
+        self.model, self.run = built.model, built.inputs(0)
+        size = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
+        kept = self.model.state_dict(keep_vars=True) if size < self.LARGEST else {}
+        self.saved = [(t, t.detach().clone()) for t in (*kept.values(), *self.model.buffers())]
+        self.output = self.outputs()
+
+    def outputs(self) -> list[Tensor]:
+        return tensors(output(self.model, self.run))
+
+    def restore_and_compare(self) -> None:
+        with torch.no_grad():
+            for tensor, saved in self.saved:
+                tensor.copy_(saved)
+        for before, now in zip(self.output, self.outputs(), strict=True):
+            assert torch.equal(before, now), "the original model gives other outputs than before"

@@ -1,0 +1,61 @@
+"""A few small and diverse models of the zoo, checked in full. All of them: `python -m tests.zoo`."""
+
+from functools import partial
+
+import pytest
+
+from tests.zoo import failures, report, timm_models, torchvision_models, transformers_models
+from tests.zoo.check import check
+from tests.zoo.entry import Entry, listed
+from tests.zoo.record import Failure, Record, restored
+from tests.zoo.runner import dump, load
+
+BUILD = {
+    "torchvision": torchvision_models.classification,
+    "timm": timm_models.build,
+    "transformers": transformers_models.build,
+}
+SMALL = """
+    torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5 timm/resnet10t transformers/bert transformers/albert
+    transformers/gpt2 transformers/llama transformers/opt transformers/vit transformers/convnext
+""".split()
+
+
+@pytest.mark.parametrize("key", SMALL)
+def test_passes(key: str) -> None:
+    suite, _, name = key.partition("/")
+    pytest.importorskip(suite, reason=f"{suite} is not installed: pip install {suite}")
+    record = check(Entry(suite, name, partial(BUILD[suite], name)))
+    assert not record.failures
+    assert record.elastic is not None and record.elastic > 0.5
+
+
+def test_a_failure_keeps_its_stage_and_reason() -> None:
+    def build() -> None:
+        raise RuntimeError("no weights at 'model.layers.3'")
+
+    record = check(Entry("timm", "broken", build))  # type: ignore[arg-type]
+    assert not record.passed
+    assert record.failures == [Failure("build", "RuntimeError", "no weights at 'model.layers.3'", "")]
+
+
+def test_records_survive_a_file(tmp_path) -> None:
+    failure = Failure("half", "ProofError", "output differs by 3.1e-02", "surgery/a.py:1")
+    record = Record("timm", "x", failures=[failure])
+    dump(tmp_path / "coverage.json", [record], {"torch": "2"})
+    assert load(tmp_path / "coverage.json") == {"timm/x": record}
+    assert restored(record.plain()) == record
+    assert "0/1" in report.page([record], {"torch": "2"})
+
+
+def test_failures_are_grouped_without_what_is_particular() -> None:
+    messages = ("size of a.b.weight is 3", "size of c.weight is 17")
+    records = [Record("timm", m, failures=[Failure("half", "ProofError", m, "here")]) for m in messages]
+    assert len(failures.grouped(records)) == 1
+    assert "2 x ProofError: size of … is #" in failures.listing(records)
+
+
+def test_lists_name_models() -> None:
+    for suite in BUILD:
+        names = listed(f"{suite}.txt")
+        assert len(names) > 4 and len(set(names)) == len(names)
