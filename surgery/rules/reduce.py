@@ -15,6 +15,7 @@ from surgery.rules.base import (
     result_shape,
     rule,
     tensors_in,
+    unify,
     used,
 )
 from surgery.rules.elementwise import elementwise
@@ -38,15 +39,32 @@ def reduces(*operations: Any) -> None:
     rule(*operations)(_reduce)
 
 
-reduces(*"sum mean amax amin all any prod nansum nanmean logsumexp count_nonzero var_mean std_mean aminmax".split())
+reduces(*"sum mean amax amin all any prod nansum nanmean logsumexp count_nonzero aminmax".split())
 reduces("_is_all_true", "_is_any_true")
 
 
-@rule("std", "var")
-def spread(x: Dims, dim: Any = None, *args: Any, keepdim: bool = False, **kwargs: Any) -> Dims:
+@rule("std", "var", "std_mean", "var_mean")
+def spread(
+    x: Dims,
+    dim: Any = None,
+    *args: Any,
+    unbiased: bool = True,
+    correction: Any = 1,
+    keepdim: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """As `var(x, unbiased)`, `var(x, dim, unbiased, keepdim)` and `var(x, dim, correction=1, keepdim=False)`."""
     if isinstance(dim, bool):
-        dim = None
-    keepdim = args[-1] if args and isinstance(args[-1], bool) and len(args) > 1 else keepdim
+        dim, unbiased = None, dim
+    if args:
+        unbiased, keepdim = args[0], args[1] if len(args) > 1 else keepdim
+    correction = 1 if correction is None else correction
+    reduced = axis_list(x, dim)
+    if unbiased and correction:  # the sum is divided by the number of values, less the correction
+        together = tuple(factor for i in reduced for factor in x[i])
+        if correction > 1:
+            ordered(together, "a variance with a large correction")
+        at_least_two(together)
     return _reduce(x, dim, keepdim)
 
 
@@ -167,7 +185,8 @@ def diff(x: Dims, n: int = 1, dim: int = -1, *more: Any, **named: Any) -> Dims:
 @rule("_nested_tensor_from_mask_left_aligned")
 def left_aligned(x: Dims, mask: Dims) -> None:
     """Whether padding is at the end: `nn.TransformerEncoder` asks for it. Only the mask's values are read."""
-    for dim in mask:
+    for padded, dim in zip(x, mask, strict=False):
+        unify(padded, dim)
         ordered(dim, "positions are read")
 
 

@@ -838,6 +838,10 @@ calls("polygamma special_polygamma", lambda d: call(1, d.unit(*d.shape())))
 calls("polygamma", lambda d: call(d.unit(*d.shape()), 1))
 calls("mvlgamma", lambda d: call(d.unit(*d.shape()) + 3, 1))
 calls("_is_all_true _is_any_true", lambda d: call(d.bools(*d.shape())), mixes=True)
+calls(
+    "_nested_tensor_from_mask_left_aligned",
+    lambda d: (lambda n, k: call(d.real(n, k, d.size()), d.bools(n, k)))(d.size(), d.size()),
+)
 calls("torchvision::nms", lambda d: (lambda n: call(d.unit(n, 4).cumsum(1), d.unit(n), 0.5))(d.size()))
 calls(
     "torchvision::roi_align torchvision::roi_pool",
