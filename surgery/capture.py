@@ -26,9 +26,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
 from surgery.adapter import adapter_for
-from surgery.copying import changed_by_running, copy_tree, named_tensors
+from surgery.copying import copy_tree, named_tensors
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
+from surgery.restoring import Watch
 from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
 from surgery.source import Chain
 
@@ -93,13 +94,15 @@ def _devices(model: nn.Module) -> list[int]:
 
 
 def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Capture:
-    changing = {id(tensor) for tensor in changed_by_running(model)}
-    twin = copy_tree(model, lambda _, tensor: _cloned(tensor) if id(tensor) in changing else tensor)
-    twin.train(training)
-    recorder = Recorder(twin, prefix)
+    buffers = {id(tensor) for tensor in model.buffers()}  # norms change theirs without saying so
+    twin = copy_tree(model, lambda _, tensor: _cloned(tensor) if id(tensor) in buffers else tensor)
+    watch = Watch(tensor for _, tensor in named_tensors(twin))
+    recorder = Recorder(twin, prefix, watch)
     args, kwargs = recorder.placeholders(run)
-    _remember_attributes(twin, prefix)
     try:
+        with watch:
+            twin.train(training)
+        _remember_attributes(twin, prefix)
         with torch.no_grad(), recorder.active():
             twin(*args, **kwargs)
     except Exception as error:
@@ -109,6 +112,8 @@ def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Captu
             f"{type(model).__name__} does not run in {mode} mode on the example inputs ({shapes}): "
             f"{type(error).__name__}: {error}"
         ) from error
+    finally:
+        watch.put_back()
     return Capture(recorder.graph, recorder.frames, recorder.branches, training)
 
 
@@ -206,9 +211,10 @@ def call_name(function: Any) -> str:
 class Recorder(TorchFunctionMode):
     """Turns the torch calls and module calls of one run into nodes and frames."""
 
-    def __init__(self, model: nn.Module, prefix: str):
+    def __init__(self, model: nn.Module, prefix: str, watch: Watch):
         super().__init__()
         self.model = model
+        self.watch = watch
         self.graph = fx.Graph()
         self.frames: list[Frame] = []
         self.stack: list[Frame] = []
@@ -339,6 +345,7 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self.watch.note(func, args, kwargs)
         if self.muted or not self.stack:
             return func(*args, **kwargs)
         name = call_name(func)
