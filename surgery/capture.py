@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import operator
 import os
 import sys
@@ -25,10 +26,13 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
+from surgery import functions
 from surgery.adapter import adapter_for
-from surgery.copying import changed_by_running, copy_tree, named_tensors
+from surgery.copying import copy_tree, named_tensors
 from surgery.errors import CaptureError
-from surgery.inputs import Inputs
+from surgery.inputs import Inputs, tensors
+from surgery.restoring import Watch
+from surgery.rules.base import RULES
 from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
 from surgery.source import Chain
 
@@ -94,13 +98,15 @@ def _devices(model: nn.Module) -> list[int]:
 
 
 def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Capture:
-    changing = {id(tensor) for tensor in changed_by_running(model)}
-    twin = copy_tree(model, lambda _, tensor: _cloned(tensor) if id(tensor) in changing else tensor)
-    twin.train(training)
-    recorder = Recorder(twin, prefix)
+    buffers = {id(tensor) for tensor in model.buffers()}  # norms change theirs without saying so
+    twin = copy_tree(model, lambda _, tensor: _cloned(tensor) if id(tensor) in buffers else tensor)
+    watch = Watch(tensor for _, tensor in named_tensors(twin))
+    recorder = Recorder(twin, prefix, watch)
     args, kwargs = recorder.placeholders(run)
-    _remember_attributes(twin, prefix)
     try:
+        with watch:
+            twin.train(training)
+        _remember_attributes(twin, prefix)
         with torch.no_grad(), recorder.active():
             twin(*args, **kwargs)
     except Exception as error:
@@ -110,6 +116,8 @@ def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Captu
             f"{type(model).__name__} does not run in {mode} mode on the example inputs ({shapes}): "
             f"{type(error).__name__}: {error}"
         ) from error
+    finally:
+        watch.put_back()
     return Capture(recorder.graph, recorder.frames, recorder.branches, training)
 
 
@@ -151,7 +159,9 @@ DESCRIPTIONS = frozenset(
     "register_hook is_shared is_storage stride _version output_nr name".split()
 )
 _TORCH = os.path.dirname(torch.__file__)
-_OURS = tuple(os.path.join(os.path.dirname(__file__), f"{name}.py") for name in ("capture", "sizes", "routine"))
+_OURS = tuple(
+    os.path.join(os.path.dirname(__file__), f"{name}.py") for name in ("capture", "functions", "sizes", "routine")
+)
 _SKIPPED = (  # files whose lines say nothing about the model
     *_OURS,
     os.path.join(os.path.dirname(__file__), "check.py"),
@@ -188,6 +198,8 @@ def _chain(function: Any = None) -> Chain:
         frame = frame.f_back  # a function of torch that is written in Python, and hands itself over
     steps = []
     while frame is not None and frame.f_code.co_filename != _MODULE:
+        if frame.f_code is functions.run.__code__:
+            return ()  # the code of an autograd function is no part of a forward
         steps.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(reversed(steps))
@@ -207,9 +219,10 @@ def call_name(function: Any) -> str:
 class Recorder(TorchFunctionMode):
     """Turns the torch calls and module calls of one run into nodes and frames."""
 
-    def __init__(self, model: nn.Module, prefix: str):
+    def __init__(self, model: nn.Module, prefix: str, watch: Watch):
         super().__init__()
         self.model = model
+        self.watch = watch
         self.graph = fx.Graph()
         self.frames: list[Frame] = []
         self.stack: list[Frame] = []
@@ -238,7 +251,7 @@ class Recorder(TorchFunctionMode):
             run = apply.__get__(None, cls)
             if cls is CheckpointFunction and not recorder.muted:  # it runs its first argument on those after the second
                 return args[0](*args[2:])
-            return run(*args, **kwargs) if recorder.muted else recorder.opaque(cls, run, args, kwargs)
+            return run(*args, **kwargs) if recorder.muted else recorder.function(cls, run, args, kwargs)
 
         nn.Module.__call__ = module_call  # type: ignore[method-assign]
         torch.autograd.Function.apply = classmethod(function_apply)
@@ -341,6 +354,7 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self.watch.note(func, args, kwargs)
         if self.muted or not self.stack:
             return func(*args, **kwargs)
         name = call_name(func)
@@ -407,6 +421,65 @@ class Recorder(TorchFunctionMode):
         after = _snapshot(module)
         frame.stored = [name for name in after if after[name] != before.get(name)]
         return result
+
+    def function(self, cls: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """An autograd function, as what its forward does. As one node if it has a rule, or does what nobody can see."""
+        if cls in RULES or not self.stack:
+            return self.opaque(cls, run, args, kwargs)
+        lifted, where, record = (self.lift(args), self.lift(kwargs)), _location(), self._mark()
+        with self.mute():
+            given = {self.node_of(tensor): (tensor, tensor.clone()) for tensor in tensors((args, kwargs))}
+            random = torch.get_rng_state()
+        try:
+            result = functions.run(cls, args, kwargs, self.mute)
+        except Exception:  # it needs more than it was given here: it is run as it is, on what it was given
+            with self.mute():
+                for tensor, before in given.values():
+                    if not functions.alike(tensor, before):
+                        tensor.copy_(before)
+                torch.set_rng_state(random)
+            self._forget(record)
+            return self.opaque(cls, run, args, kwargs)
+        with self.mute():
+            if not self._is_all(record, given, random, result):
+                self._forget(record)
+                self.register(result, self.node("call_function", cls, *lifted, result, where))
+        return result
+
+    def _mark(self) -> tuple[Any, ...]:
+        """How far the record has come."""
+        last = next(iter(reversed(self.graph.nodes)), None)
+        return last, dict(self.nodes), len(self.frames), len(self.branches), len(self.stack[-1].nodes)
+
+    def _since(self, last: fx.Node | None) -> list[fx.Node]:
+        new = itertools.takewhile(lambda node: node is not last, reversed(self.graph.nodes))
+        return [node for node in new if node.op != "get_attr"][::-1]
+
+    def _forget(self, mark: tuple[Any, ...]) -> None:
+        """Strike from the record what came after a mark."""
+        last, self.nodes, frames, branches, nodes = mark
+        for node in reversed(self._since(last)):
+            self.graph.erase_node(node)
+        del self.frames[frames:], self.branches[branches:], self.stack[-1].nodes[nodes:]
+
+    def _is_all(self, mark: tuple[Any, ...], given: dict[fx.Node, Any], random: torch.Tensor, result: Any) -> bool:
+        """Whether what was recorded since a mark is all that was done to the tensors `given` and in the result."""
+        made = self._since(mark[0])
+        found = [*_found(result), *(tensor for tensor, _ in given.values())]
+        if any(node.target is foreign for node in made) or any(
+            id(tensor) not in self.nodes and id(tensor) not in self.parameters for tensor in found
+        ):
+            return False
+        modules = {path: module for module in self.model.modules() if (path := self.paths.get(id(module)))}
+        values: dict[fx.Node, Any] = {node: self.names[name] for name, node in self.attributes.items()}
+        values |= {node: before for node, (_, before) in given.items()}
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(random)
+                functions.repeated(made, values, modules.__getitem__)
+            return all(functions.alike(tensor, values[self.node_of(tensor)]) for tensor in found)
+        except Exception:
+            return False  # it used what was not given to it
 
     def opaque(self, target: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A call whose inside torch does not show: one node, for a rule to explain or to be pinned."""

@@ -24,14 +24,6 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             yield name, buffer
 
 
-def changed_by_running(model: nn.Module) -> Iterator[torch.Tensor]:
-    """The tensors that a forward may change in place: buffers, and tables whose rows are renormalised when read."""
-    yield from model.buffers()
-    for module in model.modules():
-        if getattr(module, "max_norm", None) is not None:
-            yield from module.parameters(recurse=False)
-
-
 def aliases(model: nn.Module) -> dict[str, list[str]]:
     """All the names of every parameter and buffer, keyed by the first one."""
     first: dict[int, str] = {id(tensor): name for name, tensor in named_tensors(model)}

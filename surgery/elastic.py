@@ -102,6 +102,11 @@ class Elastic:
             self.state.lent[value] = tensor
         return value
 
+    def is_own(self, module: nn.Module, name: str, value: Tensor) -> bool:
+        """Whether a value is the slice of a parameter that reading it gives."""
+        parameter = module.__dict__.get("_parameters", {}).get(name)
+        return parameter is not None and name in self.tensors and value.is_set_to(self.read(module, name, parameter))
+
     def assign(self, module: nn.Module, name: str, value: Tensor) -> None:
         """Give a buffer a new value: at once, or while a forward is under way, at its end (gradients may flow on)."""
         if self.state.depth:

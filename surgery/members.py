@@ -253,6 +253,8 @@ def _buffer_setter(cls: Any, method: str) -> Callable[..., None]:
         if elastic is not None and buffer is not None and plain:
             elastic.state.settle()
             elastic.assign(self, name, value)
+        elif elastic is not None and plain and elastic.is_own(self, name, value):
+            return  # `self.weight += 1`: the slice was changed in place already
         else:
             getattr(super(cls, self), method)(name, value, *args, **kwargs)
 

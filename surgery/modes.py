@@ -10,11 +10,15 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode inside; afterwards each one is in the mode that it was in before."""
+    """Every module in eval mode inside; afterwards each one is in the mode that it was in before.
+
+    `train()` is called on the way back as well, since a module may do more there than to set a flag.
+    """
     before = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
+        model.train(before[model])
         for module, training in before.items():
             module.training = training

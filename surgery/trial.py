@@ -7,6 +7,7 @@ from types import TracebackType
 import torch
 from torch import nn
 
+from surgery.copying import copy_tree
 from surgery.elastic import KEY
 from surgery.errors import ProofError
 from surgery.inputs import Examples, runs, tensors
@@ -23,6 +24,7 @@ def refused(model: nn.Module, plan: Plan, examples: Examples) -> dict[str, str]:
     A twin must be the model at full width, and run at the smallest widths and at half.
     """
     twin = twin_of(model, plan, examples)
+    model = copy_tree(model, lambda _, tensor: tensor)  # what its forward stores stays off the model
     meta = any(parameter.is_meta for parameter in model.parameters())
     smallest = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
     try:

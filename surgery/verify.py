@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from surgery.capture import class_name
-from surgery.copying import changed_by_running
+from surgery.copying import named_tensors
 from surgery.errors import ProofError, SurgeryError
 from surgery.inputs import Examples, Inputs, cloned, runs
 from surgery.modes import evaluating
+from surgery.restoring import restored
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
 TOLERANCES: dict[torch.dtype, float] = {
@@ -71,16 +72,11 @@ def _given(model: nn.Module, run: Inputs, name: str) -> Any:
 
 def output(model: nn.Module, run: Inputs) -> Any:
     """What a model returns in eval mode; its tensors and the random state stay as they were."""
-    before = [(tensor, tensor.detach().clone()) for tensor in changed_by_running(model)]
     given = cloned(run)
-    with torch.random.fork_rng(devices=[]), evaluating(model), torch.no_grad(), _unfused():
+    kept = restored([tensor for _, tensor in named_tensors(model)], model.buffers())
+    with torch.random.fork_rng(devices=[]), kept, evaluating(model), torch.no_grad(), _unfused():
         torch.manual_seed(0)
-        try:
-            return model(*given.args, **given.kwargs)
-        finally:
-            for tensor, saved in before:
-                if not torch.equal(tensor, saved):
-                    tensor.copy_(saved)
+        return model(*given.args, **given.kwargs)
 
 
 @contextlib.contextmanager

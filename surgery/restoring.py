@@ -1,0 +1,121 @@
+"""Tensors that are as they were after code has run that changes them in place."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterable, Iterator
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_SWITCHES = {"inplace", "max_norm"}  # arguments by which a function of torch changes what it is given
+_STATISTICS = {"batch_norm", "instance_norm"}  # change their statistics without saying so
+
+
+@contextlib.contextmanager
+def restored(tensors: Iterable[Tensor], at_once: Iterable[Tensor] = ()) -> Iterator[None]:
+    """Whatever the code inside does to these tensors is undone at the end; those `at_once` are copied before it."""
+    watch = Watch(tensors)
+    for tensor in at_once:
+        watch.save(tensor)
+    try:
+        with watch:
+            yield
+    finally:
+        watch.put_back()
+
+
+class Watch(TorchFunctionMode):
+    """Copies a tensor's memory before the first call that may change it, so that it can be put back.
+
+    Calls that are written as in-place (`mul_`, `+=`, `w[i] = ...`, `out=`) are seen, also through views and `.data`.
+    A tensor that is given other memory (`w.data = ...`) gets its own back, and so do the flags for gradients.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]):
+        super().__init__()
+        kept = [tensor for tensor in tensors if _has_memory(tensor)]
+        self.before = [(tensor, tensor.detach(), tensor.requires_grad) for tensor in kept]
+        self.watched = {_address(tensor) for tensor in kept if not tensor.is_meta}
+        self.saved: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.note(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))
+
+    def note(self, func: Any, args: Any, kwargs: Any) -> None:
+        """Copy what a call may be about to change."""
+        for tensor in _changed(func, args, kwargs):
+            self.save(tensor)
+
+    def save(self, tensor: Tensor) -> None:
+        """Copy the memory of a tensor, if it is one of those that are watched, or a view of one."""
+        if _has_memory(tensor) and (address := _address(tensor)) in self.watched and address not in self.saved:
+            memory = tensor.untyped_storage()
+            self.saved[address] = memory, memory.clone()
+
+    def put_back(self) -> None:
+        """Undo every change."""
+        for tensor, own, flag in self.before:
+            if _place(tensor) != _place(own):
+                tensor.data = own
+            if tensor.requires_grad != flag:
+                tensor.requires_grad_(flag)
+        for memory, saved in self.saved.values():
+            memory.copy_(saved)
+        self.saved.clear()
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
+
+
+def _address(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    return _address(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _changed(func: Any, args: Any, kwargs: Any) -> Iterable[Tensor]:
+    """The tensors among the arguments of a call that it may change in place."""
+    how = _way(func)
+    if how == "first":
+        yield from _tensors(args[0] if args else next(iter(kwargs.values()), None))
+    elif how == "any" or (isinstance(how, dict) and any(_given(args, kwargs, *switch) for switch in how.items())):
+        yield from _tensors((args, kwargs))
+    if kwargs.get("out") is not None:
+        yield from _tensors(kwargs["out"])
+
+
+def _given(args: Any, kwargs: Any, name: str, index: int) -> bool:
+    return bool(args[index] if index < len(args) else kwargs.get(name))
+
+
+@functools.lru_cache(maxsize=4096)
+def _way(func: Any) -> str | dict[str, int]:
+    """Which arguments a function may change: the first, any, or any if one of these arguments is given."""
+    name = getattr(func, "__name__", "").partition(".")[0]
+    schemas = [getattr(func, "_schema", None), *getattr(func, "_schemas", {}).values()]
+    if any(schema is not None and schema.is_mutable for schema in schemas) or name in _STATISTICS:
+        return "any"
+    if name.startswith("__"):
+        return "first" if name.startswith("__i") or name == "__setitem__" else {}
+    if name.endswith("_"):
+        return "first"
+    names = list(inspect.signature(func).parameters) if isinstance(func, FunctionType) else []
+    return {name: index for index, name in enumerate(names) if name in _SWITCHES}
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
