@@ -26,11 +26,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
 from surgery.adapter import adapter_for
-from surgery.copying import changed_by_running, copy_tree, named_tensors
+from surgery.copying import changed_by_running, copy_tree
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
 from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
 from surgery.source import Chain
+from surgery.tree import named_modules, named_parameters, named_tensors
 
 Location = tuple[str, int]
 
@@ -88,7 +89,7 @@ def capture(model: nn.Module, run: Inputs, training: bool = False, prefix: str =
 
 
 def _devices(model: nn.Module) -> list[int]:
-    indices = {parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"}
+    indices = {parameter.device.index for _, parameter in named_parameters(model) if parameter.device.type == "cuda"}
     return sorted(index or 0 for index in indices)
 
 
@@ -125,7 +126,7 @@ def _describe(value: Any) -> str:
 
 def _remember_attributes(model: nn.Module, prefix: str) -> None:
     """Replace the integers in modules' attributes, also nested in containers, by ones that know their place."""
-    for path, module in model.named_modules(prefix=prefix):
+    for path, module in named_modules(model, prefix):
         for name, value in vars(module).items():
             if not name.startswith("_") or name == "_axes_lengths":
                 vars(module)[name] = _remember(value, path, (name,))
@@ -203,6 +204,10 @@ def call_name(function: Any) -> str:
     return getattr(function.__self__, "__name__", name) if name == "__get__" else name
 
 
+# While a model is recorded, a compiled module runs as it is written: what torch compiles calls no `_call_impl`.
+_UNCOMPILED = property(lambda _: None, lambda module, value: vars(module).__setitem__("_compiled_call_impl", value))
+
+
 class Recorder(TorchFunctionMode):
     """Turns the torch calls and module calls of one run into nodes and frames."""
 
@@ -214,7 +219,7 @@ class Recorder(TorchFunctionMode):
         self.stack: list[Frame] = []
         self.branches: list[Branch] = []
         self.names = {f"{prefix}.{name}".lstrip("."): tensor for name, tensor in named_tensors(model)}
-        self.paths = {id(module): path for path, module in model.named_modules(prefix=prefix)}
+        self.paths = {id(module): path for path, module in named_modules(model, prefix)}
         self.parameters = {id(tensor): name for name, tensor in self.names.items()}
         self.nodes: dict[int, tuple[weakref.ref[torch.Tensor], fx.Node]] = {}
         self.attributes: dict[str, fx.Node] = {}
@@ -223,7 +228,7 @@ class Recorder(TorchFunctionMode):
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Record every torch call and every module call inside."""
-        call, apply = nn.Module.__call__, torch.autograd.Function.__dict__["apply"]
+        call, apply = nn.Module._call_impl, torch.autograd.Function.__dict__["apply"]
         uncached = einops.einops._reconstruct_from_shape
         recorder = self
 
@@ -238,7 +243,9 @@ class Recorder(TorchFunctionMode):
                 return args[0](*args[2:])
             return run(*args, **kwargs) if recorder.muted else recorder.opaque(cls, run, args, kwargs)
 
-        nn.Module.__call__ = module_call  # type: ignore[method-assign]
+        # setting `__call__` itself would make Python go through every subclass that there is
+        nn.Module._call_impl = module_call  # type: ignore[method-assign, assignment]
+        nn.Module._compiled_call_impl = _UNCOMPILED  # type: ignore[assignment]
         torch.autograd.Function.apply = classmethod(function_apply)
         # einops caches the shapes that it computes: a cached shape has forgotten where its integers came from
         shapes: Any = einops.einops
@@ -247,7 +254,8 @@ class Recorder(TorchFunctionMode):
             with self, observe_decisions(self.decide):
                 yield
         finally:
-            nn.Module.__call__ = call  # type: ignore[method-assign]
+            nn.Module._call_impl = call  # type: ignore[method-assign]
+            nn.Module._compiled_call_impl = None
             torch.autograd.Function.apply = apply
             shapes._reconstruct_from_shape = uncached
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from surgery.tree import named_modules
+
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Every module in eval mode inside; afterwards each one is in the mode that it was in before."""
-    before = {module: module.training for module in model.modules()}
+    before = {module: module.training for _, module in named_modules(model)}
     model.eval()
     try:
         yield
