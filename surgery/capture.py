@@ -161,6 +161,8 @@ _SKIPPED = (  # files whose lines say nothing about the model
 )
 
 
+# Arguments without tensors, which are kept as they are.
+_ATOMS = frozenset((Size, int, float, bool, str, type(None), torch.dtype, torch.device))
 _MODULE = nn.Module._call_impl.__code__.co_filename
 _PASSING = (*_OURS, *(os.path.join(_TORCH, part) for part in ("overrides.py", "_ops.py")))
 
@@ -169,6 +171,22 @@ _PASSING = (*_OURS, *(os.path.join(_TORCH, part) for part in ("overrides.py", "_
 def _kind(file: str) -> tuple[bool, bool]:
     """Whether the lines of a file say nothing about the model, and whether they only pass calls to the recorder."""
     return file.startswith(_SKIPPED), file.startswith(_PASSING)
+
+
+class Graph(fx.Graph):
+    """An `fx.Graph` whose nodes are quick to make: names are numbers, and arguments are not searched for SymInts.
+
+    `fx.Graph.create_node` would take as long as all the rest of recording a call.
+    """
+
+    def create_node(
+        self, op: str, target: Any, args: Any = None, kwargs: Any = None, name: Any = None, type_expr: Any = None
+    ) -> fx.Node:
+        node = fx.Node(self, name or f"n{self._len}", op, target, args or (), kwargs or {}, type_expr)
+        self._insert(node)
+        self._find_nodes_lookup_table.insert(node)
+        self._len += 1
+        return node
 
 
 def _location() -> Location:
@@ -214,7 +232,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, prefix: str):
         super().__init__()
         self.model = model
-        self.graph = fx.Graph()
+        self.graph = Graph()
         self.frames: list[Frame] = []
         self.stack: list[Frame] = []
         self.branches: list[Branch] = []
@@ -303,9 +321,16 @@ class Recorder(TorchFunctionMode):
 
     def lift(self, value: Any) -> Any:
         """The arguments of a call, with nodes in place of tensors."""
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if kind is tuple:
+            return tuple([self.lift(item) for item in value])
         if isinstance(value, torch.Tensor):
             return self.node_of(value)
-        if isinstance(value, slice):
+        if kind is dict:
+            return {key: self.lift(item) for key, item in value.items()}
+        if kind is slice:
             return slice(self.lift(value.start), self.lift(value.stop), self.lift(value.step))
         return _rebuild(value, lambda _, item: self.lift(item))
 
@@ -355,8 +380,7 @@ class Recorder(TorchFunctionMode):
         if name in ("shape", "size", "numel", "nelement", "__len__"):
             return self.extent(name, func(*args, **kwargs), *args, **kwargs)
         lifted = self.lift(args), self.lift(kwargs)
-        with self.mute():
-            result = func(*args, **kwargs)
+        result = self.quietly(func, *args, **kwargs)
         self.register(result, self.node("call_function", func, *lifted, result, _location(), _chain(func)))
         return result
 
@@ -382,8 +406,7 @@ class Recorder(TorchFunctionMode):
         if path is not None and self.stack and adapter_for(module) is not None and not _hooked(module):
             lifted = self.lift(args), self.lift(kwargs)
             where = _location()
-            with self.mute():
-                result = call(module, *args, **kwargs)
+            result = self.quietly(call, module, *args, **kwargs)
             self.register(result, self.node("call_module", path, *lifted, result, where))
             return result
         if isinstance(module, torch.jit.ScriptModule):
@@ -413,16 +436,15 @@ class Recorder(TorchFunctionMode):
         """A call whose inside torch does not show: one node, for a rule to explain or to be pinned."""
         lifted = self.lift(args), self.lift(kwargs)
         where = _location()
-        with self.mute():
-            result = run(*args, **kwargs)
+        result = self.quietly(run, *args, **kwargs)
         self.register(result, self.node("call_function", target, *lifted, result, where))
         return result
 
-    @contextlib.contextmanager
-    def mute(self) -> Iterator[None]:
+    def quietly(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A call whose inside is not recorded."""
         self.muted += 1
         try:
-            yield
+            return function(*args, **kwargs)
         finally:
             self.muted -= 1
 
@@ -431,10 +453,13 @@ def foreign(*_: Any) -> None:
     """Stands in graphs for a tensor that no recorded call produced."""
 
 
+_FILLED = (dict, list, set)
+
+
 def _snapshot(module: nn.Module) -> dict[str, tuple[int, int]]:
     """What a module holds, by identity; containers also by length, since a forward may fill them."""
     return {
-        name: (id(value), len(value) if isinstance(value, dict | list | set) else 0)
+        name: (id(value), len(value) if isinstance(value, _FILLED) else 0)
         for name, value in vars(module).items()
         if name != "training"
     }
