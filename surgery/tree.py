@@ -21,11 +21,12 @@ def named_modules(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Modu
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Every parameter, then every buffer (persistent or not), each tensor once, under its first name."""
-    found = named_parameters(model)
-    yield from found
     if _listed_by_torch(model):
-        yield from _members(named_modules(model), "_buffers", {id(parameter) for _, parameter in found})
+        modules, seen = named_modules(model), set[int]()
+        yield from _members(modules, "_parameters", seen)
+        yield from _members(modules, "_buffers", seen)
         return
+    yield from model.named_parameters()
     parameters = {id(parameter) for parameter in model.parameters()}
     for name, buffer in model.named_buffers():
         if id(buffer) not in parameters:
@@ -57,31 +58,32 @@ def aliases(model: nn.Module) -> dict[str, list[str]]:
 def _walked(model: nn.Module, prefix: str, seen: set[int] | None) -> list[tuple[str, nn.Module]]:
     """The modules in order, each once unless `seen` is None."""
     found: list[tuple[str, nn.Module]] = []
-
-    def visit(path: str, module: nn.Module) -> bool:
+    todo = [(prefix, model)]
+    while todo:
+        path, module = todo.pop()
         if seen is not None:
             if id(module) in seen:
-                return True
+                continue
             seen.add(id(module))
+        if not _walked_by_torch(type(module)):
+            return list(model.named_modules(prefix=prefix, remove_duplicate=seen is not None))
         found.append((path, module))
-        return _walked_by_torch(type(module)) and all(
-            visit(f"{path}.{name}" if path else name, child)
-            for name, child in module._modules.items()
-            if child is not None
-        )
-
-    if visit(prefix, model):
-        return found
-    return list(model.named_modules(prefix=prefix, remove_duplicate=seen is not None))
+        if module._modules:
+            start = f"{path}." if path else ""
+            children = [(start + name, child) for name, child in module._modules.items() if child is not None]
+            todo += reversed(children)
+    return found
 
 
 def _members(modules: list[tuple[str, nn.Module]], table: str, seen: set[int] | None) -> Iterator[tuple[str, Any]]:
     for path, module in modules:
-        for name, tensor in getattr(module, table).items():
-            if tensor is not None and (seen is None or id(tensor) not in seen):
-                if seen is not None:
-                    seen.add(id(tensor))
-                yield (f"{path}.{name}" if path else name), tensor
+        members = getattr(module, table)
+        for name, tensor in members.items() if members else ():
+            if tensor is None or (seen is not None and id(tensor) in seen):
+                continue
+            if seen is not None:
+                seen.add(id(tensor))
+            yield (f"{path}.{name}" if path else name), tensor
 
 
 _LISTS = ("named_parameters", "parameters", "named_buffers", "buffers", "_named_members")
@@ -93,8 +95,9 @@ def _listed_by_torch(model: nn.Module) -> bool:
     return _inherits(cls, _LISTS) and vars(model).keys().isdisjoint(_LISTS)
 
 
+@functools.cache
 def _walked_by_torch(cls: Any) -> bool:
-    return _inherits(cls, ("named_modules",))
+    return cls.named_modules is nn.Module.named_modules
 
 
 @functools.cache
