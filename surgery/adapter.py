@@ -101,9 +101,9 @@ class Adapter:
         """A plain class that can have the widths that this one cannot."""
         return None
 
-    def consumed(self) -> set[str]:
+    def consumed(self) -> frozenset[str]:
         """The names of the axes that come in with the input; the layer itself makes the others."""
-        return {name for pattern in signature.parse(self.axes).inputs for name in signature.names(pattern)}
+        return _consumed(self.axes)
 
     def call(self, call: LayerCall) -> Any:
         """The dimensions of the outputs, as one `Dims` or nested like the result. The default applies `axes`."""
@@ -135,6 +135,12 @@ class Adapter:
         return [binding.dim(term)]
 
 
+@functools.cache
+def _consumed(axes: str) -> frozenset[str]:
+    return frozenset(name for pattern in signature.parse(axes).inputs for name in signature.names(pattern))
+
+
+@functools.cache
 def attribute_path(attribute: str) -> tuple[Any, ...]:
     """`child.shape[0]` as ("child", "shape", 0)."""
     parts: list[Any] = []

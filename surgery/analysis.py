@@ -14,11 +14,11 @@ from surgery import signature
 from surgery.adapter import Adapter, LayerCall, adapter_for, attribute_path, registered
 from surgery.axes import Dim, Dims, extent, fresh, pin, resolve
 from surgery.capture import Capture, Frame, call_name, foreign, line
-from surgery.copying import aliases, named_tensors
 from surgery.errors import AxisError
 from surgery.held import shut
 from surgery.rules.base import Call, Requirement, find, run, tensors_in
 from surgery.sizes import Size, origin_of
+from surgery.tree import aliases, named_modules, named_parameters, named_tensors
 
 
 @dataclass
@@ -57,8 +57,8 @@ class Analysis:
     def __post_init__(self) -> None:
         self.shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(self.model)}
         self.canonical = {alias: name for name, names in aliases(self.model).items() for alias in names}
-        self.modules = dict(self.model.named_modules())
-        self.parameters = {name: parameter.numel() for name, parameter in self.model.named_parameters()}
+        self.modules = dict(named_modules(self.model))
+        self.parameters = {name: parameter.numel() for name, parameter in named_parameters(self.model)}
 
     def add(self, capture: Capture) -> None:
         """Apply the rules to one recorded run; what goes in and what comes out is fixed."""

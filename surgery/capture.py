@@ -28,13 +28,14 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from surgery import functions
 from surgery.adapter import adapter_for
-from surgery.copying import copy_tree, named_tensors
+from surgery.copying import copy_tree
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs, tensors
 from surgery.restoring import Watch
 from surgery.rules.base import RULES
 from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
 from surgery.source import Chain
+from surgery.tree import named_modules, named_parameters, named_tensors
 
 Location = tuple[str, int]
 
@@ -93,7 +94,7 @@ def capture(model: nn.Module, run: Inputs, training: bool = False, prefix: str =
 
 
 def _devices(model: nn.Module) -> list[int]:
-    indices = {parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"}
+    indices = {parameter.device.index for _, parameter in named_parameters(model) if parameter.device.type == "cuda"}
     return sorted(index or 0 for index in indices)
 
 
@@ -134,7 +135,7 @@ def _describe(value: Any) -> str:
 
 def _remember_attributes(model: nn.Module, prefix: str) -> None:
     """Replace the integers in modules' attributes, also nested in containers, by ones that know their place."""
-    for path, module in model.named_modules(prefix=prefix):
+    for path, module in named_modules(model, prefix):
         for name, value in vars(module).items():
             if not name.startswith("_") or name == "_axes_lengths":
                 vars(module)[name] = _remember(value, path, (name,))
@@ -171,6 +172,8 @@ _SKIPPED = (  # files whose lines say nothing about the model
 )
 
 
+# Arguments without tensors, which are kept as they are.
+_ATOMS = frozenset((Size, int, float, bool, str, type(None), torch.dtype, torch.device))
 _MODULE = nn.Module._call_impl.__code__.co_filename
 _PASSING = (*_OURS, *(os.path.join(_TORCH, part) for part in ("overrides.py", "_ops.py")))
 
@@ -179,6 +182,22 @@ _PASSING = (*_OURS, *(os.path.join(_TORCH, part) for part in ("overrides.py", "_
 def _kind(file: str) -> tuple[bool, bool]:
     """Whether the lines of a file say nothing about the model, and whether they only pass calls to the recorder."""
     return file.startswith(_SKIPPED), file.startswith(_PASSING)
+
+
+class Graph(fx.Graph):
+    """An `fx.Graph` whose nodes are quick to make: names are numbers, and arguments are not searched for SymInts.
+
+    `fx.Graph.create_node` would take as long as all the rest of recording a call.
+    """
+
+    def create_node(
+        self, op: str, target: Any, args: Any = None, kwargs: Any = None, name: Any = None, type_expr: Any = None
+    ) -> fx.Node:
+        node = fx.Node(self, name or f"n{self._len}", op, target, args or (), kwargs or {}, type_expr)
+        self._insert(node)
+        self._find_nodes_lookup_table.insert(node)
+        self._len += 1
+        return node
 
 
 def _location() -> Location:
@@ -216,6 +235,10 @@ def call_name(function: Any) -> str:
     return getattr(function.__self__, "__name__", name) if name == "__get__" else name
 
 
+# While a model is recorded, a compiled module runs as it is written: what torch compiles calls no `_call_impl`.
+_UNCOMPILED = property(lambda _: None, lambda module, value: vars(module).__setitem__("_compiled_call_impl", value))
+
+
 class Recorder(TorchFunctionMode):
     """Turns the torch calls and module calls of one run into nodes and frames."""
 
@@ -223,12 +246,12 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.model = model
         self.watch = watch
-        self.graph = fx.Graph()
+        self.graph = Graph()
         self.frames: list[Frame] = []
         self.stack: list[Frame] = []
         self.branches: list[Branch] = []
         self.names = {f"{prefix}.{name}".lstrip("."): tensor for name, tensor in named_tensors(model)}
-        self.paths = {id(module): path for path, module in model.named_modules(prefix=prefix)}
+        self.paths = {id(module): path for path, module in named_modules(model, prefix)}
         self.parameters = {id(tensor): name for name, tensor in self.names.items()}
         self.nodes: dict[int, tuple[weakref.ref[torch.Tensor], fx.Node]] = {}
         self.attributes: dict[str, fx.Node] = {}
@@ -238,7 +261,7 @@ class Recorder(TorchFunctionMode):
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Record every torch call and every module call inside."""
-        call, apply = nn.Module.__call__, torch.autograd.Function.__dict__["apply"]
+        call, apply = nn.Module._call_impl, torch.autograd.Function.__dict__["apply"]
         uncached = einops.einops._reconstruct_from_shape
         recorder = self
 
@@ -253,7 +276,9 @@ class Recorder(TorchFunctionMode):
                 return args[0](*args[2:])
             return run(*args, **kwargs) if recorder.muted else recorder.function(cls, run, args, kwargs)
 
-        nn.Module.__call__ = module_call  # type: ignore[method-assign]
+        # setting `__call__` itself would make Python go through every subclass that there is
+        nn.Module._call_impl = module_call  # type: ignore[method-assign, assignment]
+        nn.Module._compiled_call_impl = _UNCOMPILED  # type: ignore[assignment]
         torch.autograd.Function.apply = classmethod(function_apply)
         # einops caches the shapes that it computes: a cached shape has forgotten where its integers came from
         shapes: Any = einops.einops
@@ -262,7 +287,8 @@ class Recorder(TorchFunctionMode):
             with self, observe_decisions(self.decide):
                 yield
         finally:
-            nn.Module.__call__ = call  # type: ignore[method-assign]
+            nn.Module._call_impl = call  # type: ignore[method-assign]
+            nn.Module._compiled_call_impl = None
             torch.autograd.Function.apply = apply
             shapes._reconstruct_from_shape = uncached
 
@@ -310,9 +336,16 @@ class Recorder(TorchFunctionMode):
 
     def lift(self, value: Any) -> Any:
         """The arguments of a call, with nodes in place of tensors."""
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if kind is tuple:
+            return tuple([self.lift(item) for item in value])
         if isinstance(value, torch.Tensor):
             return self.node_of(value)
-        if isinstance(value, slice):
+        if kind is dict:
+            return {key: self.lift(item) for key, item in value.items()}
+        if kind is slice:
             return slice(self.lift(value.start), self.lift(value.stop), self.lift(value.step))
         return _rebuild(value, lambda _, item: self.lift(item))
 
@@ -363,8 +396,7 @@ class Recorder(TorchFunctionMode):
         if name in ("shape", "size", "numel", "nelement", "__len__"):
             return self.extent(name, func(*args, **kwargs), *args, **kwargs)
         lifted = self.lift(args), self.lift(kwargs)
-        with self.mute():
-            result = func(*args, **kwargs)
+        result = self.quietly(func, *args, **kwargs)
         self.register(result, self.node("call_function", func, *lifted, result, _location(), _chain(func)))
         return result
 
@@ -390,8 +422,7 @@ class Recorder(TorchFunctionMode):
         if path is not None and self.stack and adapter_for(module) is not None and not _hooked(module):
             lifted = self.lift(args), self.lift(kwargs)
             where = _location()
-            with self.mute():
-                result = call(module, *args, **kwargs)
+            result = self.quietly(call, module, *args, **kwargs)
             self.register(result, self.node("call_module", path, *lifted, result, where))
             return result
         if isinstance(module, torch.jit.ScriptModule):
@@ -465,7 +496,7 @@ class Recorder(TorchFunctionMode):
     def _is_all(self, mark: tuple[Any, ...], given: dict[fx.Node, Any], random: torch.Tensor, result: Any) -> bool:
         """Whether what was recorded since a mark is all that was done to the tensors `given` and in the result."""
         made = self._since(mark[0])
-        found = [*_found(result), *(tensor for tensor, _ in given.values())]
+        found = [*_found(result, {}, {}), *(tensor for tensor, _ in given.values())]
         if any(node.target is foreign for node in made) or any(
             id(tensor) not in self.nodes and id(tensor) not in self.parameters for tensor in found
         ):
@@ -485,16 +516,24 @@ class Recorder(TorchFunctionMode):
         """A call whose inside torch does not show: one node, for a rule to explain or to be pinned."""
         lifted = self.lift(args), self.lift(kwargs)
         where = _location()
-        with self.mute():
-            result = run(*args, **kwargs)
+        result = self.quietly(run, *args, **kwargs)
         self.register(result, self.node("call_function", target, *lifted, result, where))
         return result
 
     @contextlib.contextmanager
     def mute(self) -> Iterator[None]:
+        """Record nothing inside."""
         self.muted += 1
         try:
             yield
+        finally:
+            self.muted -= 1
+
+    def quietly(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A call whose inside is not recorded."""
+        self.muted += 1
+        try:
+            return function(*args, **kwargs)
         finally:
             self.muted -= 1
 
@@ -503,10 +542,13 @@ def foreign(*_: Any) -> None:
     """Stands in graphs for a tensor that no recorded call produced."""
 
 
+_FILLED = (dict, list, set)
+
+
 def _snapshot(module: nn.Module) -> dict[str, tuple[int, int]]:
     """What a module holds, by identity; containers also by length, since a forward may fill them."""
     return {
-        name: (id(value), len(value) if isinstance(value, dict | list | set) else 0)
+        name: (id(value), len(value) if isinstance(value, _FILLED) else 0)
         for name, value in vars(module).items()
         if name != "training"
     }

@@ -18,7 +18,6 @@ from surgery.adapter import Adapter, adapter_for, attribute_path
 from surgery.analysis import Analysis, Layer, fill
 from surgery.axes import Dim, Dims, Sum, axes_of, extent, fresh, resolve
 from surgery.capture import capture
-from surgery.copying import named_tensors
 from surgery.elastic import replaced
 from surgery.errors import AxisError, ProofError
 from surgery.held import holders, open_tensors, swapped
@@ -26,6 +25,7 @@ from surgery.inputs import Examples, Inputs, runs, tensors
 from surgery.layout import Layout, Unit
 from surgery.modes import evaluating
 from surgery.rules.base import tensors_in
+from surgery.tree import named_tensors
 from surgery.verify import verify
 
 TOLERANCE = 1e-9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,25 +13,7 @@ from torch import nn
 
 from surgery.errors import CaptureError
 from surgery.held import holders, open_tensors
-
-
-def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every parameter, then every buffer (persistent or not), each tensor once, under its first name."""
-    yield from model.named_parameters()
-    parameters = {id(parameter) for parameter in model.parameters()}
-    for name, buffer in model.named_buffers():
-        if id(buffer) not in parameters:
-            yield name, buffer
-
-
-def aliases(model: nn.Module) -> dict[str, list[str]]:
-    """All the names of every parameter and buffer, keyed by the first one."""
-    first: dict[int, str] = {id(tensor): name for name, tensor in named_tensors(model)}
-    names: dict[str, list[str]] = {name: [] for name in first.values()}
-    for kind in (model.named_parameters, model.named_buffers):
-        for name, tensor in kind(remove_duplicate=False):
-            names[first[id(tensor)]].append(name)
-    return names
+from surgery.tree import named_modules, named_tensors
 
 
 def copy_tree(
@@ -45,13 +27,14 @@ def copy_tree(
     """
     memo: dict[int, Any] = {id(tensor): replace(name, tensor) for name, tensor in named_tensors(model)}
     memo.update(shared or {})
-    for module in model.modules():
+    modules = [module for _, module in named_modules(model)]
+    for module in modules:
         for _, value in holders(module):
             for tensor in open_tensors(value):
                 if id(tensor) not in memo:
                     memo[id(tensor)] = tensor.detach().clone()
     kept = list(memo.values())  # deepcopy looks objects up by id: they must stay alive
-    plain = [module for module in model.modules() if _plain(type(module))]  # type: ignore[arg-type]
+    plain = [module for module in modules if _plain(type(module))]  # type: ignore[arg-type]
     for module in plain:
         memo[id(module)] = type(module).__new__(type(module))
     try:
@@ -78,7 +61,8 @@ def _plain(cls: Any) -> bool:
     )
 
 
-_ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+_ATOMS = frozenset((bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device))
+_EMPTY = frozenset((dict, set, OrderedDict))
 
 
 def _copied(attributes: Mapping[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
@@ -87,7 +71,7 @@ def _copied(attributes: Mapping[str, Any], memo: dict[int, Any]) -> dict[str, An
         name: value
         if type(value) in _ATOMS
         else type(value)()
-        if type(value) in (dict, set, OrderedDict) and not value
+        if type(value) in _EMPTY and not value
         else copy.deepcopy(value, memo)
         for name, value in attributes.items()
         if name != "_compiled_call_impl"  # a compiled forward belongs to the module that it was compiled for

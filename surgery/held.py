@@ -13,9 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surgery.tree import named_modules
+
 _TABLES = ("_parameters", "_buffers", "_modules")
 _DICTS = (dict, OrderedDict, defaultdict)
+_EMPTY = frozenset((dict, OrderedDict, list, tuple, set))
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Generator)
+_NO_HOLDERS = frozenset(_ATOMS)
 # What holds whole tensors on purpose and takes no part in a forward, or holds none.
 _APART = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, type, types.ModuleType, weakref.ref)
 
@@ -58,21 +62,21 @@ def open_tensors(value: Any) -> list[Tensor]:
 
 
 def holders(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The attributes of a module, apart from its tables."""
+    """The attributes of a module that may hold something, apart from its tables."""
     for name, value in vars(module).items():
-        if name not in _TABLES and type(value) not in _ATOMS:
+        kind = type(value)
+        if kind in _NO_HOLDERS or name in _TABLES:
+            continue
+        if kind not in _EMPTY or value or (kind is OrderedDict and vars(value)):  # most are empty tables of hooks
             yield name, value
 
 
 def shut(model: nn.Module) -> Iterator[tuple[Tensor, str]]:
     """Tensors that modules hold where they cannot be swapped (objects, sets, keys, functions), and where that is."""
-    own = {id(module) for module in model.modules()}
+    modules = named_modules(model)
+    own = {id(module) for _, module in modules}
     # a value, where it is held, and whether every holder on the way there is one that `swapped` follows
-    todo = [
-        (value, f"{path}.{name}".lstrip("."), True)
-        for path, module in model.named_modules()
-        for name, value in holders(module)
-    ]
+    todo = [(value, f"{path}.{name}".lstrip("."), True) for path, module in modules for name, value in holders(module)]
     seen: set[tuple[int, bool]] = set()
     while todo:
         value, where, reached = todo.pop()

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from surgery.errors import InputError
+from surgery.tree import named_parameters
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def tensors(value: Any) -> list[torch.Tensor]:
 
 def check_device(model: nn.Module, run: Inputs) -> None:
     """Raise InputError where a tensor input is on a device that holds none of the model's parameters."""
-    devices = {parameter.device for parameter in model.parameters()}
+    devices = {parameter.device for _, parameter in named_parameters(model)}
     for tensor in tensors((run.args, run.kwargs)):
         if devices and tensor.device not in devices and tensor.device.type != "cpu":
             names = ", ".join(sorted(map(str, devices)))

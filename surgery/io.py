@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from surgery.copying import named_tensors
 from surgery.errors import FileError, InputError, WidthError
 from surgery.inputs import Examples
 from surgery.planning import make_plan
 from surgery.shrink import RECORD, cut_copy
+from surgery.tree import named_tensors
 from surgery.twin import twin_of
 
 FORMAT = "model-surgery/1"

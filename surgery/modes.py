@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from surgery.tree import named_modules
+
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -14,7 +16,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     `train()` is called on the way back as well, since a module may do more there than to set a flag.
     """
-    before = {module: module.training for module in model.modules()}
+    before = {module: module.training for _, module in named_modules(model)}
     model.eval()
     try:
         yield

@@ -16,7 +16,6 @@ from surgery import layout, trial
 from surgery.analysis import Analysis, analyse
 from surgery.axes import Axis, Dim, Sum, axes_of, pin, resolve
 from surgery.capture import Capture, capture
-from surgery.copying import named_tensors
 from surgery.elastic import is_wrapped
 from surgery.errors import CaptureError, InputError
 from surgery.inputs import Examples, check_device, runs
@@ -28,6 +27,7 @@ from surgery.rules.base import SizeOf
 from surgery.scaling import scaling
 from surgery.sizes import Arithmetic, Attribute, Constant, Origin, leaves
 from surgery.solve import Solution, group_axes, solve
+from surgery.tree import named_modules, named_parameters, named_tensors
 from surgery.unreached import reach
 from surgery.verify import TOLERANCES
 
@@ -73,13 +73,13 @@ def check_model(model: Any) -> None:
     """Raise InputError for what cannot be analysed."""
     if not isinstance(model, nn.Module):
         raise InputError(f"a model is an nn.Module, got {type(model).__name__}")
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for name, tensor in named_tensors(model):
         if is_lazy(tensor):
             raise InputError(
                 f"{name} has no shape yet, since {type(model).__name__} has lazy layers that have not run: run the "
                 "model once on example inputs, then inspect or wrap it"
             )
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         if isinstance(module, DataParallel | DistributedDataParallel):
             raise InputError(
                 f"{path or 'the model'} is inside {type(module).__name__}: wrap the model itself first, "
@@ -107,7 +107,7 @@ def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[s
 
 def _coarser(model: nn.Module, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
     """The float types in a run that are coarser than those of the parameters."""
-    own = [TOLERANCES[p.dtype] for p in model.parameters() if p.dtype in TOLERANCES]
+    own = [TOLERANCES[p.dtype] for _, p in named_parameters(model) if p.dtype in TOLERANCES]
     inside = {node.meta["dtype"] for record in captures for node in record.graph.nodes} & set(TOLERANCES)
     return frozenset(dtype for dtype in inside if own and TOLERANCES[dtype] > max(own))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from torch import fx
 from surgery.capture import Frame, call_name
 from surgery.routine import SEEN, SIZE, Edit, Routine
 from surgery.sizes import Origin
-from surgery.source import Chain, NoSource, Span, collapsed, expression, text
+from surgery.source import Chain, NoSource, Span, Text, collapsed, expression, text
 
 
 class Blocked(Exception):
@@ -98,6 +99,16 @@ def _write(writers: dict[str, _Writer], change: Change) -> None:
         raise Blocked(change, str(error)) from error
 
 
+def _expression(code: CodeType, where: Span | None) -> ast.expr | None:
+    return _standing(text(code), where)
+
+
+@functools.lru_cache(maxsize=1024)
+def _standing(function: Text, where: Span | None) -> ast.expr | None:
+    """The expression at a span; to be read only, as blocks of one class share their code."""
+    return expression(function.tree(), where)
+
+
 def _forward(change: Change) -> CodeType:
     module = change.frame.module
     forward = type(module).forward
@@ -120,13 +131,13 @@ class _Writer:
             raise Blocked(change, "it is computed outside a forward")
         draft = self.root
         for (code, where), (called, _) in itertools.pairwise(steps):
-            if where is None or not isinstance(expression(text(code).tree(), where), ast.Call):
+            if where is None or not isinstance(_expression(code, where), ast.Call):
                 raise Blocked(change, f"{code.co_qualname} does not call {called.co_qualname} by name")
             draft = draft.calls.setdefault(where, {}).setdefault(id(called), _Draft(called))
         self._edit(draft, change, steps[-1][1])
 
     def _edit(self, draft: _Draft, change: Change, where: Span | None) -> None:
-        node = expression(text(draft.code).tree(), where)
+        node = _expression(draft.code, where)
         if where is None or node is None:
             raise Blocked(change, "it is no argument of a call")
         route, inside = _route(node, change)

@@ -158,11 +158,20 @@ class _Solver:
 
     def met(self, need: Need) -> bool:
         sides = (need.origin, need.target)
+        left, right = map(self._width, sides)
+        if left is not None and left == right:  # one dimension has one width, and most needs are as plain as that
+            return True
         samples = self._many(sides) if any(map(self._divides, sides)) else self.samples
         try:
             return all(self.value(need.origin, w) == self.value(need.target, w) for w in samples)
         except ZeroDivisionError:
             return False
+
+    def _width(self, origin: Origin) -> Dim | None:
+        """The dimension whose width a plain expression is."""
+        if isinstance(origin, Attribute):
+            origin = self.formulas.get((origin.module, origin.path), origin)
+        return resolve(origin.dim) if isinstance(origin, SizeOf) else None
 
     def _divides(self, origin: Origin) -> bool:
         """Whether an expression holds a division, which a few widths may satisfy by chance."""

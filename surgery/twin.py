@@ -20,6 +20,7 @@ from surgery.mentions import assigned, mentions
 from surgery.plan import Plan, per_group
 from surgery.routine import Rewritten
 from surgery.state import State
+from surgery.tree import named_modules
 
 
 def twin_of(model: nn.Module, plan: Plan, examples: Examples) -> nn.Module:
@@ -45,7 +46,7 @@ def install(
     state.chosen = plan.full()
     strip(twin)
     replacements = {swap.path: swap.replacement for swap in plan.swaps}
-    modules = {path: module for path, module in twin.named_modules()}
+    modules = dict(named_modules(twin))
     elastics = {path: Elastic(state, path, type(module)) for path, module in modules.items()}
     for path, module in modules.items():
         _fill(elastics[path], module, path, plan)
@@ -140,7 +141,7 @@ def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, i
 
 def strip(model: nn.Module) -> nn.Module:
     """Make the modules of a twin plain again, in place: their own classes, at full width."""
-    for module in model.modules():
+    for _, module in named_modules(model):
         elastic = vars(module).pop(KEY, None)
         if elastic is not None:
             module.__class__ = elastic.base

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from surgery.capture import class_name
-from surgery.copying import named_tensors
 from surgery.errors import ProofError, SurgeryError
 from surgery.inputs import Examples, Inputs, cloned, runs
 from surgery.modes import evaluating
 from surgery.restoring import restored
+from surgery.tree import named_tensors
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
 TOLERANCES: dict[torch.dtype, float] = {

@@ -105,9 +105,9 @@ def inspect(model: nn.Module, example_inputs: Examples | None = None) -> Plan:
 
     Raises InputError or CaptureError where the model cannot be analysed on these inputs.
     """
-    check_model(model)
     if is_wrapped(model):
         return plan_of(model)
     if example_inputs is None:
+        check_model(model)
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
     return make_plan(model, example_inputs)
