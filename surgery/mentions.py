@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import itertools
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 
@@ -34,8 +35,24 @@ def _names(cls: type) -> frozenset[str]:
     found: set[str] = set()
     for function in _functions(cls):
         for code in _codes(function.__code__):
-            found.update(code.co_names, (c for c in code.co_consts if isinstance(c, str)))
+            used = set(code.co_names)
+            if "getattr" in used and not _computes_names(code):
+                used.remove("getattr")  # the names are strings in the code
+            found |= used | {constant for constant in code.co_consts if isinstance(constant, str)}
     return frozenset(found)
+
+
+def _computes_names(code: CodeType) -> bool:
+    """Whether code calls `getattr` with a name that is not simply written out."""
+    steps = list(dis.get_instructions(code))
+    for i, step in enumerate(steps):
+        if step.opname.startswith("LOAD_") and step.argval == "getattr":
+            call = itertools.takewhile(lambda later: not later.opname.startswith("CALL"), steps[i + 1 :])
+            arguments = [later for later in call if later.opname != "PRECALL"]
+            named = any(later.opname == "LOAD_CONST" and isinstance(later.argval, str) for later in arguments)
+            if not named or any(later.opname.startswith(("BUILD", "FORMAT", "BINARY")) for later in arguments):
+                return True
+    return False
 
 
 def _functions(cls: type) -> Iterator[FunctionType]:

@@ -66,12 +66,13 @@ def _bare(analysis: Analysis) -> None:
             f"{name}, which the example inputs do not read, could be combined with it "
             "(give inputs that read it as well: surgery.batches([...]))"
         )
+        names = {attribute, "getattr", "_parameters", "_buffers"}  # the module itself may also look it up by a string
         while True:
-            if mentions(type(analysis.modules[path]), {attribute, "getattr", "_parameters", "_buffers"}):
+            if mentions(type(analysis.modules[path]), names):
                 _pin_around(analysis, path, set(shape) - {1}, reason)
             if not path:
                 break
-            path = path.rpartition(".")[0]
+            path, names = path.rpartition(".")[0], {attribute}
 
 
 def _uses(analysis: Analysis) -> dict[str, _Use]:

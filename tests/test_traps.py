@@ -310,3 +310,39 @@ def test_a_cache_that_is_returned_is_state() -> None:
         again, others = wrapped(x, first["cache"]), small(x, other["cache"])
     assert first["cache"].keys[0].shape == (2, 4, 4)
     torch.testing.assert_close(again["logits"], others["logits"])
+
+
+class Named(nn.Module):
+    """A gate that a forward does not read: what its code says of names decides whether it could."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.gate = nn.Parameter(torch.ones(8))
+        self.which, self.scale = "gate", 1.0
+
+    def forward(self, x: Tensor, gated: bool = False) -> Tensor:
+        return self.b(self.gated(self.a(x)) if gated else self.a(x)) * getattr(self, "scale", 1.0)
+
+    def gated(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Computed(Named):
+    def gated(self, x: Tensor) -> Tensor:
+        return x * getattr(self, self.which)
+
+
+class Formatted(Named):
+    def gated(self, x: Tensor) -> Tensor:
+        return x * getattr(self, f"{self.which}")
+
+
+class Constant(Named):
+    def gated(self, x: Tensor) -> Tensor:
+        return x * getattr(self, "gate")  # noqa: B009
+
+
+@pytest.mark.parametrize(("cls", "free"), [(Named, True), (Computed, False), (Formatted, False), (Constant, False)])
+def test_a_name_that_is_computed_could_be_any(cls: type[Named], free: bool) -> None:
+    assert ("a.o" in surgery.inspect(cls(), X).groups) is free
