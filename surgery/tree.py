@@ -65,7 +65,7 @@ def _walked(model: nn.Module, prefix: str, seen: set[int] | None) -> list[tuple[
             if id(module) in seen:
                 continue
             seen.add(id(module))
-        if not _walked_by_torch(type(module)):
+        if not _walked_by_torch(type(module)):  # type: ignore[arg-type]
             return list(model.named_modules(prefix=prefix, remove_duplicate=seen is not None))
         found.append((path, module))
         if module._modules:

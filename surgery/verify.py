@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from surgery.copying import changed_by_running
 from surgery.errors import ProofError, SurgeryError
-from surgery.inputs import Examples, Inputs, cloned, runs
+from surgery.inputs import Examples, Inputs, cloned, runs, tensors
 from surgery.modes import evaluating
+from surgery.tree import named_parameters
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
 TOLERANCES: dict[torch.dtype, float] = {
@@ -66,13 +67,22 @@ def output(model: nn.Module, run: Inputs) -> Any:
     before = [(tensor, tensor.detach().clone()) for tensor in changed_by_running(model)]
     given = cloned(run)
     with torch.random.fork_rng(devices=[]), evaluating(model), torch.no_grad(), _unfused():
-        torch.manual_seed(0)
+        _seed(model, given)
         try:
             return model(*given.args, **given.kwargs)
         finally:
             for tensor, saved in before:
                 if not torch.equal(tensor, saved):
                     tensor.copy_(saved)
+
+
+def _seed(model: nn.Module, given: Inputs) -> None:
+    """Seed the generators that a run draws from. For those of accelerators torch formats a stack trace each time."""
+    found = (*(parameter for _, parameter in named_parameters(model)), *tensors((given.args, given.kwargs)))
+    if all(tensor.device.type in ("cpu", "meta") for tensor in found):
+        torch.default_generator.manual_seed(0)
+    else:
+        torch.manual_seed(0)
 
 
 @contextlib.contextmanager
