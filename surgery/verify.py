@@ -72,7 +72,7 @@ def output(model: nn.Module, run: Inputs) -> Any:
             return model(*given.args, **given.kwargs)
         finally:
             for tensor, saved in before:
-                if not torch.equal(tensor, saved):
+                if not tensor.is_meta and not torch.equal(tensor, saved):
                     tensor.copy_(saved)
 
 
