@@ -93,7 +93,7 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
         if given_up:
             solver.give_up(given_up)
             continue
-        unmet = [need for need in unmet if need not in computed]
+        unmet = [need for need in unmet if need.site is not None or need.node is None]
         changes = [solver.change(need) for need in unmet]
         try:
             rewrites = plan_rewrites([*changes, *solver.departures(changes)])
@@ -284,6 +284,11 @@ class _Solver:
 
     def _inverted(self) -> None:
         """Solve expressions such as `c // heads` for the one attribute in them that nothing states."""
+        uses: dict[Attribute, list[Need]] = {}
+        for need in self.needs:
+            for leaf in dict.fromkeys((*leaves(need.origin), *leaves(need.target))):
+                if isinstance(leaf, Attribute):
+                    uses.setdefault(leaf, []).append(need)
         for need in self.needs:
             if self.met(need):
                 continue
@@ -293,10 +298,9 @@ class _Solver:
                 formula = _invert(need.origin, leaf, need.target)
                 if formula is None:
                     continue
-                uses = [other for other in self.needs if leaf in leaves(other.origin) or leaf in leaves(other.target)]
-                before = sum(map(self.met, uses))
+                before = sum(map(self.met, uses[leaf]))
                 self.formulas[leaf.module, leaf.path] = formula
-                if self.met(need) and sum(map(self.met, uses)) > before:
+                if self.met(need) and sum(map(self.met, uses[leaf])) > before:
                     break
                 del self.formulas[leaf.module, leaf.path]
 

@@ -59,14 +59,16 @@ class State:
 
     def use(self, widths: dict[str, int]) -> None:
         """Make `widths` the current ones."""
-        if widths != self.current:
-            self.current, self.version = widths, self.version + 1
+        self.version += widths != self.current
+        self.current = widths
         self.full = self.plan is None or all(widths[name] == group.size for name, group in self.plan.groups.items())
 
     def settle(self) -> None:
         """Outside a forward: the widths that are set, or in a backward pass those of the forward that is recomputed."""
         if not self.running:
-            self.use(self.recompute if self.recompute is not None and in_backward() else self.chosen)
+            widths = self.recompute if self.recompute is not None and in_backward() else self.chosen
+            if widths is not self.current:  # every read of an attribute comes here
+                self.use(widths)
 
     @contextlib.contextmanager
     def using(self, widths: dict[str, int]) -> Iterator[None]:

@@ -50,6 +50,12 @@ def install(
     elastics = {path: Elastic(state, path, type(module)) for path, module in modules.items()}
     for path, module in modules.items():
         _fill(elastics[path], module, path, plan)
+    for path, (name, *keys), formula in plan.formulas:
+        if path in elastics:
+            elastics[path].attributes.setdefault(name, []).append((tuple(keys), formula))
+    stored: dict[str, list[str]] = {}
+    for path, name in plan.stored:
+        stored.setdefault(path, []).append(name)
     owners = _owners(modules, elastics)
     classes: set[Any] = {type(module) for module in modules.values()}
     anything = any(mentions(cls, {"setattr", "register_buffer"}) for cls in classes)
@@ -63,7 +69,7 @@ def install(
                 elastic.attributes[name] = [((), formula)]
         elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one
         elastic.rebound = frozenset(name for name in module._buffers if anything or name in rebound)
-        elastic.stored = {name: vars(module).get(name, Absent) for owner, name in plan.stored if owner == path}
+        elastic.stored = {name: vars(module).get(name, Absent) for name in stored.get(path, ())}
         if elastic.stored:
             state.storing.append(module)
         held = tuple(_held(elastic, module, owners))
@@ -105,9 +111,6 @@ def _fill(elastic: Elastic, module: nn.Module, path: str, plan: Plan) -> None:
             elastic.tensors[name] = plan.layouts[full]
             if _rescales(elastic.state.draw) and full in plan.scales:
                 elastic.scales[name] = plan.scales[full]
-    for owner, (name, *keys), formula in plan.formulas:
-        if owner == path:
-            elastic.attributes.setdefault(name, []).append((tuple(keys), formula))
 
 
 def enter(module: nn.Module, elastic: Elastic, held: tuple[str, ...] = (), base: type | None = None) -> None:

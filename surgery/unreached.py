@@ -95,12 +95,12 @@ def _uses(analysis: Analysis) -> dict[str, _Use]:
 def _unreached(analysis: Analysis, reached: set[str]) -> Iterator[str]:
     """The outermost modules with parameters of which nothing was reached."""
     inside = {".".join(path.split(".")[:n]) for path in reached for n in range(1, path.count(".") + 2)} | {""}
-    layers = [path for path in analysis.layers]
     for path, module in analysis.modules.items():
         parent = path.rpartition(".")[0]
         if path in inside or parent not in inside or any(True for _ in module.parameters()) is False:
             continue
-        if not any(path.startswith(f"{layer}.") for layer in layers):  # the inside of a layer with an adapter
+        above = path.split(".")
+        if not any(".".join(above[:n]) in analysis.layers for n in range(1, len(above))):  # else it is inside a layer
             yield path
 
 

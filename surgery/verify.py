@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from surgery.capture import class_name
 from surgery.errors import ProofError, SurgeryError
-from surgery.inputs import Examples, Inputs, cloned, runs
+from surgery.inputs import Examples, Inputs, cloned, runs, tensors
 from surgery.modes import evaluating
 from surgery.restoring import restored
-from surgery.tree import named_tensors
+from surgery.tree import named_parameters, named_tensors
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
 TOLERANCES: dict[torch.dtype, float] = {
@@ -75,8 +75,17 @@ def output(model: nn.Module, run: Inputs) -> Any:
     given = cloned(run)
     kept = restored([tensor for _, tensor in named_tensors(model)], model.buffers())
     with torch.random.fork_rng(devices=[]), kept, evaluating(model), torch.no_grad(), _unfused():
-        torch.manual_seed(0)
+        _seed(model, given)
         return model(*given.args, **given.kwargs)
+
+
+def _seed(model: nn.Module, given: Inputs) -> None:
+    """Seed the generators that a run draws from. For those of accelerators torch formats a stack trace each time."""
+    found = (*(parameter for _, parameter in named_parameters(model)), *tensors((given.args, given.kwargs)))
+    if all(tensor.device.type in ("cpu", "meta") for tensor in found):
+        torch.default_generator.manual_seed(0)
+    else:
+        torch.manual_seed(0)
 
 
 @contextlib.contextmanager
