@@ -4,60 +4,71 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from surgery.errors import CaptureError
-from surgery.held import holders, open_tensors
+from surgery.held import loose
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every parameter, then every buffer (persistent or not), each tensor once, under its first name."""
-    yield from model.named_parameters()
+    """Every parameter, then every buffer (persistent or not), then every tensor in a plain attribute or container.
+
+    Each tensor is there once, under its first name.
+    """
+    seen: set[int] = set()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers(), *_named_loose(model)):
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, tensor
+
+
+def _named_loose(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    return ((f"{path}.{place}".lstrip("."), tensor) for path, place, tensor in loose(model))
+
+
+def unlearned(model: nn.Module) -> list[torch.Tensor]:
+    """Every named tensor that is no parameter."""
     parameters = {id(parameter) for parameter in model.parameters()}
-    for name, buffer in model.named_buffers():
-        if id(buffer) not in parameters:
-            yield name, buffer
+    return [tensor for _, tensor in named_tensors(model) if id(tensor) not in parameters]
 
 
 def aliases(model: nn.Module) -> dict[str, list[str]]:
-    """All the names of every parameter and buffer, keyed by the first one."""
+    """All the names of every tensor, keyed by the first one."""
     first: dict[int, str] = {id(tensor): name for name, tensor in named_tensors(model)}
     names: dict[str, list[str]] = {name: [] for name in first.values()}
-    for kind in (model.named_parameters, model.named_buffers):
-        for name, tensor in kind(remove_duplicate=False):
-            names[first[id(tensor)]].append(name)
+    every = model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
+    for name, tensor in itertools.chain(*every, _named_loose(model)):
+        names[first[id(tensor)]].append(name)
     return names
 
 
 def copy_tree(
     model: nn.Module, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, Any] | None = None
 ) -> nn.Module:
-    """A new module tree in which each parameter and buffer is what `replace(name, tensor)` gives.
+    """A new module tree in which each named tensor is what `replace(name, tensor)` gives.
 
     Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand.
-    Tensors that a forward has stored on modules are copied without their history.
+    Tensors with a history, which a forward has stored on modules, are copied without it.
     Raises CaptureError where a module holds something that cannot be copied.
     """
     memo: dict[int, Any] = {id(tensor): replace(name, tensor) for name, tensor in named_tensors(model)}
     memo.update(shared or {})
-    for module in model.modules():
-        for _, value in holders(module):
-            for tensor in open_tensors(value):
-                if id(tensor) not in memo:
-                    memo[id(tensor)] = tensor.detach().clone()
     kept = list(memo.values())  # deepcopy looks objects up by id: they must stay alive
     plain = [module for module in model.modules() if _plain(type(module))]  # type: ignore[arg-type]
     for module in plain:
         memo[id(module)] = type(module).__new__(type(module))
     try:
-        for module in plain:
-            vars(memo[id(module)]).update(_copied(vars(module), memo))
-        result = copy.deepcopy(model, memo)
+        with _WithoutHistory():
+            for module in plain:
+                vars(memo[id(module)]).update(_copied(vars(module), memo))
+            result = copy.deepcopy(model, memo)
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}). "
@@ -65,6 +76,16 @@ def copy_tree(
         ) from error
     del kept
     return result
+
+
+class _WithoutHistory(TorchFunctionMode):
+    """Copies tensors that autograd made, which torch refuses to copy, as plain ones."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.__deepcopy__ and args[0].grad_fn is not None:
+            tensor, memo = args
+            return memo.setdefault(id(tensor), tensor.detach().clone())
+        return func(*args, **(kwargs or {}))
 
 
 @functools.cache

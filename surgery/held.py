@@ -57,6 +57,35 @@ def open_tensors(value: Any) -> list[Tensor]:
     return found
 
 
+def placed(name: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that `swapped` would reach, and where each is: `table`, `cache['w'][0]`."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif _followed(value) and value and id(value) not in around:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for number, (key, item) in enumerate(items):
+            mark = repr(key) if isinstance(key, _ATOMS) else f"#{number}"
+            yield from placed(f"{name}[{mark}]", item, (*around, id(value)))
+
+
+def loose(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """Tensors in plain attributes and containers that are no parameters and no buffers: a module's path, where, what.
+
+    They count as buffers that are not saved. One with a history was made by a forward, and belongs to that.
+    """
+    known = {
+        id(tensor)
+        for module in model.modules()
+        for table in (module._parameters, module._buffers)
+        for tensor in table.values()
+    }
+    for path, module in model.named_modules():
+        for name, value in holders(module):
+            for place, tensor in placed(name, value):
+                if id(tensor) not in known and tensor.grad_fn is None:
+                    yield path, place, tensor
+
+
 def holders(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """The attributes of a module, apart from its tables."""
     for name, value in vars(module).items():

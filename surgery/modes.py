@@ -7,6 +7,18 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from surgery.copying import named_tensors
+from surgery.restoring import restored
+
+
+def refresh(model: nn.Module) -> None:
+    """Let modules clear what they keep between runs, as they do when their mode changes. Modes and tensors stay."""
+    before = {module: module.training for module in model.modules()}
+    with restored(tensor for _, tensor in named_tensors(model)):
+        model.train(not model.training).train(before[model])
+    for module, training in before.items():
+        module.training = training
+
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:

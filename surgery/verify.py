@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.copying import named_tensors
+from surgery.copying import named_tensors, unlearned
 from surgery.errors import ProofError, SurgeryError
 from surgery.inputs import Examples, Inputs, cloned, runs
 from surgery.modes import evaluating
@@ -65,7 +65,7 @@ def _given(model: nn.Module, run: Inputs, name: str) -> Any:
 def output(model: nn.Module, run: Inputs) -> Any:
     """What a model returns in eval mode; its tensors and the random state stay as they were."""
     given = cloned(run)
-    kept = restored([tensor for _, tensor in named_tensors(model)], model.buffers())
+    kept = restored([tensor for _, tensor in named_tensors(model)], unlearned(model))
     with torch.random.fork_rng(devices=[]), kept, evaluating(model), torch.no_grad(), _unfused():
         torch.manual_seed(0)
         return model(*given.args, **given.kwargs)
