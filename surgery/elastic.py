@@ -205,6 +205,9 @@ class Elastic:
             return tensor if lender is None else vars(lender)[KEY].read(lender, key, tensor)
 
         result = swapped(value, cut)
+        for keys, formula in self.attributes.get(name, ()):
+            assert self.state.plan is not None
+            result = replaced(result, keys, self.state.plan.value(formula, self.state.current))
         if self.state.depth:
             self.shown[name] = moment, value, result
             self.state.owing.append(module)

@@ -63,6 +63,8 @@ CONSTANTS: dict[str, Callable[[], Net]] = {
     "other module": lambda: build(lambda s, x: s.b(s.rope.turn(s.a(x))), rope=Rope(5, 8)),
     "heads": lambda: build(lambda s, x: s.b((heads(s.a(x)) * s.table).flatten(2)), table=rand(2, 4)),
     "flat heads": lambda: build(lambda s, x: s.b((heads(s.a(x)) * heads(s.table)).flatten(2)), table=rand(2, 5, 8)),
+    "beside a size": lambda: build(lambda s, x: s.b(s.a(x).view(-1, s.kept["n"]) * s.kept["t"]),
+                                   kept={"n": 8, "t": rand(8)}),
     "index": lambda: build(lambda s, x: s.b(s.a(x)[:, s.order] + s.table[s.places]), order=torch.tensor([4, 2, 2]),
                            table=rand(7, 8), places=torch.tensor([6, 0, 1])),
     "mask": lambda: build(lambda s, x: s.b(s.a(x).masked_fill(s.mask, 0)), mask=rand(5, 1) > 0),
