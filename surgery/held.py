@@ -16,6 +16,7 @@ from torch import Tensor, nn
 _TABLES = ("_parameters", "_buffers", "_modules")
 _DICTS = (dict, OrderedDict, defaultdict)
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Generator)
+_NO_TENSORS = frozenset(_ATOMS) | {set}
 # What holds whole tensors on purpose and takes no part in a forward, or holds none.
 _APART = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, type, types.ModuleType, weakref.ref)
 
@@ -73,14 +74,18 @@ def loose(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
 
     They count as buffers that are not saved. One with a history was made by a forward, and belongs to that.
     """
+    modules = list(model.named_modules())
     known = {
         id(tensor)
-        for module in model.modules()
+        for _, module in modules
         for table in (module._parameters, module._buffers)
         for tensor in table.values()
     }
-    for path, module in model.named_modules():
-        for name, value in holders(module):
+    for path, module in modules:
+        for name, value in vars(module).items():
+            kind = type(value)
+            if kind in _NO_TENSORS or name in _TABLES or (kind in _DICTS and not value):
+                continue  # nearly all of them: numbers, and empty tables of hooks
             for place, tensor in placed(name, value):
                 if id(tensor) not in known and tensor.grad_fn is None:
                     yield path, place, tensor
