@@ -18,7 +18,8 @@ from surgery.errors import AxisError
 from surgery.held import shut
 from surgery.rules.base import Call, Requirement, find, run, tensors_in
 from surgery.sizes import Size, origin_of
-from surgery.tree import aliases, named_modules, named_parameters, named_tensors
+from surgery.tensors import aliases, named_tensors
+from surgery.tree import named_modules, named_parameters
 
 
 @dataclass

@@ -35,7 +35,8 @@ from surgery.restoring import Watch
 from surgery.rules.base import RULES
 from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
 from surgery.source import Chain
-from surgery.tree import named_modules, named_parameters, named_tensors
+from surgery.tensors import named_tensors
+from surgery.tree import named_modules, named_parameters
 
 Location = tuple[str, int]
 
@@ -99,14 +100,16 @@ def _devices(model: nn.Module) -> list[int]:
 
 
 def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Capture:
-    buffers = {id(tensor) for tensor in model.buffers()}  # norms change theirs without saying so
-    twin = copy_tree(model, lambda _, tensor: _cloned(tensor) if id(tensor) in buffers else tensor)
-    watch = Watch(tensor for _, tensor in named_tensors(twin))
-    recorder = Recorder(twin, prefix, watch)
+    parameters = {id(parameter) for parameter in model.parameters()}  # buffers may change without saying so
+    twin = copy_tree(model, lambda _, tensor: tensor if id(tensor) in parameters else _cloned(tensor))
+    known = {name for name, _ in named_tensors(model)}
+    named = {name: tensor for name, tensor in named_tensors(twin) if name in known}
+    watch = Watch(named.values())
+    recorder = Recorder(twin, prefix, watch, named)
     args, kwargs = recorder.placeholders(run)
     try:
         with watch:
-            twin.train(training)
+            twin.train(not training).train(training)  # modules clear what they keep between runs
         _remember_attributes(twin, prefix)
         with torch.no_grad(), recorder.active():
             twin(*args, **kwargs)
@@ -242,7 +245,7 @@ _UNCOMPILED = property(lambda _: None, lambda module, value: vars(module).__seti
 class Recorder(TorchFunctionMode):
     """Turns the torch calls and module calls of one run into nodes and frames."""
 
-    def __init__(self, model: nn.Module, prefix: str, watch: Watch):
+    def __init__(self, model: nn.Module, prefix: str, watch: Watch, named: Mapping[str, torch.Tensor]):
         super().__init__()
         self.model = model
         self.watch = watch
@@ -250,7 +253,7 @@ class Recorder(TorchFunctionMode):
         self.frames: list[Frame] = []
         self.stack: list[Frame] = []
         self.branches: list[Branch] = []
-        self.names = {f"{prefix}.{name}".lstrip("."): tensor for name, tensor in named_tensors(model)}
+        self.names = {f"{prefix}.{name}".lstrip("."): tensor for name, tensor in named.items()}
         self.paths = {id(module): path for path, module in named_modules(model, prefix)}
         self.parameters = {id(tensor): name for name, tensor in self.names.items()}
         self.nodes: dict[int, tuple[weakref.ref[torch.Tensor], fx.Node]] = {}

@@ -25,7 +25,7 @@ from surgery.inputs import Examples, Inputs, runs, tensors
 from surgery.layout import Layout, Unit
 from surgery.modes import evaluating
 from surgery.rules.base import tensors_in
-from surgery.tree import named_tensors
+from surgery.tensors import named_tensors
 from surgery.verify import verify
 
 TOLERANCE = 1e-9

@@ -10,37 +10,34 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from surgery.errors import CaptureError
-from surgery.held import holders, open_tensors
-from surgery.tree import named_modules, named_tensors
+from surgery.tensors import named_tensors
+from surgery.tree import named_modules
 
 
 def copy_tree(
     model: nn.Module, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, Any] | None = None
 ) -> nn.Module:
-    """A new module tree in which each parameter and buffer is what `replace(name, tensor)` gives.
+    """A new module tree in which each named tensor is what `replace(name, tensor)` gives.
 
     Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand.
-    Tensors that a forward has stored on modules are copied without their history.
+    Tensors with a history, which a forward has stored on modules, are copied without it.
     Raises CaptureError where a module holds something that cannot be copied.
     """
     memo: dict[int, Any] = {id(tensor): replace(name, tensor) for name, tensor in named_tensors(model)}
     memo.update(shared or {})
     modules = [module for _, module in named_modules(model)]
-    for module in modules:
-        for _, value in holders(module):
-            for tensor in open_tensors(value):
-                if id(tensor) not in memo:
-                    memo[id(tensor)] = tensor.detach().clone()
     kept = list(memo.values())  # deepcopy looks objects up by id: they must stay alive
     plain = [module for module in modules if _plain(type(module))]  # type: ignore[arg-type]
     for module in plain:
         memo[id(module)] = type(module).__new__(type(module))
     try:
-        for module in plain:
-            vars(memo[id(module)]).update(_copied(vars(module), memo))
-        result = copy.deepcopy(model, memo)
+        with _WithoutHistory():
+            for module in plain:
+                vars(memo[id(module)]).update(_copied(vars(module), memo))
+            result = copy.deepcopy(model, memo)
     except Exception as error:
         raise CaptureError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}). "
@@ -48,6 +45,16 @@ def copy_tree(
         ) from error
     del kept
     return result
+
+
+class _WithoutHistory(TorchFunctionMode):
+    """Copies tensors that autograd made, which torch refuses to copy, as plain ones."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.__deepcopy__ and args[0].grad_fn is not None:
+            tensor, memo = args
+            return memo.setdefault(id(tensor), tensor.detach().clone())
+        return func(*args, **(kwargs or {}))
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from surgery import cutting, layout
 from surgery.errors import InputError
-from surgery.held import swapped
+from surgery.held import placed, swapped
 from surgery.layout import Layout
 from surgery.routine import Rewritten
 from surgery.sizes import Origin
@@ -37,18 +37,23 @@ class Elastic:
     attributes: dict[str, list[tuple[tuple[Any, ...], Origin]]] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)  # attributes that are different in any twin
     stored: dict[str, Any] = field(default_factory=dict)
+    loose: frozenset[str] = frozenset()  # of `tensors`: those in plain attributes and containers
     rebound: frozenset[str] = frozenset()  # buffers that code of the model assigns
     lenders: list[nn.Module] = field(default_factory=list)  # modules whose tensors this one holds in containers
     forward: Rewritten | None = None
     own_forward: Callable[..., Any] | None = None  # a forward that the instance itself had
     cache: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    gathered: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    gathered: dict[str, tuple[Tensor, int, Tensor]] = field(default_factory=dict)
     assigned: dict[str, Tensor] = field(default_factory=dict)
     shown: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to one forward."""
         return {**vars(self), "cache": {}, "gathered": {}, "assigned": {}, "shown": {}}
+
+    def full(self, name: str) -> str:
+        """The name of one of its tensors in the whole model."""
+        return f"{self.path}.{name}".lstrip(".")
 
     def cached(self, name: str, make: Callable[[], Any]) -> Any:
         version, value = self.cache.get(name, (-1, None))
@@ -68,6 +73,10 @@ class Elastic:
         whole, cut = self.cached(
             f"{name}: shapes", lambda: (self.shape(name, {}), self.shape(name, self.state.current))
         )
+        if name in self.loose and tensor.dim() == len(whole):  # a forward may give it other positions
+            pairs = [(n, a, b) for n, a, b in zip(tensor.shape, whole, cut, strict=True) if a != b]
+            if all(n == a for n, a, _ in pairs) or all(n == b for n, _, b in pairs):
+                return any(n != a for n, a, _ in pairs)
         if tensor.shape not in (whole, cut):
             raise InputError(
                 f"{self.path}.{name} is {list(tensor.shape)}, but the plan needs {list(whole)} (or {list(cut)} at the "
@@ -77,7 +86,7 @@ class Elastic:
 
     def read(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
         """A parameter or buffer at the current widths."""
-        buffer = name in module._buffers
+        buffer = self._is_buffer(module, name, tensor)
         if name in self.assigned:
             return self.assigned[name]
         if self.state.full or name not in self.tensors:
@@ -93,7 +102,7 @@ class Elastic:
         value = cutting.read(tensor, parts)
         writable = buffer or not (torch.is_grad_enabled() or value.is_inference())
         if writable and self.state.depth and not cutting.is_view(parts):
-            self.gathered[name] = value, -1 if value.is_inference() else value._version
+            self.gathered[name] = value, -1 if value.is_inference() else value._version, tensor
             self.state.owing.append(module)
         if name in self.scales:
             dim, groups = self.scales[name]
@@ -101,6 +110,9 @@ class Elastic:
         if self.state.lent is not None:
             self.state.lent[value] = tensor
         return value
+
+    def _is_buffer(self, module: nn.Module, name: str, tensor: Tensor) -> bool:
+        return name in module._buffers or (name in self.loose and not tensor.requires_grad)
 
     def is_own(self, module: nn.Module, name: str, value: Tensor) -> bool:
         """Whether a value is the slice of a parameter that reading it gives."""
@@ -163,10 +175,9 @@ class Elastic:
             kept.clear()
 
     def _return(self, module: nn.Module, name: str) -> None:
-        value, version = self.gathered.pop(name)
-        buffer = name in module._buffers
-        tensor = module._buffers[name] if buffer else module._parameters[name]
-        if tensor is None or name in self.assigned:
+        value, version, tensor = self.gathered.pop(name)
+        buffer = self._is_buffer(module, name, tensor)
+        if name in self.assigned:
             return
         if value.is_inference() or value._version != version:
             cutting.write(tensor, value, self.kept(name))
@@ -187,12 +198,16 @@ class Elastic:
             for key, tensor in table.items()
             if tensor is not None and key in vars(lender)[KEY].tensors
         }
+        owners |= {id(tensor): (module, place) for place, tensor in placed(name, value) if place in self.loose}
 
         def cut(tensor: Tensor) -> Tensor:
             lender, key = owners.get(id(tensor), (None, ""))
             return tensor if lender is None else vars(lender)[KEY].read(lender, key, tensor)
 
         result = swapped(value, cut)
+        for keys, formula in self.attributes.get(name, ()):
+            assert self.state.plan is not None
+            result = replaced(result, keys, self.state.plan.value(formula, self.state.current))
         if self.state.depth:
             self.shown[name] = moment, value, result
             self.state.owing.append(module)
@@ -234,7 +249,7 @@ def put_back(module: nn.Module, stored: Mapping[str, Any]) -> None:
         if value is Absent:
             vars(module).pop(name, None)
         else:
-            vars(module)[name] = copy.copy(value)
+            vars(module)[name] = value if isinstance(value, Tensor) else copy.copy(value)
 
 
 def state_of(model: nn.Module) -> State:

@@ -20,6 +20,7 @@ _DICTS = (dict, OrderedDict, defaultdict)
 _EMPTY = frozenset((dict, OrderedDict, list, tuple, set))
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Generator)
 _NO_HOLDERS = frozenset(_ATOMS)
+_NO_TENSORS = _NO_HOLDERS | {set}
 # What holds whole tensors on purpose and takes no part in a forward, or holds none.
 _APART = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, type, types.ModuleType, weakref.ref)
 
@@ -59,6 +60,39 @@ def open_tensors(value: Any) -> list[Tensor]:
 
     swapped(value, see)
     return found
+
+
+def placed(name: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that `swapped` would reach, and where each is: `table`, `cache['w'][0]`."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif _followed(value) and value and id(value) not in around:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for number, (key, item) in enumerate(items):
+            mark = repr(key) if isinstance(key, _ATOMS) else f"#{number}"
+            yield from placed(f"{name}[{mark}]", item, (*around, id(value)))
+
+
+def loose(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+    """Tensors in plain attributes and containers that are no parameters and no buffers: a module's path, where, what.
+
+    They count as buffers that are not saved. One with a history was made by a forward, and belongs to that.
+    """
+    modules = named_modules(model)
+    known = {
+        id(tensor)
+        for _, module in modules
+        for table in (module._parameters, module._buffers)
+        for tensor in table.values()
+    }
+    for path, module in modules:
+        for name, value in vars(module).items():
+            kind = type(value)
+            if kind in _NO_TENSORS or name in _TABLES or (kind in _DICTS and not value):
+                continue  # nearly all of them: numbers, and empty tables of hooks
+            for place, tensor in placed(name, value):
+                if id(tensor) not in known and tensor.grad_fn is None:
+                    yield path, place, tensor
 
 
 def holders(module: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from surgery.errors import FileError, InputError, WidthError
 from surgery.inputs import Examples
 from surgery.planning import make_plan
 from surgery.shrink import RECORD, cut_copy
-from surgery.tree import named_tensors
+from surgery.tensors import named_tensors
 from surgery.twin import twin_of
 
 FORMAT = "model-surgery/1"

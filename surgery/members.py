@@ -69,7 +69,9 @@ def _held_property(name: str) -> property:
 
     def put(self: nn.Module, value: Any) -> None:
         elastic = _settled(self)
-        self.__dict__[name] = value if elastic is None else elastic.hold(value)
+        self.__dict__[name] = value = value if elastic is None else elastic.hold(value)
+        if elastic is not None and name in elastic.stored and not elastic.state.inside:
+            elastic.stored[name] = value
 
     def drop(self: nn.Module) -> None:
         del self.__dict__[name]

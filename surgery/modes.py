@@ -7,7 +7,18 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from surgery.restoring import restored
+from surgery.tensors import named_tensors
 from surgery.tree import named_modules
+
+
+def refresh(model: nn.Module) -> None:
+    """Let modules clear what they keep between runs, as they do when their mode changes. Modes and tensors stay."""
+    before = {module: module.training for _, module in named_modules(model)}
+    with restored(tensor for _, tensor in named_tensors(model)):
+        model.train(not model.training).train(before[model])
+    for module, training in before.items():
+        module.training = training
 
 
 @contextlib.contextmanager

@@ -113,6 +113,10 @@ class Plan:
         """The names of the parameters and buffers that some group cuts."""
         return frozenset(tensor for group in self.groups.values() for tensor, _ in group.cuts)
 
+    def canonical(self, name: str) -> str:
+        """The name that the plan has for a tensor which is known by several."""
+        return self.aliases.get(name, name)
+
     def full(self) -> dict[str, int]:
         """The width of every group in the whole model."""
         return {name: group.size for name, group in self.groups.items()}

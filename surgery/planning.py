@@ -27,7 +27,8 @@ from surgery.rules.base import SizeOf
 from surgery.scaling import scaling
 from surgery.sizes import Arithmetic, Attribute, Constant, Origin, leaves
 from surgery.solve import Solution, group_axes, solve
-from surgery.tree import named_modules, named_parameters, named_tensors
+from surgery.tensors import named_tensors
+from surgery.tree import named_modules, named_parameters
 from surgery.unreached import reach
 from surgery.verify import TOLERANCES
 

@@ -19,7 +19,7 @@ def named_modules(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Modu
     return _walked(model, prefix, set())
 
 
-def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+def registered(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Every parameter, then every buffer (persistent or not), each tensor once, under its first name."""
     if _listed_by_torch(model):
         modules, seen = named_modules(model), set[int]()
@@ -40,19 +40,15 @@ def named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return list(model.named_parameters())
 
 
-def aliases(model: nn.Module) -> dict[str, list[str]]:
-    """All the names of every parameter and buffer, keyed by the first one."""
-    first: dict[int, str] = {id(tensor): name for name, tensor in named_tensors(model)}
-    names: dict[str, list[str]] = {name: [] for name in first.values()}
+def registered_names(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every parameter, then every buffer, under all of their names."""
     if _listed_by_torch(model):
         modules = _walked(model, "", None)
-        every = (_members(modules, table, None) for table in ("_parameters", "_buffers"))
+        for table in ("_parameters", "_buffers"):
+            yield from _members(modules, table, None)
     else:
-        every = (kind(remove_duplicate=False) for kind in (model.named_parameters, model.named_buffers))
-    for members in every:
-        for name, tensor in members:
-            names[first[id(tensor)]].append(name)
-    return names
+        yield from model.named_parameters(remove_duplicate=False)
+        yield from model.named_buffers(remove_duplicate=False)
 
 
 def _walked(model: nn.Module, prefix: str, seen: set[int] | None) -> list[tuple[str, nn.Module]]:

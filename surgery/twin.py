@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -11,12 +12,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from surgery.adapter import decisions
 from surgery.copying import copy_tree
 from surgery.draws import DEFAULT, Draw
-from surgery.elastic import KEY, Absent, Elastic
+from surgery.elastic import KEY, Absent, Elastic, put_back
 from surgery.errors import InputError
-from surgery.held import holders, open_tensors
+from surgery.held import holders, loose, open_tensors, placed
 from surgery.inputs import Examples, detached
 from surgery.members import elastic_class
 from surgery.mentions import assigned, mentions
+from surgery.modes import refresh
 from surgery.plan import Plan, per_group
 from surgery.routine import Rewritten
 from surgery.state import State
@@ -45,17 +47,21 @@ def install(
     state.use(plan.full())
     state.chosen = plan.full()
     strip(twin)
+    refresh(twin)
     replacements = {swap.path: swap.replacement for swap in plan.swaps}
     modules = dict(named_modules(twin))
     elastics = {path: Elastic(state, path, type(module)) for path, module in modules.items()}
+    places: dict[str, list[str]] = {}
+    for path, place, _ in loose(twin):
+        places.setdefault(path, []).append(place)
     for path, module in modules.items():
-        _fill(elastics[path], module, path, plan)
+        _fill(elastics[path], module, plan, places.get(path, []))
     for path, (name, *keys), formula in plan.formulas:
         if path in elastics:
             elastics[path].attributes.setdefault(name, []).append((tuple(keys), formula))
-    stored: dict[str, list[str]] = {}
+    stores: dict[str, set[str]] = {}
     for path, name in plan.stored:
-        stored.setdefault(path, []).append(name)
+        stores.setdefault(path, set()).add(name)
     owners = _owners(modules, elastics)
     classes: set[Any] = {type(module) for module in modules.values()}
     anything = any(mentions(cls, {"setattr", "register_buffer"}) for cls in classes)
@@ -69,10 +75,19 @@ def install(
                 elastic.attributes[name] = [((), formula)]
         elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one
         elastic.rebound = frozenset(name for name in module._buffers if anything or name in rebound)
-        elastic.stored = {name: vars(module).get(name, Absent) for name in stored.get(path, ())}
+        held = tuple(_held(elastic, module, owners))
+        stored = stores.get(path, set())
+        for name in held:
+            changes = anything or name in rebound or isinstance(vars(module)[name], dict | list)
+            if changes and _is_loose(elastic, name, vars(module)[name]):
+                stored.add(name)
+        own = places.get(path, [])
+        elastic.stored = {
+            name: _before(elastic, name, vars(module).get(name, Absent), plan, own) for name in sorted(stored)
+        }
         if elastic.stored:
             state.storing.append(module)
-        held = tuple(_held(elastic, module, owners))
+            put_back(module, elastic.stored)
         enter(module, elastic, held, replacements.get(path))
     for path, module in modules.items():
         decided = {name: decide(module) for name, decide in decisions(module).items() if hasattr(module, name)}
@@ -97,16 +112,32 @@ def _held(elastic: Elastic, module: nn.Module, owners: Mapping[int, nn.Module]) 
     """The attributes of a module in which a forward would find cut tensors: as they are, or in containers."""
     for name, value in holders(module):
         found = [owners[id(tensor)] for tensor in open_tensors(value) if id(tensor) in owners]
-        if found:
+        if found or _is_loose(elastic, name, value):
             elastic.lenders += [owner for owner in dict.fromkeys(found) if owner is not module]
             elastic.state.lent = WeakTensorKeyDictionary() if elastic.state.lent is None else elastic.state.lent
             yield name
 
 
-def _fill(elastic: Elastic, module: nn.Module, path: str, plan: Plan) -> None:
-    prefix = f"{path}." if path else ""
-    for name in (*module._parameters, *module._buffers):
-        full = plan.aliases.get(prefix + name, prefix + name)
+def _is_loose(elastic: Elastic, name: str, value: Any) -> bool:
+    return any(place in elastic.loose for place, _ in placed(name, value))
+
+
+def _before(elastic: Elastic, name: str, value: Any, plan: Plan, places: Container[str]) -> Any:
+    """What an attribute holds before any forward. A dict that forwards fill is without what they have not read."""
+    if not isinstance(value, dict) or (elastic.path, name) not in plan.stored:
+        return value
+    result = copy.copy(value)
+    for key, item in value.items():
+        names = [plan.canonical(elastic.full(place)) for place, _ in placed(name, {key: item}) if place in places]
+        if names and not any(full in plan.layouts for full in names):
+            del result[key]
+    return result
+
+
+def _fill(elastic: Elastic, module: nn.Module, plan: Plan, places: Iterable[str]) -> None:
+    elastic.loose = frozenset(place for place in places if plan.canonical(elastic.full(place)) in plan.cut_tensors)
+    for name in (*module._parameters, *module._buffers, *elastic.loose):
+        full = plan.canonical(elastic.full(name))
         if full in plan.cut_tensors:
             elastic.tensors[name] = plan.layouts[full]
             if _rescales(elastic.state.draw) and full in plan.scales:
@@ -116,7 +147,10 @@ def _fill(elastic: Elastic, module: nn.Module, path: str, plan: Plan) -> None:
 def enter(module: nn.Module, elastic: Elastic, held: tuple[str, ...] = (), base: type | None = None) -> None:
     """Turn a module into an instance of its elastic class. `base` is a plain subclass that can have more widths."""
     vars(module)[KEY] = elastic
-    tensors = (*elastic.tensors, *(name for name in module._buffers if name not in elastic.tensors))
+    tensors = (
+        *(name for name in elastic.tensors if name not in elastic.loose),
+        *(name for name in module._buffers if name not in elastic.tensors),
+    )
     attributes = (*elastic.attributes, *elastic.constants)
     module.__class__ = elastic_class(base or elastic.base, tensors, attributes, held)
 

@@ -58,10 +58,14 @@ def _bare(analysis: Analysis) -> None:
 
     What no code mentions is merely fixed. Else the forward that mentions it could combine it with what fits.
     """
+    made = {(frame.path, name) for record in analysis.captures for frame in record.frames for name in frame.stored}
     for name, shape in analysis.shapes.items():
         if name in analysis.tensors or any(name.startswith(f"{layer}.") for layer in analysis.layers):
             continue
         path, attribute = _owner(analysis, name)
+        attribute = attribute.partition("[")[0]
+        if (path, attribute) in made:
+            continue  # a forward puts its own in the place of what was left from an earlier one
         reason = (
             f"{name}, which the example inputs do not read, could be combined with it "
             "(give inputs that read it as well: surgery.batches([...]))"
@@ -110,6 +114,8 @@ _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 def _owner(analysis: Analysis, path: str) -> tuple[str, str]:
     """The module whose code holds an unreached module or tensor, and the attribute in it."""
     owner, _, attribute = path.rpartition(".")
+    while owner not in analysis.modules:  # a key with a dot in it: `table['a.b']`
+        owner, _, attribute = owner.rpartition(".")
     while isinstance(analysis.modules[owner], _CONTAINERS) and owner:
         owner, _, attribute = owner.rpartition(".")
     return owner, attribute

@@ -14,7 +14,8 @@ from surgery.errors import ProofError, SurgeryError
 from surgery.inputs import Examples, Inputs, cloned, runs, tensors
 from surgery.modes import evaluating
 from surgery.restoring import restored
-from surgery.tree import named_parameters, named_tensors
+from surgery.tensors import named_tensors, unlearned
+from surgery.tree import named_parameters
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
 TOLERANCES: dict[torch.dtype, float] = {
@@ -73,7 +74,7 @@ def _given(model: nn.Module, run: Inputs, name: str) -> Any:
 def output(model: nn.Module, run: Inputs) -> Any:
     """What a model returns in eval mode; its tensors and the random state stay as they were."""
     given = cloned(run)
-    kept = restored([tensor for _, tensor in named_tensors(model)], model.buffers())
+    kept = restored([tensor for _, tensor in named_tensors(model)], unlearned(model))
     with torch.random.fork_rng(devices=[]), kept, evaluating(model), torch.no_grad(), _unfused():
         _seed(model, given)
         return model(*given.args, **given.kwargs)

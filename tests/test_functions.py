@@ -173,7 +173,7 @@ OPEN: dict[str, Callable[[Any, Tensor], Any]] = {
 @pytest.mark.parametrize("function", OPEN.values(), ids=OPEN.keys())
 def test_what_a_function_does_is_followed(function: Callable[[Any, Tensor], Any]) -> None:
     plan = all_laws(build(function), (X,), (X * 2 + 1,), 0)
-    assert plan.elastic_share > 0.9
+    assert plan.elastic_share > 0.8
 
 
 def test_modules_inside_of_a_function() -> None:

@@ -12,7 +12,8 @@ from surgery.capture import capture
 from surgery.copying import copy_tree
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
-from surgery.tree import aliases, named_modules, named_parameters, named_tensors
+from surgery.tensors import aliases, named_tensors
+from surgery.tree import named_modules, named_parameters
 from tests.benchmarks.planning import transformer
 from tests.models import BY_NAME, CASES, Case
 

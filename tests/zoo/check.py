@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import surgery
 from surgery.inputs import Inputs, tensors
 from surgery.shrink import RECORD, tolerance_of
-from surgery.tree import aliases
+from surgery.tensors import aliases
 from surgery.verify import output
 from tests.benchmarks.planning import seconds
 from tests.laws import laws
