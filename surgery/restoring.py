@@ -55,6 +55,8 @@ class Watch(TorchFunctionMode):
 
     def save(self, tensor: Tensor) -> None:
         """Copy the memory of a tensor, if it is one of those that are watched, or a view of one."""
+        while torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # under vmap and its kin
+            tensor = torch._C._functorch.get_unwrapped(tensor)
         if _has_memory(tensor) and (address := _address(tensor)) in self.watched and address not in self.saved:
             memory = tensor.untyped_storage()
             self.saved[address] = memory, memory.clone()

@@ -388,9 +388,11 @@ class Unruled(nn.Module):
 
 
 class Twice(torch.autograd.Function):
+    """Computes where torch does not see it."""
+
     @staticmethod
     def forward(ctx, x):
-        return x * 2
+        return torch.from_numpy(x.detach().numpy() * 2)
 
 
 class Custom(Unruled):

@@ -74,6 +74,7 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "rows of a table": lambda s: s.table(torch.arange(4)),
     "rows of a table, by function": lambda s: F.embedding(torch.arange(4), s.table.weight, None, 0.01),
     "statistics": lambda s: F.batch_norm(torch.randn(4, 8), s.seen, s.w.data, training=True),
+    "under vmap": lambda s: torch.vmap(lambda row, x: row.add_(x))(s.a.weight.data, torch.ones(8)),
     "flag": lambda s: s.w.requires_grad_(False),
 }
 
