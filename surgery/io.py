@@ -17,7 +17,7 @@ from surgery.copying import named_tensors
 from surgery.errors import FileError, InputError, WidthError
 from surgery.inputs import Examples
 from surgery.planning import make_plan
-from surgery.shrink import RECORD, cut_copy
+from surgery.shrink import RECORD, cut_copy, tell
 from surgery.twin import twin_of
 
 FORMAT = "model-surgery/1"
@@ -83,6 +83,7 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
     twin = twin_of(model, plan, example_inputs)
     small = cut_copy(twin, plan, widths)
     _fill(small, tensors, file)
+    tell(small, plan, widths, example_inputs)
     return small
 
 

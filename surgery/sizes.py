@@ -39,7 +39,7 @@ class Constant(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Attribute(Origin):
-    """An integer held by the module at `module`: attribute `path[0]`, then keys into containers, `Field`s of objects."""
+    """An integer held by the module at `module`: attribute `path[0]`, then keys, or `Field`s of objects."""
 
     module: str
     path: tuple[Any, ...]
