@@ -31,6 +31,8 @@ from surgery.adapter import adapter_for
 from surgery.copying import copy_tree
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs, tensors
+from surgery.mentions import mentions
+from surgery.records import ATOMS, LONGEST, Field, altered, is_record
 from surgery.restoring import Watch
 from surgery.rules.base import RULES
 from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
@@ -91,7 +93,10 @@ def capture(model: nn.Module, run: Inputs, training: bool = False, prefix: str =
     state stay as they were.
     """
     with torch.random.fork_rng(devices=_devices(model)):
-        return _record(model, run, training, prefix)
+        try:
+            return _record(model, run, training, prefix, records=True)
+        except Shared:  # what one module writes into an object, another reads there: modules cannot have copies
+            return _record(model, run, training, prefix, records=False)
 
 
 def _devices(model: nn.Module) -> list[int]:
@@ -99,7 +104,11 @@ def _devices(model: nn.Module) -> list[int]:
     return sorted(index or 0 for index in indices)
 
 
-def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Capture:
+class Shared(Exception):
+    """A forward writes into a plain data object that a module holds."""
+
+
+def _record(model: nn.Module, run: Inputs, training: bool, prefix: str, records: bool) -> Capture:
     parameters = {id(parameter) for parameter in model.parameters()}  # buffers may change without saying so
     twin = copy_tree(model, lambda _, tensor: tensor if id(tensor) in parameters else _cloned(tensor))
     known = {name for name, _ in named_tensors(model)}
@@ -107,13 +116,18 @@ def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Captu
     watch = Watch(named.values())
     recorder = Recorder(twin, prefix, watch, named)
     args, kwargs = recorder.placeholders(run)
+    copies: list[Any] = []
+    before: list[dict[str, tuple[int, int]]] = []
     try:
         with watch:
             twin.train(not training).train(training)  # modules clear what they keep between runs
-        _remember_attributes(twin, prefix)
+        copies = _remember_attributes(twin, prefix, records)
+        before = [_contents(vars(copy)) for copy in copies]
         with torch.no_grad(), recorder.active():
             twin(*args, **kwargs)
     except Exception as error:
+        if before != [_contents(vars(copy)) for copy in copies]:
+            raise Shared from error
         shapes = ", ".join(_describe(value) for value in (*run.args, *run.kwargs.values()))
         mode = "training" if training else "eval"
         raise CaptureError(
@@ -122,6 +136,8 @@ def _record(model: nn.Module, run: Inputs, training: bool, prefix: str) -> Captu
         ) from error
     finally:
         watch.put_back()
+    if before != [_contents(vars(copy)) for copy in copies]:
+        raise Shared
     return Capture(recorder.graph, recorder.frames, recorder.branches, training)
 
 
@@ -136,22 +152,40 @@ def _describe(value: Any) -> str:
     return type(value).__name__
 
 
-def _remember_attributes(model: nn.Module, prefix: str) -> None:
-    """Replace the integers in modules' attributes, also nested in containers, by ones that know their place."""
+def _remember_attributes(model: nn.Module, prefix: str, records: bool) -> list[Any]:
+    """Replace the integers in modules' attributes, also nested in containers, by ones that know their place.
+
+    With `records`, objects that are plain data are replaced too, by copies for each module whose code mentions them.
+    Returns these copies.
+    """
+    copies: list[Any] = []
+    known: dict[int, bool] = {}
     for path, module in named_modules(model, prefix):
         for name, value in vars(module).items():
             if not name.startswith("_") or name == "_axes_lengths":
-                vars(module)[name] = _remember(value, path, (name,))
+                wanted = records and type(value) is not int and mentions(type(module), {name})
+                vars(module)[name] = _remember(value, path, (name,), copies if wanted else None, known)
+    return copies
 
 
-def _remember(value: Any, module: str, path: tuple[Any, ...]) -> Any:
+def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] | None, known: dict[int, bool]) -> Any:
+    """A value with integers that know their place. Objects are followed where there is a list for their `copies`."""
     if type(value) is int:
         return Size(value, Attribute(module, path, value))
-    if type(value) in (tuple, list, dict) and len(path) < 4:
+    inside = any(isinstance(step, Field) for step in path)
+    if type(value) in (tuple, list, dict) and len(path) < 4 and not (inside and len(value) > LONGEST):
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        new = {key: _remember(item, module, (*path, key)) for key, item in items}
+        new = {key: _remember(item, module, (*path, key), copies, known) for key, item in items}
         return new if isinstance(value, dict) else type(value)(new.values())
-    return value
+    if copies is None or type(value) in ATOMS or len(path) >= 4:
+        return value
+    if id(value) not in known:  # the model that is recorded keeps the object alive: modules share it
+        known[id(value)] = is_record(value)
+    if not known[id(value)]:
+        return value
+    own = vars(value).items()
+    copies.append(altered(value, {key: _remember(v, module, (*path, Field(key)), copies, known) for key, v in own}))
+    return copies[-1]
 
 
 # Calls that only look at a tensor's description: their results are Python values without axes.
@@ -550,11 +584,11 @@ _FILLED = (dict, list, set)
 
 def _snapshot(module: nn.Module) -> dict[str, tuple[int, int]]:
     """What a module holds, by identity; containers also by length, since a forward may fill them."""
-    return {
-        name: (id(value), len(value) if isinstance(value, _FILLED) else 0)
-        for name, value in vars(module).items()
-        if name != "training"
-    }
+    return {name: value for name, value in _contents(vars(module)).items() if name != "training"}
+
+
+def _contents(attributes: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    return {name: (id(value), len(value) if isinstance(value, _FILLED) else 0) for name, value in attributes.items()}
 
 
 def _hooked(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from surgery import cutting, layout
 from surgery.errors import InputError
 from surgery.held import placed, swapped
 from surgery.layout import Layout
+from surgery.records import Field, altered
 from surgery.routine import Rewritten
 from surgery.sizes import Origin
 from surgery.state import State
@@ -233,9 +234,13 @@ class Elastic:
 
 
 def replaced(value: Any, keys: tuple[Any, ...], item: int) -> Any:
-    """A nested container with one item replaced; the container itself is left alone."""
+    """A nested container or object with one item replaced; the container itself is left alone."""
     if not keys:
         return item
+    if isinstance(keys[0], Field):
+        old = vars(value)[keys[0].name]
+        new = replaced(old, keys[1:], item)
+        return value if new == old else altered(value, {keys[0].name: new})  # modules share it while they can
     if isinstance(value, dict):
         return {**value, keys[0]: replaced(value[keys[0]], keys[1:], item)}
     items = list(value)

@@ -16,7 +16,7 @@ from torch import nn
 from surgery.errors import FileError, InputError, WidthError
 from surgery.inputs import Examples
 from surgery.planning import make_plan
-from surgery.shrink import RECORD, cut_copy
+from surgery.shrink import RECORD, cut_copy, tell
 from surgery.tensors import named_tensors
 from surgery.twin import twin_of
 
@@ -83,6 +83,7 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
     twin = twin_of(model, plan, example_inputs)
     small = cut_copy(twin, plan, widths)
     _fill(small, tensors, file)
+    tell(small, plan, widths, example_inputs)
     return small
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from surgery import cutting, layout
 from surgery.adapter import adapter_for, decisions
+from surgery.config import settle_config
 from surgery.copying import copy_tree
 from surgery.elastic import KEY, is_wrapped, put_back, replaced
 from surgery.errors import InputError, ProofError
@@ -61,7 +62,15 @@ def shrink(model: nn.Module, widths: WidthSpec, example_inputs: Examples | None 
     chosen = plan.widths(widths, multiple)
     small = cut_copy(wrapped, plan, chosen)
     prove(wrapped, small, plan, chosen, examples)
+    tell(small, plan, chosen, examples)
     return small
+
+
+def tell(small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> None:
+    """Make the configuration of a small model tell its sizes, or note in its record why none can."""
+    unfit = settle_config(small, plan, widths, examples, tolerance_of(plan, small))
+    if unfit is not None:
+        vars(small)[RECORD]["config"] = unfit
 
 
 def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> float:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from surgery.records import Field
+
 OPERATORS: dict[str, Callable[[int, int], int]] = {
     "+": operator.add,
     "-": operator.sub,
@@ -37,14 +39,14 @@ class Constant(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Attribute(Origin):
-    """An integer held by the module at `module`: attribute `path[0]`, then keys into its container."""
+    """An integer held by the module at `module`: attribute `path[0]`, then keys, or `Field`s of objects."""
 
     module: str
     path: tuple[Any, ...]
     value: int
 
     def __str__(self) -> str:
-        keys = "".join(f"[{key!r}]" for key in self.path[1:])
+        keys = "".join(str(key) if isinstance(key, Field) else f"[{key!r}]" for key in self.path[1:])
         return f"{self.module}.{self.path[0]}{keys}".lstrip(".")
 
 

@@ -5,10 +5,12 @@ so that confused axes show; dropout is 0, so that train mode is repeatable.
 """
 
 from . import (
+    attention,
     branches,
     channels,
     channels_last,
     convolutional,
+    experts,
     features,
     generative,
     gpt2,
@@ -36,10 +38,11 @@ CASES: tuple[Case, ...] = (
     *vision_transformers.CASES,
     *torch_transformers.CASES,
     *language.CASES,
+    *attention.CASES,
     *gpt2.CASES,
     *recurrent.CASES,
 )
-TRICKY: tuple[Case, ...] = (*joins.TRICKY, *channels.TRICKY, *features.TRICKY, *programs.TRICKY)
+TRICKY: tuple[Case, ...] = (*joins.TRICKY, *channels.TRICKY, *features.TRICKY, *experts.TRICKY, *programs.TRICKY)
 BY_NAME: dict[str, Case] = {case.name: case for case in CASES + TRICKY}
 
 __all__ = ["BY_NAME", "CASES", "TRICKY", "Case", "randomise"]

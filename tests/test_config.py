@@ -1,0 +1,156 @@
+"""A small model's configuration tells its sizes, or nothing can be written that would not be read."""
+
+from __future__ import annotations
+
+import copy
+import io
+import types
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import surgery
+
+
+class Block(nn.Module):
+    def __init__(self, config, inner):
+        super().__init__()
+        self.config, self.head = config, config.width // config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.up, self.down = nn.Linear(config.width, inner), nn.Linear(inner, config.width)
+
+    def forward(self, x):
+        b, n, _ = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, -1, self.head).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + self.out(y)
+        return x + self.down(torch.relu(self.up(x)))
+
+
+class Decoder(nn.Module):
+    """Built from a configuration: `inner` is a list by layer, one number, or four times the width if it is absent."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        inner = config.inner or 4 * config.width
+        inner = inner if isinstance(inner, list) else [inner] * config.layers
+        self.embed = nn.Embedding(config.vocabulary, config.width)
+        self.blocks = nn.ModuleList([Block(config, size) for size in inner])
+        self.head = nn.Linear(config.width, config.vocabulary)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+    def save_pretrained(self, path):
+        torch.save((vars(self.config), self.state_dict()), path)
+
+    @classmethod
+    def from_pretrained(cls, path):
+        values, state = torch.load(path)
+        model = cls(types.SimpleNamespace(**values))
+        model.load_state_dict(state)
+        return model
+
+
+def config(**values: Any) -> Any:
+    return types.SimpleNamespace(**{"vocabulary": 31, "width": 24, "heads": 4, "layers": 2, "inner": 40, **values})
+
+
+IDS = torch.randint(31, (2, 7), generator=torch.Generator().manual_seed(0))
+EXPRESSED = {
+    "inner": (40, {"*.up.o": 0.5}, {"inner": 20}),
+    "absent inner": (None, {"*.up.o": 0.5}, {"inner": 48}),
+    "inner by layer": ([40, 28], {"blocks.0.up.o": 10, "blocks.1.up.o": 7}, {"inner": [10, 7]}),
+    "width and heads": (40, {"embed.d": 12, "*.qkv.o.0": 2}, {"width": 12, "heads": 2}),
+    "width and width of heads": (40, {"embed.d": 12, "*.qkv.o.1": 3, "*.up.o": 5}, {"width": 12, "inner": 5}),
+}
+
+
+@pytest.mark.parametrize("name", EXPRESSED)
+def test_the_config_tells_the_sizes(name: str, tmp_path: Any) -> None:
+    inner, widths, told = EXPRESSED[name]
+    model = Decoder(config(inner=inner))
+    before = copy.deepcopy(vars(model.config))
+    state = torch.random.get_rng_state()
+    small = surgery.shrink(model, widths, IDS)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert vars(model.config) == before and model.blocks[0].config is model.config
+    assert vars(small.config) == {**before, **told}
+    assert all(block.config is small.config for block in small.blocks), "one object, as its class makes it"
+    assert "config" not in small.surgery_record
+    small.save_pretrained(tmp_path / "small")
+    surgery.verify(small, Decoder.from_pretrained(tmp_path / "small"), IDS)
+
+
+REFUSED = {
+    "layers disagree": ({"blocks.0.up.o": 10}, r"blocks\.0\.up\.weight \[10, 24\]"),
+    "heads times width": ({"*.qkv.o.0": 2}, r"blocks\.0\.qkv\.weight \[36, 24\]"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_config_tells_is_not_written(name: str, tmp_path: Any) -> None:
+    widths, message = REFUSED[name]
+    model = Decoder(config())
+    wrapped = surgery.wrap(model, IDS)
+    small = surgery.shrink(wrapped, widths)
+    assert vars(small.config) == vars(model.config) and "no config of Decoder" in small.surgery_record["config"]
+    stored = io.BytesIO()
+    torch.save(small, stored)
+    stored.seek(0)
+    surgery.save(small, tmp_path / "small")
+    loaded = surgery.load(tmp_path / "small", Decoder(config()), IDS)
+    for other in (small, copy.deepcopy(small), torch.load(stored, weights_only=False), loaded):
+        with pytest.raises(surgery.InputError, match=message):
+            other.save_pretrained(tmp_path / "other")
+        surgery.verify(small, other, IDS)
+    uniform = surgery.shrink(small, {"blocks.1.up.o": 10} if "layers" in name else {"embed.d": 12}, IDS)
+    assert "save_pretrained" not in vars(uniform) and "config" not in uniform.surgery_record
+    model.save_pretrained(tmp_path / "full")
+
+
+def test_values_that_a_checkpoint_does_not_hold_are_compared() -> None:
+    class Positions(Decoder):
+        def __init__(self, config):
+            super().__init__(config)
+            table = torch.linspace(0, 1, config.width)  # cut, it is another table than that of a smaller model
+            self.register_buffer("table", table, persistent=False)
+
+        def forward(self, ids):
+            x = self.embed(ids) + self.table
+            for block in self.blocks:
+                x = block(x)
+            return self.head(x)
+
+    small = surgery.shrink(Positions(config()), {"embed.d": 12, "*.qkv.o.1": 3}, IDS)
+    assert "table, which no checkpoint holds, has other values" in small.surgery_record["config"]
+
+
+def test_a_model_that_is_not_built_from_its_config_alone_is_not_written() -> None:
+    class Model(Decoder):
+        def __init__(self, config, name):
+            super().__init__(config)
+
+    small = surgery.shrink(Model(config(), "a"), {"*.up.o": 0.5}, IDS)
+    with pytest.raises(surgery.InputError, match="not built from a config alone"):
+        small.save_pretrained("anywhere")
+
+
+class Options(nn.Sequential):
+    """What it calls its configuration says nothing about its layers."""
+
+    config = None
+
+
+def test_other_objects_named_config_are_left_alone() -> None:
+    model = Options(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    model.config = options = types.SimpleNamespace(epochs=8)
+    small = surgery.shrink(model, 0.5, torch.randn(2, 4))
+    assert vars(small.config) == vars(options) == {"epochs": 8} and "config" not in small.surgery_record
