@@ -75,7 +75,7 @@ def test_a_model_that_reads_values_cannot_be_planned_without_weights() -> None:
 
     with torch.device("meta"):
         model, x = nn.Sequential(Decides(4, 4)), torch.zeros(2, 4)
-    with pytest.raises(CaptureError, match="on meta.*cannot be called on meta tensors"):
+    with pytest.raises(CaptureError, match=r"on meta.*cannot be called on meta tensors"):
         surgery.inspect(model, x)
 
 
