@@ -84,18 +84,25 @@ class Capture:
         return self.frames[0]
 
 
-def capture(model: nn.Module, run: Inputs, training: bool = False, prefix: str = "") -> Capture:
+def capture(
+    model: nn.Module, run: Inputs, training: bool = False, prefix: str = "", records: bool | None = None
+) -> Capture:
     """Record one run of `model` in eval mode (or training mode), without gradients.
 
-    `prefix` stands before the names of modules and tensors, where `model` is a part of a larger one.
+    `prefix` stands before the names of modules and tensors, where `model` is a part of a larger one. `records` says
+    whether modules get copies of plain data objects; by default they do, unless the run writes into one.
 
-    Raises CaptureError where the model does not run on these inputs. The model, its buffers and the global random
+    Raises CaptureError where the model does not run on these inputs, Shared where `records` is True and a forward
+    writes into an object. The model, its buffers and the global random
     state stay as they were.
     """
     with torch.random.fork_rng(devices=_devices(model)):
         try:
-            return _record(model, run, training, prefix, records=True)
-        except Shared:  # what one module writes into an object, another reads there: modules cannot have copies
+            return _record(model, run, training, prefix, records is not False)
+        except Shared:
+            if records is not None:
+                raise
+            # what one module writes into an object, another reads there: modules cannot have copies
             return _record(model, run, training, prefix, records=False)
 
 

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from surgery import layout, trial
 from surgery.analysis import Analysis, analyse
 from surgery.axes import Axis, Dim, Sum, axes_of, pin, resolve
-from surgery.capture import Capture, capture
+from surgery.capture import Capture, Shared, capture
 from surgery.elastic import is_wrapped
 from surgery.errors import CaptureError, InputError
 from surgery.inputs import Examples, check_device, runs
@@ -92,15 +92,22 @@ def check_model(model: Any) -> None:
 
 def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[str, ...]]:
     """Record every run in eval mode, and in training mode too where some forward reads `training`."""
+    try:
+        return _recorded(model, examples, records=True)
+    except Shared:  # in one run is enough: plain data objects are shared in all
+        return _recorded(model, examples, records=False)
+
+
+def _recorded(model: nn.Module, examples: Examples, records: bool) -> tuple[list[Capture], tuple[str, ...]]:
     captures = []
     notes: list[str] = []
     for run in runs(examples):
         check_device(model, run)
-        captures.append(capture(model, run))
+        captures.append(capture(model, run, records=records))
         if not any(_reads_mode(type(frame.module)) for frame in captures[-1].frames):
             continue
         try:
-            captures.append(capture(model, run, training=True))
+            captures.append(capture(model, run, training=True, records=records))
         except CaptureError as error:
             notes.append(f"only the eval forward was analysed: {error}")
     return captures, tuple(dict.fromkeys(notes))

@@ -121,6 +121,22 @@ def test_objects_that_forwards_write_into_stay_shared(scale: int | None) -> None
         assert wrapped[1].shared is wrapped[2].shared and wrapped[2].shared.scale == 3
 
 
+class CountingInTraining(Counting):
+    def forward(self, x):
+        if self.training and self.writes:
+            self.shared.scale = self.shared.base + 1
+        return torch.relu(self.lin(x)).unflatten(-1, (self.shared.halves, -1)).flatten(-2) / self.shared.scale
+
+
+def test_one_run_that_writes_into_an_object_keeps_it_shared_in_all() -> None:
+    shared = types.SimpleNamespace(base=2, scale=1, halves=2)
+    model = nn.Sequential(nn.Linear(4, 8), *(CountingInTraining(shared, writes) for writes in (True, False)))
+    wrapped = surgery.wrap(model, torch.randn(3, 4), draw=surgery.shared(p=1.0))
+    wrapped.train()(torch.randn(3, 4))
+    assert wrapped[1].shared is wrapped[2].shared
+    assert not any(sets.startswith("1.shared") for g in plan_of(wrapped).groups.values() for sets in g.sets)
+
+
 class Slotted:
     __slots__ = ("__dict__", "width")
 

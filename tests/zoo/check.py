@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +16,6 @@ from surgery.inputs import Inputs, tensors
 from surgery.shrink import RECORD, tolerance_of
 from surgery.tensors import aliases
 from surgery.verify import output
-from tests.benchmarks.planning import seconds
 from tests.laws import laws
 
 from . import memory
@@ -88,6 +88,17 @@ def _built(entry: Entry, record: Record) -> Built:
             record.notes.append(f"does not run in double precision: {str(reason)[:200]}")
         return built
     raise AssertionError("unreachable")
+
+
+def seconds(run: Callable[[], object], repeats: int) -> float:
+    """Median seconds of a call, after one that is not counted."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def _inspected(built: Built, record: Record) -> surgery.Plan:
