@@ -54,7 +54,7 @@ TOLD: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     ),
 }  # fmt: skip
 UNTOLD = {
-    "llama: values narrower than queries": ("llama", {}, {"*": 0.5, "*.q_proj.o.2": 1.0}, r"v_proj\.weight \[8, 32\]"),
+    "llama: heads with other frequencies": ("llama", {}, {"*": 0.5}, r"inv_freq"),
     "gpt2: heads that do not fill the width": ("gpt2", {}, {"*": 0.5}, r"c_attn\.weight \[32, 48\]"),
     "mixtral: layers that disagree": ("mixtral", {}, {"*.layers.0.*.gate_up_proj.1.0": 0.5}, r"layers\.0\.mlp"),
 }
