@@ -111,7 +111,8 @@ def _way(func: Any) -> str | dict[str, int]:
         return "first" if name.startswith("__i") or name == "__setitem__" else {}
     if name.endswith("_"):
         return "first"
-    names = list(inspect.signature(func).parameters) if isinstance(func, FunctionType) else []
+    # not those of what it wraps, which may be a builtin
+    names = list(inspect.signature(func, follow_wrapped=False).parameters) if isinstance(func, FunctionType) else []
     return {name: index for index, name in enumerate(names) if name in _SWITCHES}
 
 

@@ -212,7 +212,9 @@ def _is_method(call: ast.Call, node: fx.Node) -> bool:
 
 
 def _parameters(target: Any) -> list[str]:
-    return list(inspect.signature(target).parameters) if isinstance(target, FunctionType) else []
+    if not isinstance(target, FunctionType) or not isinstance(inspect.unwrap(target), FunctionType):
+        return []  # a builtin is recorded as it is written
+    return list(inspect.signature(target).parameters)
 
 
 def _item(items: Sequence[ast.expr], place: str, index: int, count: int) -> Route | None:

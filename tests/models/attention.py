@@ -98,7 +98,7 @@ class Relative(nn.Module):
         self.reach, self.table = reach, nn.Embedding(2 * reach + 1, heads)
 
     def forward(self, scores):
-        t = torch.arange(scores.shape[-1])
+        t = torch.arange(scores.shape[-1], device=scores.device)
         distance = (t[None] - t[:, None]).clamp(-self.reach, self.reach) + self.reach
         return scores + self.table(distance).permute(2, 0, 1).unsqueeze(0)
 
@@ -111,7 +111,7 @@ class ALiBi(nn.Module):
         self.register_buffer("slopes", 2.0 ** -torch.arange(1, heads + 1))
 
     def forward(self, scores):
-        t = torch.arange(scores.shape[-1])
+        t = torch.arange(scores.shape[-1], device=scores.device)
         return scores - self.slopes[:, None, None] * (t[None] - t[:, None]).abs()
 
 
@@ -209,7 +209,7 @@ class SelectiveScan(nn.Module):
         dt = F.softplus(self.dt_proj(dt)).transpose(1, 2)
         decay = torch.exp(-torch.exp(self.A_log)[None, :, None, :] * dt[..., None])
         drive = dt[..., None] * B[:, None] * x[..., None]
-        h = torch.zeros(b, self.inner, self.state, dtype=x.dtype)
+        h = torch.zeros(b, self.inner, self.state, dtype=x.dtype, device=x.device)
         ys = []
         for i in range(t):
             h = decay[:, :, i] * h + drive[:, :, i]
