@@ -5,15 +5,11 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib  # pytest brings it
 import zipfile
 from pathlib import Path
 
 import pytest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pytest brings it
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ["pyproject.toml", "README.md", "LICENSE", "surgery", "adapters"]
