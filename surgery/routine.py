@@ -12,7 +12,7 @@ import ast
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType
 from typing import Any
@@ -280,11 +280,3 @@ class Rewritten:
 
 def _restore(cls: type[Rewritten]) -> Rewritten:
     return cls.__new__(cls)
-
-
-def routines(routine: Routine) -> Iterator[Routine]:
-    """A routine and all that it calls."""
-    yield routine
-    for _, called in routine.calls:
-        for other in called:
-            yield from routines(other)

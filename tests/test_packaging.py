@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tomllib  # pytest brings it
+import tomllib
 import zipfile
 from pathlib import Path
 
