@@ -48,7 +48,7 @@ def _bare(value: Any) -> bool:
         return False
     try:
         reduced = value.__reduce_ex__(2)
-    except Exception:
+    except Exception:  # what refuses to be pickled is no plain data
         return False
     if not isinstance(reduced, tuple) or any(item is not None for item in reduced[3:]):
         return False

@@ -117,6 +117,7 @@ def _way(func: Any) -> str | dict[str, int]:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in the arguments of a call. Torch's own walk takes longer than most calls."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list | dict):

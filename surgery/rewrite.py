@@ -17,7 +17,7 @@ from torch import fx
 from surgery.capture import Frame, call_name
 from surgery.routine import SEEN, SIZE, Edit, Routine
 from surgery.sizes import Origin
-from surgery.source import Chain, NoSource, Span, Text, collapsed, expression, text
+from surgery.source import Chain, NoSource, Span, Text, at, collapsed, expression, text
 
 
 class Blocked(Exception):
@@ -171,7 +171,7 @@ def _route(expr: ast.expr, change: Change) -> Route:
         raise Blocked(change, "it is no argument of a call that stands in the code")
     recorded = node.args[key] if kind == 0 else node.kwargs[key]
     route, inside = found
-    return (route, (*inside, *rest)) if inside else _into(_at(expr, route), route, recorded, rest)
+    return (route, (*inside, *rest)) if inside else _into(at(expr, route), route, recorded, rest)
 
 
 def _operand(expr: ast.expr, change: Change) -> Route:
@@ -241,13 +241,7 @@ def _into(expr: Any, route: tuple[str | int, ...], recorded: Any, keys: Sequence
         if found is not None and found[1]:
             return (*route, *found[0]), (*found[1], *rest)
         if found is not None:
-            return _into(_at(expr, found[0]), (*route, *found[0]), recorded[key], rest)
+            return _into(at(expr, found[0]), (*route, *found[0]), recorded[key], rest)
     if isinstance(expr, ast.Slice) and getattr(expr, _ENDS[key]) is not None:
         return _into(getattr(expr, _ENDS[key]), (*route, _ENDS[key]), getattr(recorded, key), rest)
     return route, tuple(keys)
-
-
-def _at(tree: Any, route: Sequence[str | int]) -> Any:
-    for key in route:
-        tree = tree[key] if isinstance(key, int) else getattr(tree, key)
-    return tree

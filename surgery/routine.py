@@ -20,7 +20,7 @@ from typing import Any
 from torch import nn
 
 from surgery.errors import InputError
-from surgery.source import Definition, NoSource, Span, Text, expression, text
+from surgery.source import Definition, NoSource, Span, Text, at, expression, text
 
 SIZE, SEEN = "surgery_size_", "surgery_seen_"
 MODULE = "surgery_module"  # the argument by which a function that is no method of the module is given it
@@ -105,7 +105,7 @@ def _is(known: Text, plain: Any) -> bool:
         return False
     try:
         return text(plain.__code__).source == known.source
-    except NoSource:
+    except NoSource:  # where a model is loaded without its source, the name and what it closes over must do
         return plain.__code__.co_freevars == known.free
 
 
@@ -128,8 +128,8 @@ def _apply(edit: Edit, node: Any, module: str) -> None:
         node.comparators = [ast.Constant(True)]
         return
     *way, last = edit.route
-    parent = functools.reduce(_step, way, node)
-    old = _step(parent, last)
+    parent = at(node, way)
+    old = at(parent, [last])
     how = "surgery_scaled" if edit.scales else "surgery_sized"
     new: ast.expr
     if edit.inside:
@@ -144,10 +144,6 @@ def _apply(edit: Edit, node: Any, module: str) -> None:
         parent[last] = new
     else:
         setattr(parent, last, new)
-
-
-def _step(tree: Any, key: str | int) -> Any:
-    return tree[key] if isinstance(key, int) else getattr(tree, key)
 
 
 def is_literal(tree: ast.expr) -> bool:

@@ -103,10 +103,6 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
         return Solution(solver.formulas, rewrites, tuple(solver.turns()))
 
 
-def _dims(origin: Origin) -> Iterator[Dim]:
-    return (leaf.dim for leaf in leaves(origin) if isinstance(leaf, SizeOf))
-
-
 class _Solver:
     def __init__(self, analysis: Analysis):
         self.analysis = analysis
@@ -134,7 +130,7 @@ class _Solver:
                     continue
                 sides = self.known(decision.left), self.known(decision.right)
                 left, right = sides if isinstance(sides[0], Attribute) else sides[::-1]
-                if any(True for side in sides for _ in _dims(side)):
+                if any(isinstance(leaf, SizeOf) for side in sides for leaf in leaves(side)):
                     where = f"the comparison at {line(branch.where)}"
                     yield Need(None, left, right, None, capture.frames[branch.frame], branch.chain, where)
 

@@ -13,7 +13,7 @@ import linecache
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Chain: TypeAlias = "tuple[tuple[CodeType, int], ...]"  # functions, outermost first, with the instruction each is at
 Span: TypeAlias = "tuple[int, int, int, int]"  # first line, last line, first column, last column
@@ -174,6 +174,13 @@ def expression(tree: ast.AST, where: Span | None) -> ast.expr | None:
     """The call, subscript, comparison or arithmetic at a span; None where there is not exactly one."""
     found = [node for node in ast.walk(tree) if isinstance(node, EXPRESSIONS) and where in list(_spans(node))]
     return found[0] if len(found) == 1 else None
+
+
+def at(tree: Any, route: Sequence[str | int]) -> Any:
+    """The part of a syntax tree that a route of fields and indices leads to."""
+    for key in route:
+        tree = tree[key] if isinstance(key, int) else getattr(tree, key)
+    return tree
 
 
 def _spans(node: ast.expr) -> Iterator[Span]:

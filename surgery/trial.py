@@ -35,7 +35,8 @@ def refused(model: nn.Module, plan: Plan, examples: Examples) -> dict[str, str]:
                 else:
                     _finite(twin, examples)
     except Exception as error:
-        paths = _rewritten(error.__traceback__) or list(plan.rewrites)
+        # a proof that could not run tells why in its cause
+        paths = _rewritten((error.__cause__ or error).__traceback__) or list(plan.rewrites)
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, ProofError) else str(error)
         return dict.fromkeys(paths, f"cannot follow, as its forward does not run at other widths ({reason})")
     return {}

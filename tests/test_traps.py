@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import surgery
 from surgery.inputs import tensors
 from tests.laws.laws import order_is_free, shrunk_is_wrapped, smallest
+from tests.laws.steps import Lambda
 
 
 class Net(nn.Module):
@@ -194,15 +195,6 @@ class Gated(nn.Module):
         if gated:
             x = x * self.gate
         return self.b(x + self.shift if shifted else x)
-
-
-class Lambda(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 def test_a_parameter_that_another_input_reads_pins_what_fits_it() -> None:
