@@ -1,29 +1,43 @@
-"""`python -m tests.benchmarks NAME [--quick] [--json FILE]`: run one benchmark, print its rows."""
+"""`python -m tests.benchmarks NAME [--seeds N] [--quick] [--json FILE]`: run one benchmark, print its rows.
+
+FILE keeps the rows, the settings, and every part as it finishes: the same command again goes on where it stopped.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
+import platform
 from pathlib import Path
 
 import torch
 
+from tests.benchmarks.cells import Cells
+from tests.benchmarks.run import Run
+
 NAMES = ("training", "planning", "shrunk", "digits")
+
+
+def positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, got {text}")
+    return int(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--seeds", type=positive, help="how many seeds, where a benchmark has seeds")
     parser.add_argument("--quick", action="store_true", help="fewer repeats, for a look")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--json", type=Path, help="keep rows, settings and finished parts here; go on from it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"torch {torch.__version__}, {options.threads} thread(s)")
-    rows = importlib.import_module(f"tests.benchmarks.{options.name}").main(options.quick)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    settings = {"torch": torch.__version__, "threads": options.threads, "machine": platform.machine(),
+                "seeds": options.seeds, "quick": options.quick}  # fmt: skip
+    print(options.name, settings)
+    run = Run(options.quick, options.seeds, Cells(options.json, {"benchmark": options.name, "settings": settings}))
+    run.cell.rows(importlib.import_module(f"tests.benchmarks.{options.name}").main(run))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import surgery
+from tests.benchmarks.run import Run
 
 WIDTHS = (4, 8, 16, 24, 32, 64, 128, 256)
 # test accuracy %, measured with the paper's own code: p=.9, H/c, independent cuts, 5 seeds
@@ -25,7 +26,7 @@ def data(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return train_x.float(), train_y, test_x.float(), test_y
 
 
-def train(seed: int, epochs: int) -> list[float]:
+def train(seed: int, epochs: int) -> dict[str, list[float]]:
     """Test accuracy (%) at every width after one training session."""
     torch.manual_seed(seed)
     train_x, train_y, test_x, test_y = data(seed)
@@ -44,13 +45,13 @@ def train(seed: int, epochs: int) -> list[float]:
     for width in WIDTHS:
         with torch.no_grad(), surgery.at_widths(wrapped, {"*": width}):
             scores.append(100 * (wrapped(test_x).argmax(1) == test_y).double().mean().item())
-    return scores
+    return {"scores": scores}
 
 
-def main(quick: bool) -> list[dict[str, object]]:
+def main(run: Run) -> list[dict[str, object]]:
     """Print and return one row per width: this library's mean and spread over seeds, and the paper's code."""
-    seeds = range(1 if quick else 5)
-    scores = [train(seed, 5 if quick else 100) for seed in seeds]
+    epochs = 5 if run.quick else 100
+    scores = [run.cell(train, seed=seed, epochs=epochs)["scores"] for seed in run.seeds(5)]
     rows: list[dict[str, object]] = []
     for i, width in enumerate(WIDTHS):
         values = [score[i] for score in scores]

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import surgery
+from tests.benchmarks.run import Run
 from tests.laws.laws import loss
 from tests.models import CASES
 
@@ -108,9 +109,9 @@ def llama() -> Rows:
              "peak GiB of the process": round(peak, 2)}]  # fmt: skip
 
 
-def main(quick: bool) -> Rows:
+def main(run: Run) -> Rows:
     """Print and return the rows of all tables."""
-    repeats = 3 if quick else 9
+    repeats = 3 if run.quick else 9
     rows = small_models(repeats)
     print(*rows[-2:], sep="\n")
     rows += grown("depth", DEPTHS, transformer, repeats)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import surgery
+from tests.benchmarks.run import Run
 
 
 def mlp(width: int) -> nn.Module:
@@ -43,7 +44,7 @@ SETUPS = {
 }
 
 
-def main(quick: bool) -> list[dict[str, object]]:
+def main(run: Run) -> list[dict[str, object]]:
     """Print and return one row per setup: the ratio of median times, alternating in one process."""
     rows: list[dict[str, object]] = []
     for name, (build, width, x, options) in SETUPS.items():
@@ -52,7 +53,7 @@ def main(quick: bool) -> list[dict[str, object]]:
         alike = [type(a) is type(b) for a, b in zip(pair["shrunk"].modules(), pair["built"].modules(), strict=True)]
         times: dict[str, list[float]] = {key: [] for key in pair}
         with torch.inference_mode():
-            for i in range(20 if quick else 300):
+            for i in range(20 if run.quick else 300):
                 for key, model in pair.items():
                     start = time.perf_counter()
                     model(x)

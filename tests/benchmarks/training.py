@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import surgery
+from tests.benchmarks.run import Run
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ def measure(setup: Setup, rounds: int) -> dict[str, float]:
     }
 
 
-def main(quick: bool) -> list[dict[str, object]]:
+def main(run: Run) -> list[dict[str, object]]:
     """Print and return one row per setup."""
     rows: list[dict[str, object]] = []
     for setup in SETUPS:
-        seconds = measure(setup, 10 if quick else 100)
+        seconds = measure(setup, 10 if run.quick else 100)
         row = {
             "setup": setup.name,
             "plain ms": round(1e3 * seconds["plain"], 1),
