@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -15,7 +15,8 @@ from surgery.errors import FileError
 from surgery.plot import plot
 
 AnyPath: TypeAlias = "str | PathLike[str]"
-FORMAT = "surgery.curve/1"
+FORMAT = "surgery.curve/2"
+READ = ("surgery.curve/1", FORMAT)  # the first had neither errors nor sizes
 MEASURES = ("params", "bytes", "macs")
 
 
@@ -31,6 +32,7 @@ class Point:
         macs: multiply-adds of one call on the example inputs.
         latency: seconds per call of the shrunk model, or None where it was not measured.
         fraction: the fraction that was asked for, or None where the widths were asked for one by one.
+        error: the standard error of the score, in its unit, or None where `validate` told nothing about it.
     """
 
     widths: dict[str, int]
@@ -40,6 +42,7 @@ class Point:
     macs: int
     latency: float | None = None
     fraction: float | None = None
+    error: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,11 +53,13 @@ class Curve(Sequence[Point]):
         points: the rows.
         full: `params`, `bytes` and `macs` of the model at full width, which percentages and fractions refer to.
         plan_fingerprint: the fingerprint of the plan that was swept, or "".
+        sizes: the full width of every group, by name; empty where it is not known.
     """
 
     points: tuple[Point, ...]
     full: Mapping[str, int]
     plan_fingerprint: str = field(default="", kw_only=True)
+    sizes: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     choose = choose
     plot = plot
@@ -65,7 +70,7 @@ class Curve(Sequence[Point]):
     def __getitem__(self, index: slice) -> Curve: ...
     def __getitem__(self, index: int | slice) -> Point | Curve:
         if isinstance(index, slice):
-            return Curve(self.points[index], self.full, plan_fingerprint=self.plan_fingerprint)
+            return replace(self, points=self.points[index])
         return self.points[index]
 
     def __len__(self) -> int:
@@ -93,6 +98,7 @@ class Curve(Sequence[Point]):
             "format": FORMAT,
             "plan_fingerprint": self.plan_fingerprint,
             "full": dict(self.full),
+            "sizes": dict(self.sizes),
             "points": [asdict(point) for point in self],
         }
         Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -114,9 +120,9 @@ class Curve(Sequence[Point]):
             raise FileError(f"{path}: is not a curve ({error!r}): Curve.to_json writes such files") from error
 
     def to_csv(self, path: AnyPath) -> None:
-        """Write a line for each point: fraction, score, params, bytes, macs, latency (seconds), every group's width."""
+        """Write a line for each point: fraction, score, error, costs (latency in seconds), every group's width."""
         groups = list(dict.fromkeys(name for point in self for name in point.widths))
-        plain = ["fraction", "score", *MEASURES, "latency"]
+        plain = ["fraction", "score", "error", *MEASURES, "latency"]
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(plain + [f"width:{name}" for name in groups])
@@ -126,15 +132,28 @@ class Curve(Sequence[Point]):
 
 def _read(document: Any) -> Curve:
     """A curve from its JSON. Raises TypeError, KeyError or ValueError for anything else."""
-    if document["format"] != FORMAT:
-        raise ValueError(f"its format is {document['format']!r}, this version reads {FORMAT!r}")
+    if document["format"] not in READ:
+        raise ValueError(f"its format is {document['format']!r}, this version reads {', '.join(map(repr, READ))}")
     full = {name: int(document["full"][name]) for name in MEASURES}
     points = tuple(Point(**row) for row in document["points"])
     for point in points:
-        for value in (point.score, *(getattr(point, name) for name in MEASURES), *point.widths.values()):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{value!r} is not a number")
-    return Curve(points, full, plan_fingerprint=str(document["plan_fingerprint"]))
+        _check(point)
+    sizes = {str(name): int(size) for name, size in document.get("sizes", _sizes(points, full)).items()}
+    return Curve(points, full, plan_fingerprint=str(document["plan_fingerprint"]), sizes=sizes)
+
+
+def _check(point: Point) -> None:
+    """Raise ValueError where a point of a file holds something else than numbers."""
+    optional = (point.latency, point.fraction, point.error)
+    numbers = (point.score, *(getattr(point, name) for name in MEASURES), *point.widths.values())
+    for value in (*numbers, *(value for value in optional if value is not None)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{value!r} is not a number")
+
+
+def _sizes(points: Sequence[Point], full: Mapping[str, int]) -> dict[str, int]:
+    """The full widths for a file that does not tell them: those of the point that costs as much as the full model."""
+    return next((point.widths for point in points if all(getattr(point, name) == full[name] for name in MEASURES)), {})
 
 
 def _count(measure: str) -> Callable[[Curve, int], str]:
@@ -162,6 +181,7 @@ COLUMNS: dict[str, Callable[[Curve, int], str]] = {
     "row": lambda _, row: str(row),
     "fraction": _optional("fraction", 1, 4),
     "score": lambda curve, row: f"{curve[row].score:.4f}",
+    "±": _optional("error", 1, 4),
     "parameters": _count("params"),
     "of full": _percent("params"),
     "MACs": _count("macs"),

@@ -73,17 +73,21 @@ def sweep(
     if measure_latency and timed is None:
         raise InputError("sweep has no inputs to measure latency on: pass examples=, or measure_latency=False")
     entries = _distinct(plan, widths)
-    full = {name: getattr(cost(plan, 1.0), name) for name in MEASURES}
     points: list[Point] = []
     with evaluating(wrapped), _buffers_kept(wrapped), tqdm(entries, "sweep", disable=not progress, unit="width") as bar:
         for spec, resolved in bar:
             try:
                 points.append(_row(wrapped, plan, validate, spec, resolved, timed if measure_latency else None))
             except (Exception, KeyboardInterrupt) as error:
-                curve = Curve(tuple(points), full, plan_fingerprint=plan.fingerprint)
-                raise SweepError(_stopped(spec, error, len(points), len(entries)), curve) from error
+                raise SweepError(_stopped(spec, error, len(points), len(entries)), _curve(plan, points)) from error
             bar.set_postfix(score=f"{points[-1].score:.4f}")
-    return Curve(tuple(points), full, plan_fingerprint=plan.fingerprint)
+    return _curve(plan, points)
+
+
+def _curve(plan: Plan, points: Iterable[Point]) -> Curve:
+    full = cost(plan)
+    measures = {name: getattr(full, name) for name in MEASURES}
+    return Curve(tuple(points), measures, plan_fingerprint=plan.fingerprint, sizes=plan.full())
 
 
 def _captured(wrapped: nn.Module, state: State, examples: Examples | None) -> Plan:

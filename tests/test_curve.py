@@ -24,7 +24,8 @@ def point(fraction: float, score: float, /, **changes) -> Point:
     return Point(**{"score": score, **costs, **known, **changes})
 
 
-CURVE = Curve((point(1.0, 0.98), point(0.75, 0.98), point(0.5, 0.95), point(0.25, 0.8)), FULL, plan_fingerprint="f00")
+ROWS = point(1.0, 0.98), point(0.75, 0.98), point(0.5, 0.95), point(0.25, 0.8)
+CURVE = Curve(ROWS, FULL, plan_fingerprint="f00", sizes={"a.o": 64})
 
 
 @pytest.mark.parametrize(
@@ -95,15 +96,31 @@ points = st.builds(
     macs=st.integers(0, 10**12),
     latency=st.none() | st.floats(1e-7, 10),
     fraction=st.none() | st.floats(0.001, 1),
+    error=st.none() | st.floats(0, 1e3),
 )
 
 
-@given(rows=st.lists(points, max_size=5), fingerprint=st.text(max_size=4))
-def test_json_keeps_everything(rows, fingerprint, tmp_path_factory):
+sizes = st.dictionaries(st.text(max_size=4), st.integers(1, 99), max_size=3)
+
+
+@given(rows=st.lists(points, max_size=5), fingerprint=st.text(max_size=4), sizes=sizes)
+def test_json_keeps_everything(rows, fingerprint, sizes, tmp_path_factory):
     path = tmp_path_factory.mktemp("curve") / "curve.json"
-    curve = Curve(tuple(rows), FULL, plan_fingerprint=fingerprint)
+    curve = Curve(tuple(rows), FULL, plan_fingerprint=fingerprint, sizes=sizes)
     curve.to_json(path)
     assert Curve.from_json(path) == curve
+
+
+@pytest.mark.parametrize("widest, sizes", [(1.0, {"a.o": 64}), (0.75, {})])
+def test_files_of_the_first_format_are_read(widest, sizes, tmp_path):
+    path = tmp_path / "curve.json"
+    rows = [vars(point(f, 0.9)) for f in (0.5, widest)]
+    for row in rows:
+        del row["error"]
+    path.write_text(json.dumps({"format": "surgery.curve/1", "plan_fingerprint": "f00", "full": FULL, "points": rows}))
+    assert Curve.from_json(path) == Curve(
+        (point(0.5, 0.9), point(widest, 0.9)), FULL, plan_fingerprint="f00", sizes=sizes
+    )
 
 
 @given(rows=st.lists(points, min_size=1, max_size=8), share=st.floats(0.001, 1))
@@ -144,12 +161,13 @@ def test_a_damaged_file_is_refused(damage, tmp_path):
 
 
 def test_csv_has_a_column_for_every_group(tmp_path):
-    other = point(0.5, 0.7, widths={"b, c.o": 3}, latency=None, fraction=None)
+    other = point(0.5, 0.7, widths={"b, c.o": 3}, latency=None, fraction=None, error=0.02)
     Curve((CURVE[0], other), FULL).to_csv(tmp_path / "curve.csv")
     with open(tmp_path / "curve.csv", newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["width:a.o"], first["width:b, c.o"], first["latency"]) == ("64", "", "0.01")
     assert (second["width:a.o"], second["width:b, c.o"], second["fraction"]) == ("", "3", "")
+    assert (first["error"], second["error"]) == ("", "0.02")
     assert float(second["score"]) == 0.7 and int(second["params"]) == other.params
 
 
@@ -159,13 +177,16 @@ def test_the_table_lines_up_and_leaves_out_what_was_not_measured():
     assert lines[0].split() == ["row", "fraction", "score", "parameters", "of", "full", "MACs", "of", "full", "ms"]
     assert lines[3].split() == ["2", "0.5000", "0.9500", "250", "25.0", "%", "12,500", "25.0", "%", "5.000"]
     unmeasured = Curve(tuple(point(f, 0.5, latency=None) for f in (1.0, 0.5)), FULL)
-    assert "ms" not in str(unmeasured)
+    assert "ms" not in str(unmeasured) and "±" not in str(unmeasured)
+    sure, unsure = str(Curve((point(1.0, 0.9), point(0.5, 0.8, error=0.0123)), FULL)).splitlines()[1:]
+    assert unsure.split()[2:4] == ["0.8000", "0.0123"] and sure.split()[2:4] == ["0.9000", "1,000"]
     assert str(CURVE[:0]).split()[0] == "row"
 
 
 def test_a_curve_is_a_sequence():
     assert len(CURVE) == 4 and CURVE[-1] in CURVE and CURVE.index(CURVE[2]) == 2
-    assert CURVE[1:3].points == CURVE.points[1:3] and CURVE[1:3].plan_fingerprint == "f00"
+    assert CURVE[1:3].points == CURVE.points[1:3]
+    assert (CURVE[1:3].plan_fingerprint, CURVE[1:3].full, CURVE[1:3].sizes) == ("f00", FULL, {"a.o": 64})
 
 
 @pytest.mark.parametrize("x", ["params", "macs", "latency", "bytes"])

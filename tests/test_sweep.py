@@ -46,6 +46,7 @@ def test_rows_are_the_shrunk_models():
         assert point.latency > 0
         assert point.widths == surgery.shrink(twin, point.fraction).surgery_record["widths"]
     assert curve.full == {name: getattr(curve[0], name) for name in ("params", "bytes", "macs")}
+    assert curve.sizes == curve[0].widths == surgery.widths(twin)
     assert curve.plan_fingerprint == surgery.inspect(model(), INPUTS).fingerprint
 
 
