@@ -6,7 +6,8 @@ from surgery.attention import MultiheadAttention
 from surgery.check import check_adapter
 from surgery.cost import Cost, cost
 from surgery.curve import Curve, Point
-from surgery.draws import grid, paper, shared
+from surgery.distil import kl
+from surgery.draws import grid, mixed, paper, shared
 from surgery.errors import AxisError, CaptureError, FileError, InputError, ProofError, SurgeryError, WidthError
 from surgery.inputs import batches, inputs
 from surgery.io import load, save
@@ -16,16 +17,19 @@ from surgery.plan import Group, Plan
 from surgery.recalibrate import recalibrate
 from surgery.reorder import reorder
 from surgery.rules import pointwise, reduces, rule, same, scans, spatial
+from surgery.schedules import sandwich, warmup
 from surgery.setting import at_widths, set_widths, widths
 from surgery.shrink import shrink
 from surgery.sweep import SweepError, sweep
+from surgery.training import train_step
 from surgery.verify import verify
 from surgery.wrap import inspect, unwrap, wrap
 
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "ProofError", "SurgeryError", "SweepError", "WidthError", "adapter",
-    "adapters", "at_widths", "batches", "check_adapter", "cost", "grid", "inputs", "inspect", "latency", "load",
-    "paper", "pointwise", "recalibrate", "reduces", "reorder", "rule", "rules", "same", "save", "scans", "set_widths",
-    "shared", "shrink", "shrink_optimizer", "spatial", "sweep", "unwrap", "verify", "widths", "wrap",
+    "adapters", "at_widths", "batches", "check_adapter", "cost", "grid", "inputs", "inspect", "kl", "latency",
+    "load", "mixed", "paper", "pointwise", "recalibrate", "reduces", "reorder", "rule", "rules", "same", "sandwich",
+    "save", "scans", "set_widths", "shared", "shrink", "shrink_optimizer", "spatial", "sweep", "train_step",
+    "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

@@ -22,9 +22,9 @@ def _uniform(count: int, generator: torch.Generator) -> list[float]:
     return torch.rand(count, generator=generator).tolist()
 
 
-def _probability(p: float) -> None:
-    if not isinstance(p, int | float) or not 0 <= p <= 1:
-        raise InputError(f"p is a probability in [0, 1], got {p!r}")
+def _probability(value: float, name: str = "p") -> None:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(f"{name} is a probability in [0, 1], got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,15 @@ class Shared:
     log: bool
 
     def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
+        return dict.fromkeys(plan.groups, self.fraction(generator))
+
+    def fraction(self, generator: torch.Generator) -> float:
         chance, place = _uniform(2, generator)
         if chance >= self.p:
-            return {}
-        low = math.log(self.lower) if self.log else self.lower
-        high = 0.0 if self.log else 1.0
-        value = low + place * (high - low)
-        return dict.fromkeys(plan.groups, min(1.0, math.exp(value) if self.log else value))
+            return 1.0
+        if self.log:
+            return min(1.0, self.lower ** (1 - place))
+        return self.lower + place * (1 - self.lower)
 
 
 def shared(p: float = 0.9, lower: float = 1 / 32, log: bool = True) -> Shared:
@@ -97,8 +99,10 @@ class Grid:
     fractions: tuple[float, ...]
 
     def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
-        place = int(torch.randint(len(self.fractions), (1,), generator=generator))
-        return dict.fromkeys(plan.groups, self.fractions[place])
+        return dict.fromkeys(plan.groups, self.fraction(generator))
+
+    def fraction(self, generator: torch.Generator) -> float:
+        return self.fractions[int(torch.randint(len(self.fractions), (1,), generator=generator))]
 
 
 def grid(fractions: Sequence[float]) -> Grid:
@@ -111,20 +115,32 @@ def grid(fractions: Sequence[float]) -> Grid:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Mostly one shared fraction, sometimes one for each group: a net trained at uniform widths fails at mixed ones."""
+    """Mostly one fraction for all groups, sometimes one for each; see `mixed`."""
 
-    uniform: Shared = Shared(p=0.8, lower=1 / 16, log=True)
-    independent: float = 0.25
+    uniform: Shared | Grid
+    independent: float
 
     def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
         (chance,) = _uniform(1, generator)
         if chance >= self.independent:
             return self.uniform(plan, generator)
-        low = math.log(self.uniform.lower)
-        return {
-            name: math.exp(low * place)
-            for name, place in zip(plan.groups, _uniform(len(plan.groups), generator), strict=True)
-        }
+        return {name: self.uniform.fraction(generator) for name in plan.groups}
 
 
-DEFAULT: Draw = Mixed()
+def mixed(uniform: Shared | Grid | None = None, independent: float = 0.25) -> Mixed:
+    """With probability `independent`, a fraction for each group by itself; else one for all.
+
+    A model that is trained at uniform widths only fails where each group has a width of its own.
+
+    Args:
+        uniform: `shared(...)` or `grid(...)`, where fractions come from. Default: `shared()`.
+        independent: the probability that every group gets its own fraction.
+    """
+    uniform = shared() if uniform is None else uniform
+    if not isinstance(uniform, Shared | Grid):
+        raise InputError(f"uniform is surgery.shared(...) or surgery.grid(...), got {uniform!r}")
+    _probability(independent, "independent")
+    return Mixed(uniform, float(independent))
+
+
+DEFAULT: Draw = mixed(shared(p=0.8, lower=1 / 16))

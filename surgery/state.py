@@ -39,6 +39,7 @@ class State:
     blind: int = 0  # forwards without gradients since the last one with them
     storing: list[nn.Module] = field(default_factory=list)
     owing: list[nn.Module] = field(default_factory=list)  # modules with tensors that are to be written back
+    classes: int | None = None  # the dimension of the output over which it is a distribution, once that is known
     lent: Any = None  # the whole tensor of each slice that was read; only where a module holds tensors in a container
 
     @property
@@ -79,15 +80,15 @@ class State:
         finally:
             self.use(before)
 
-    def drawn(self) -> dict[str, int]:
-        """Widths for one training forward."""
+    def drawn(self, draw: Draw | None = None) -> dict[str, int]:
+        """Widths for one training forward, of the twin's own draw or another one."""
         assert self.plan is not None
-        widths = self.plan.widths(self.draw(self.plan, self.generator))
+        widths = self.plan.widths((draw or self.draw)(self.plan, self.generator))
         return {name: max(width, self.minimum.get(name, 1)) for name, width in widths.items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         memo[id(self)] = new = State.__new__(State)
-        shared = ("plan", "draw", "pending")
+        shared = ("plan", "pending")
         new.__setstate__({k: v if k in shared else copy.deepcopy(v, memo) for k, v in self.__getstate__().items()})
         return new
 

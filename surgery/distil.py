@@ -1,0 +1,76 @@
+"""What a narrow model learns from a wide one: the distribution that its logits stand for."""
+
+# B batch, C classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from surgery.errors import InputError
+
+Distil: TypeAlias = "Callable[[Any, Any], Tensor]"
+ADVICE = (
+    "Pass distil=, a callable (narrow output, full output) -> scalar, such as surgery.kl(dim=1) or a mean squared error"
+)
+
+
+def kl(dim: int = -1) -> Distil:
+    """A `distil=` for `train_step`: the divergence of the narrow distribution from the full one, at temperature 1.
+
+    Args:
+        dim: the dimension of the classes. All others count as rows, over which the mean is taken.
+
+    The logits are the output, or its `logits` where it is an object or a dict that has such. The result is the mean of
+    KL(full || narrow), up to the entropy of the full distribution, which has no gradient.
+    """
+
+    def distil(narrow: Any, full: Any) -> Tensor:
+        return _cross_entropy(logits_of(narrow), logits_of(full), dim)
+
+    return distil
+
+
+def _cross_entropy(narrow: Tensor, full: Tensor, dim: int) -> Tensor:
+    return F.cross_entropy(narrow.movedim(dim, 1), full.detach().movedim(dim, 1).softmax(1))
+
+
+def logits_of(output: Any) -> Tensor:
+    """The tensor that holds logits: the output itself, or its `logits`. Raises InputError where there is none."""
+    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        raise InputError(f"found no logits in an output of type {type(output).__name__}. {ADVICE}")
+    return found
+
+
+def class_dim(output: Any, loss: Tensor) -> int | None:
+    """The dimension of the classes: the one over which the loss's gradient in the logits sums to zero.
+
+    That is the mark of a softmax cross-entropy: it does not change when all logits of a row are shifted. None where the
+    gradient is zero everywhere, so that nothing can be told.
+
+    Raises InputError where there is no such dimension, so that logits of another kind, and regressions, are not taught
+    with a divergence that makes no sense for them.
+    """
+    logits = logits_of(output)
+    (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        if logits is output:
+            raise InputError(f"the loss does not depend on the model's output, so it cannot say what that is. {ADVICE}")
+        return -1  # called logits by the model, and its loss comes from another tensor
+    gradient = gradient.detach().double() if gradient.dtype is torch.float64 else gradient.detach().float()
+    if not gradient.count_nonzero():
+        return None
+    precision = 1e-4 if logits.dtype in (torch.float32, torch.float64) else 2e-2
+    for dim in range(logits.dim() - 1, 0, -1):
+        rows, sizes = gradient.sum(dim), gradient.abs().sum(dim)
+        if logits.shape[dim] > 1 and rows.norm() <= precision * sizes.norm():
+            return dim
+    raise InputError(
+        f"the loss is no softmax cross-entropy over a dimension of the output {list(logits.shape)}: its gradient sums "
+        f"to zero over none, so a divergence of distributions does not fit. {ADVICE}"
+    )

@@ -1,0 +1,124 @@
+"""One training step at several widths: the full one learns the labels, narrow ones learn from the full one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _pytree as pytree
+
+from surgery.distil import Distil, class_dim, kl
+from surgery.elastic import is_wrapped, state_of
+from surgery.errors import InputError
+from surgery.inputs import Examples, Inputs, call
+from surgery.modes import evaluating
+from surgery.schedules import NARROW, Turn, turns
+from surgery.setting import at_widths
+from surgery.state import State
+from surgery.tree import named_modules
+
+
+def train_step(
+    wrapped: nn.Module,
+    inputs: Examples,
+    loss: Callable[[Any], Tensor],
+    *,
+    narrow: Sequence[Turn] = NARROW,
+    teacher: Callable[..., Any] | None = None,
+    distil: Distil | None = None,
+    backward: Callable[[Tensor], Any] = Tensor.backward,
+) -> Tensor:
+    """Gradients of one batch at several widths; returns the loss of the full width, detached.
+
+    The full width learns from `loss`. Each of the narrow widths learns to say what the full width has just said. The
+    gradients are added to those that are there already: `zero_grad` and the optimizer's step are yours.
+
+    BatchNorm keeps the running statistics of the full width; narrow widths use those of the batch, and are scored after
+    `surgery.recalibrate`.
+
+    Args:
+        wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
+        inputs: a tensor, a tuple (positional arguments), a dict (keyword arguments) or `surgery.inputs(...)`.
+        loss: takes the model's output, and returns a scalar.
+        narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: 1/32 of every group,
+            and `mixed` draws twice.
+        teacher: a frozen model that narrow widths learn from instead, called with `inputs` in eval mode.
+        distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar. Default:
+            `surgery.kl` over the dimension of the classes.
+        backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
+            `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
+
+    Raises InputError where `loss` or `distil` gives no scalar, and where there is no `distil` and the output holds no
+    logits of a softmax cross-entropy. The widths that were set are as before, whatever happens.
+    """
+    run, draws = call(inputs), turns(narrow)
+    twin = twin_in(wrapped)
+    state = _state(twin, run)
+    with at_widths(twin, 1.0):
+        full = wrapped(*run.args, **run.kwargs)
+        value = _scalar(loss(full), "loss")
+        distil = _lesson(state, full, value) if distil is None else distil
+        backward(value)
+    target = _detached(full if teacher is None else _said(teacher, run))
+    with _statistics_kept(twin):
+        for draw in draws:
+            with at_widths(twin, state.drawn(draw)):
+                backward(_scalar(distil(wrapped(*run.args, **run.kwargs), target), "distil"))
+    return value.detach()
+
+
+def twin_in(model: nn.Module) -> nn.Module:
+    """The wrapped model that a module is, or is built around. Raises InputError where there is none."""
+    for module in model.modules():
+        if is_wrapped(module):
+            return module
+    raise InputError(f"{type(model).__name__} is not wrapped: call surgery.wrap(model, example_inputs) first")
+
+
+def _state(twin: nn.Module, run: Inputs) -> State:
+    state = state_of(twin)
+    if state.pending is not None:  # it was wrapped without example inputs: these are the first
+        state.pending.first(twin, run.args, run.kwargs)
+    return state_of(twin)
+
+
+def _scalar(value: Any, name: str) -> Tensor:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value
+    seen = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    raise InputError(f"{name} must return a tensor of one element, got {seen}: take the mean")
+
+
+def _lesson(state: State, output: Any, loss: Tensor) -> Distil:
+    """The divergence over the classes. Their dimension is found in the first step that tells it, and remembered."""
+    if state.classes is None:
+        state.classes = class_dim(output, loss)
+    return kl(-1 if state.classes is None else state.classes)
+
+
+def _detached(output: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, output)
+
+
+@torch.no_grad()
+def _said(teacher: Callable[..., Any], run: Inputs) -> Any:
+    mode = evaluating(teacher) if isinstance(teacher, nn.Module) and teacher.training else contextlib.nullcontext()
+    with mode:
+        return teacher(*run.args, **run.kwargs)
+
+
+@contextlib.contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """BatchNorm in training mode takes the statistics of the batch inside, and leaves its running ones alone."""
+    layers = [m for _, m in named_modules(model) if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
