@@ -8,9 +8,6 @@ reason. Everything found is checked at several sample widths before it is believ
 
 from __future__ import annotations
 
-import itertools
-import math
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -19,18 +16,16 @@ from typing import Any, TypeAlias
 from torch import fx
 
 from surgery.analysis import Analysis, Needed
-from surgery.axes import Axis, Dim, Sum, axes_of, extent, pin, resolve, unify
+from surgery.axes import Axis, Dim, axes_of, extent, pin, resolve, unify
 from surgery.capture import Frame, line
+from surgery.columns import Column, Points, many, sampled
 from surgery.errors import CaptureError
 from surgery.rewrite import Blocked, Change, Rewrite, plan_rewrites
 from surgery.rules.base import SizeOf
-from surgery.sizes import COMPARISONS, Arithmetic, Attribute, Extent, Origin, evaluate, leaves, origin_of
+from surgery.sizes import COMPARISONS, OPERATORS, Arithmetic, Attribute, Constant, Extent, Origin, leaves, origin_of
 from surgery.source import Chain
 
 Key: TypeAlias = "tuple[str, tuple[Any, ...]]"  # a module's path, and the path of an attribute in it
-Widths: TypeAlias = "Mapping[Axis, int]"
-SAMPLES = 4  # widths at which every size is checked
-MANY = 256  # and those that hold a division
 
 
 @dataclass(frozen=True)
@@ -63,16 +58,6 @@ def group_axes(analysis: Analysis) -> list[Axis]:
             for dim in analysis.tensors[name]:
                 found.update(dict.fromkeys(axis for axis in axes_of(dim) if not axis.pin))
     return list(found)
-
-
-def width(dim: Dim, widths: Widths) -> int:
-    """The size of a dimension when some axes have other widths."""
-    size = 1
-    for factor in resolve(dim):
-        size *= (
-            sum(width(t, widths) for t in factor.terms) if isinstance(factor, Sum) else widths.get(factor, factor.size)
-        )
-    return size
 
 
 def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({})) -> Solution:
@@ -112,7 +97,7 @@ class _Solver:
         self.needs = [self._need(needed) for needed in analysis.needs] + list(self._comparisons())
         self._fixed_by_layers()
         self._fixed_by_uses()
-        self.samples = _samples(group_axes(analysis))
+        self.samples = sampled(group_axes(analysis))
         self._inverted()
 
     def _need(self, needed: Needed) -> Need:
@@ -142,24 +127,32 @@ class _Solver:
             return SizeOf(resolve(self.analysis.values[origin.node][origin.dim]))
         return SizeOf(resolve(origin.dim)) if isinstance(origin, SizeOf) else origin
 
-    def value(self, origin: Origin, widths: Widths) -> int:
-        def leaf(found: Origin) -> int:
-            if isinstance(found, SizeOf):
-                return width(found.dim, widths)
-            assert isinstance(found, Attribute)
-            formula = self.formulas.get((found.module, found.path))
-            return found.value if formula is None else self.value(formula, widths)
-
-        return evaluate(origin, leaf)
+    def values(self, origin: Origin, points: Points) -> Column:
+        """What an expression comes to at some widths. Raises ZeroDivisionError as the code would."""
+        if isinstance(origin, Arithmetic):
+            sides = self.values(origin.left, points), self.values(origin.right, points)
+            return list(map(OPERATORS[origin.sign], *sides))
+        if isinstance(origin, Constant):
+            return points.constant(origin.value)
+        if isinstance(origin, SizeOf):
+            return points.width(origin.dim)
+        assert isinstance(origin, Attribute)
+        formula = self.formulas.get((origin.module, origin.path))
+        return points.constant(origin.value) if formula is None else self.values(formula, points)
 
     def met(self, need: Need) -> bool:
+        """Whether a need holds at all sampled widths; where it holds a division, which few may satisfy, at many."""
         sides = (need.origin, need.target)
         left, right = map(self._width, sides)
         if left is not None and left == right:  # one dimension has one width, and most needs are as plain as that
             return True
-        samples = self._many(sides) if any(map(self._divides, sides)) else self.samples
+        return self._agree(need, self.samples) and not (
+            any(map(self._divides, sides)) and not self._agree(need, many(self._axes(sides)))
+        )
+
+    def _agree(self, need: Need, points: Points) -> bool:
         try:
-            return all(self.value(need.origin, w) == self.value(need.target, w) for w in samples)
+            return self.values(need.origin, points) == self.values(need.target, points)
         except ZeroDivisionError:
             return False
 
@@ -176,18 +169,10 @@ class _Solver:
         formula = self.formulas.get((origin.module, origin.path)) if isinstance(origin, Attribute) else None
         return formula is not None and self._divides(formula)
 
-    def _many(self, sides: Sequence[Origin]) -> Iterator[Widths]:
-        """All widths of the axes that expressions depend on, or many of them where there are too many."""
-        yield from self.samples
+    def _axes(self, sides: Sequence[Origin]) -> list[Axis]:
+        """The axes that expressions depend on and that may be cut."""
         dims = [dim for side in sides for dim in self.dims(side)]
-        axes = list(dict.fromkeys(axis for dim in dims for axis in axes_of(dim) if not axis.pin))
-        if math.prod(axis.size for axis in axes) <= MANY:
-            for widths in itertools.product(*(range(1, axis.size + 1) for axis in axes)):
-                yield dict(zip(axes, widths, strict=True))
-        else:
-            generator = random.Random(0)
-            for _ in range(MANY):
-                yield {axis: generator.randint(1, axis.size) for axis in axes}
+        return list(dict.fromkeys(axis for dim in dims for axis in axes_of(dim) if not axis.pin))
 
     def turns(self) -> Iterator[str]:
         """A note for every place where Python code goes another way at other widths than at the full ones."""
@@ -197,7 +182,7 @@ class _Solver:
                 if decision.sign == "is":
                     continue
                 compare, sides = COMPARISONS[decision.sign], (self.known(decision.left), self.known(decision.right))
-                outcomes = {compare(*(self.value(side, widths) for side in sides)) for widths in self.samples}
+                outcomes = set(map(compare, *(self.values(side, self.samples) for side in sides)))
                 if len(outcomes) > 1:
                     yield f"the code at {line(branch.where)} compares a width, and goes another way at some widths"
 
@@ -299,13 +284,6 @@ class _Solver:
                 if self.met(need) and sum(map(self.met, uses[leaf])) > before:
                     break
                 del self.formulas[leaf.module, leaf.path]
-
-
-def _samples(axes: list[Axis]) -> list[dict[Axis, int]]:
-    """Widths at which formulas are checked: full, the smallest, and random ones."""
-    generator = random.Random(0)
-    drawn = [{axis: generator.randint(1, axis.size) for axis in axes} for _ in range(SAMPLES - 2)]
-    return [{}, {axis: 1 for axis in axes}, *drawn]
 
 
 _INVERSES = {

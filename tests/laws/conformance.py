@@ -22,9 +22,10 @@ from surgery import layout
 from surgery.analysis import Analysis, fill
 from surgery.axes import Axis, axes_of
 from surgery.capture import Capture, capture
+from surgery.columns import Points
 from surgery.inputs import Inputs
 from surgery.planning import freeze
-from surgery.solve import width
+from surgery.sizes import Origin, evaluate
 
 
 @dataclass
@@ -201,16 +202,20 @@ def _narrowed(parts: layout.Layout, counts: dict[Axis, int], names: dict[Axis, s
     return tuple(map(narrowed, parts))
 
 
+def value(size: Origin, widths: dict[Axis, int]) -> int:
+    """What an expression over dimensions comes to at some widths."""
+    points = Points(1, {axis: [width] for axis, width in widths.items()})
+    return evaluate(size, lambda leaf: points.width(leaf.dim)[0])  # type: ignore[attr-defined]
+
+
 def _sizes(analysis: Analysis, widths: dict[Axis, int]) -> dict[Any, int]:
     """What the rule wants at each site. Raises Disagreement where it wants two things of one integer."""
-    from surgery.sizes import evaluate
-
     sizes: dict[Any, int] = {}
     for needed in analysis.needs:
         site = needed.requirement.site
         if site is None:
             continue
-        size = evaluate(needed.requirement.target, lambda leaf: width(leaf.dim, widths))
+        size = value(needed.requirement.target, widths)
         if sizes.setdefault((site[0], tuple(site[1])), size) != size:
             raise Disagreement(f"one integer of the call would be both {sizes[site[0], tuple(site[1])]} and {size}")
     return sizes

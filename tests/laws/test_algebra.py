@@ -24,7 +24,8 @@ from surgery.inputs import Inputs
 from surgery.layout import Layout
 from surgery.planning import freeze
 from surgery.routine import Rewritten
-from surgery.solve import group_axes, solve, width
+from surgery.solve import group_axes, solve
+from tests.laws.conformance import value
 
 
 class Chain(nn.Module):
@@ -149,15 +150,9 @@ def test_algebra_agrees_with_brute_force(drawn: tuple[Chain, list[str]], seed: i
     rewritten = solution.rewrites.get("")
     if rewritten is not None:
         for name, size in rewritten.sizes.items():
-            setattr(cut, name, _value(size, widths))
+            setattr(cut, name, value(size, widths))
         cut.forward = Rewritten(cut, rewritten.routine)  # type: ignore[method-assign]
     assert torch.equal(cut().detach(), taken(plain, after, kept)), "cutting the input cuts the output alike"
-
-
-def _value(target: Any, widths: dict) -> int:
-    from surgery.sizes import evaluate
-
-    return evaluate(target, lambda leaf: width(leaf.dim, widths))  # type: ignore[attr-defined]
 
 
 def test_free_axes_are_found() -> None:

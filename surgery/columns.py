@@ -1,0 +1,63 @@
+"""Expressions of sizes at many widths at once: a column holds the value at each of them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from surgery.axes import Axis, Dim, Sum, resolve
+
+Column: TypeAlias = "list[int]"
+SAMPLES = 4  # widths at which every size is checked
+MANY = 256  # and those that hold a division
+
+
+@dataclass(frozen=True)
+class Points:
+    """Widths of axes at `count` points. An axis without a column has its full width at all of them."""
+
+    count: int
+    columns: Mapping[Axis, Column]
+
+    def constant(self, value: int) -> Column:
+        return [value] * self.count
+
+    def width(self, dim: Dim) -> Column:
+        """The size of a dimension at every point."""
+        columns = [self._factor(factor) for factor in resolve(dim)]
+        if not columns:
+            return self.constant(1)
+        first, *others = columns
+        for column in others:
+            first = list(map(operator.mul, first, column))
+        return first
+
+    def _factor(self, factor: Axis | Sum) -> Column:
+        if isinstance(factor, Sum):
+            terms = map(self.width, factor.terms)
+            return [sum(sizes) for sizes in zip(*terms, strict=True)] if factor.terms else self.constant(0)
+        return self.columns.get(factor) or self.constant(factor.size)
+
+
+def many(axes: Sequence[Axis]) -> Points:
+    """More points for some axes: all of their widths, or many where there are too many."""
+    if math.prod(axis.size for axis in axes) <= MANY:
+        rows = list(itertools.product(*(range(1, axis.size + 1) for axis in axes)))
+        return Points(len(rows), {axis: [row[i] for row in rows] for i, axis in enumerate(axes)})
+    generator = random.Random(0)
+    return Points(MANY, {axis: _drawn(axis, MANY, generator) for axis in axes})
+
+
+def sampled(axes: Iterable[Axis]) -> Points:
+    """The points at which every size is checked: the full widths, the smallest, and random ones."""
+    generator = random.Random(0)
+    return Points(SAMPLES, {axis: [axis.size, 1, *_drawn(axis, SAMPLES - 2, generator)] for axis in axes})
+
+
+def _drawn(axis: Axis, count: int, generator: random.Random) -> Column:
+    return [generator.randint(1, axis.size) for _ in range(count)]
