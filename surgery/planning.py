@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from surgery import layout, trial
 from surgery.analysis import Analysis, analyse
-from surgery.axes import Axis, Dim, Sum, axes_of, pin, resolve
+from surgery.axes import Axis, Dim, Sum, axes_of, extent, pin, resolve
 from surgery.capture import Capture, Shared, capture
 from surgery.elastic import is_wrapped
 from surgery.errors import CaptureError, InputError
@@ -340,9 +340,8 @@ class _Freezer:
                 continue
             rest = elements - governed(layouts[name], self.analysis.shapes[name], every)
             if rest:
-                dims = self.analysis.tensors[name]
-                reasons = dict.fromkeys(axis.pin for dim in dims for axis in axes_of(dim) if axis.pin)
-                yield Fixed(name, rest, "; ".join(r for r in reasons if r) or "a single value has no width")
+                reasons = dict.fromkeys(r for dim in self.analysis.tensors[name] for r in _reasons(dim))
+                yield Fixed(name, rest, "; ".join(reasons) or "a single value has no width")
 
     def _swaps(self) -> Iterator[Swap]:
         for path, layer in self.analysis.layers.items():
@@ -350,6 +349,14 @@ class _Freezer:
             if replacement is not None:
                 axes = {axis: self.layout(dim) for axis, dim in layer.binding.dims.items()}
                 yield Swap(path, replacement, axes)
+
+
+def _reasons(dim: Dim) -> Iterator[str]:
+    """Why a dimension is pinned. Where single positions are all that is left of it, there is no axis that could say."""
+    axes = list(axes_of(dim))
+    yield from (axis.pin for axis in axes if axis.pin)
+    if not axes and extent(dim) > 1:
+        yield "every position stands alone"
 
 
 def _state_note(name: str) -> str:

@@ -13,7 +13,8 @@ from tests.models.case import Case
 # Everything here is pinned, rightly: the order of the features matters, or an operation has no rule.
 WITHOUT_AXES = {
     "two_streams", "roll_channels", "flip_channels", "index_select", "index_list", "channel_cumsum",
-    "channel_difference", "local_response_norm", "depthwise_of_one",
+    "channel_difference", "local_response_norm", "depthwise_of_one", "index_select_all", "fft_channels",
+    "sort_channels", "unknown_operation",
 }  # fmt: skip
 # What torch's counter does not see: recurrences, and einsum where it multiplies element by element (contracted size 1).
 # moe_top1 sends other tokens to other experts when its widths change.

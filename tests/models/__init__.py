@@ -18,6 +18,7 @@ from . import (
     language,
     mobile,
     multimodal,
+    probes,
     programs,
     recurrent,
     swin,
@@ -42,7 +43,14 @@ CASES: tuple[Case, ...] = (
     *gpt2.CASES,
     *recurrent.CASES,
 )
-TRICKY: tuple[Case, ...] = (*joins.TRICKY, *channels.TRICKY, *features.TRICKY, *experts.TRICKY, *programs.TRICKY)
+TRICKY: tuple[Case, ...] = (
+    *joins.TRICKY,
+    *channels.TRICKY,
+    *features.TRICKY,
+    *experts.TRICKY,
+    *programs.TRICKY,
+    *probes.TRICKY,
+)
 BY_NAME: dict[str, Case] = {case.name: case for case in CASES + TRICKY}
 
 __all__ = ["BY_NAME", "CASES", "TRICKY", "Case", "randomise"]
