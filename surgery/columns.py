@@ -13,8 +13,9 @@ from typing import TypeAlias
 from surgery.axes import Axis, Dim, Sum, resolve
 
 Column: TypeAlias = "list[int]"
-SAMPLES = 4  # widths at which every size is checked
-MANY = 256  # and those that hold a division
+SAMPLES = 4  # widths at which code that decides by sizes is tried
+MANY = 256  # and sizes that hold a division
+BEYOND = 2**32  # one draw from so many widths tells whether sums and products are equal
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,19 @@ def many(axes: Sequence[Axis]) -> Points:
 
 
 def sampled(axes: Iterable[Axis]) -> Points:
-    """The points at which every size is checked: the full widths, the smallest, and random ones."""
+    """A few points: the full widths, the smallest, and random ones."""
     generator = random.Random(0)
     return Points(SAMPLES, {axis: [axis.size, 1, *_drawn(axis, SAMPLES - 2, generator)] for axis in axes})
+
+
+def beyond(axes: Iterable[Axis]) -> Points:
+    """One point, of widths that no model has: sums and products that agree there agree everywhere (Schwartz, Zippel).
+
+    Widths that a model can have are too few for that. Of two axes with two units each, every second draw finds them
+    equally wide.
+    """
+    generator = random.Random(0)
+    return Points(1, {axis: [generator.randint(1, BEYOND)] for axis in axes})
 
 
 def _drawn(axis: Axis, count: int, generator: random.Random) -> Column:

@@ -18,7 +18,7 @@ from torch import fx
 from surgery.analysis import Analysis, Needed
 from surgery.axes import Axis, Dim, axes_of, extent, pin, resolve, unify
 from surgery.capture import Frame, line
-from surgery.columns import Column, Points, many, sampled
+from surgery.columns import Column, Points, beyond, many, sampled
 from surgery.errors import CaptureError
 from surgery.rewrite import Blocked, Change, Rewrite, plan_rewrites
 from surgery.rules.base import SizeOf
@@ -97,7 +97,8 @@ class _Solver:
         self.needs = [self._need(needed) for needed in analysis.needs] + list(self._comparisons())
         self._fixed_by_layers()
         self._fixed_by_uses()
-        self.samples = sampled(group_axes(analysis))
+        axes = group_axes(analysis)
+        self.samples, self.beyond = sampled(axes), beyond(axes)
         self._inverted()
 
     def _need(self, needed: Needed) -> Need:
@@ -141,14 +142,14 @@ class _Solver:
         return points.constant(origin.value) if formula is None else self.values(formula, points)
 
     def met(self, need: Need) -> bool:
-        """Whether a need holds at all sampled widths; where it holds a division, which few may satisfy, at many."""
+        """Whether a need holds at every width, from those where it can fail: without divisions, beyond any model's."""
         sides = (need.origin, need.target)
         left, right = map(self._width, sides)
         if left is not None and left == right:  # one dimension has one width, and most needs are as plain as that
             return True
-        return self._agree(need, self.samples) and not (
-            any(map(self._divides, sides)) and not self._agree(need, many(self._axes(sides)))
-        )
+        if not any(map(self._divides, sides)):
+            return self._agree(need, self.beyond)
+        return self._agree(need, self.samples) and self._agree(need, many(self._axes(sides)))
 
     def _agree(self, need: Need, points: Points) -> bool:
         try:

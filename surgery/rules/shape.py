@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from surgery.axes import Dim, divide, extent, fresh, resolve
@@ -309,13 +309,39 @@ def grid_sample(x: Dims, grid: Dims, *_: Any, **__: Any) -> Dims:
     return Dims((unify(x[0], grid[0]), x[1], *map(positions, result_shape()[2:])))
 
 
+_SIZED = {  # by position: kernel, stride, padding, dilation
+    "avg_pool": ("kernel_size", "stride", "padding"),
+    "max_pool": ("kernel_size", "stride", "padding", "dilation"),
+}
+
+
+def _untouched(args: Sequence[Any], kwargs: Mapping[str, Any], spatial_dims: int) -> list[bool]:
+    """For every spatial dimension, whether a pool sees each position by itself (`kernel_size=(2, 1)`)."""
+    names = next((names for kind, names in _SIZED.items() if operation_name().startswith(kind)), ())
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if "kernel_size" not in given or isinstance(result_shape(), list):  # indices count all positions
+        return [False] * spatial_dims
+    kernel, padding = (_each(given.get(name, 0), spatial_dims) for name in ("kernel_size", "padding"))
+    stride = _each(given.get("stride") or kernel, spatial_dims)
+    return [size == step == 1 and not pad for size, step, pad in zip(kernel, stride, padding, strict=True)]
+
+
+def _each(value: Any, n: int) -> list[int]:
+    """A number for each dimension, from one for all or one for each."""
+    values = list(value) if isinstance(value, tuple | list) else [value]
+    return [int(v) for v in (values * n if len(values) == 1 else values)]
+
+
 def _pool(spatial_dims: int) -> Any:
-    def pool(x: Dims, *_: Any, **__: Any) -> Any:
+    def pool(x: Dims, *args: Any, **kwargs: Any) -> Any:
         shape = result_shape()
         first = shape[0] if isinstance(shape, list) else shape
-        for dim in x[-spatial_dims:]:
-            ordered(dim, "pooled positions")
-        dims = Dims((*x[:-spatial_dims], *(positions(n) for n in first[-spatial_dims:])))
+        alone = _untouched(args, kwargs, spatial_dims)
+        for dim, own in zip(x[-spatial_dims:], alone, strict=True):
+            if not own:
+                ordered(dim, "pooled positions")
+        pooled = zip(x[-spatial_dims:], first[-spatial_dims:], alone, strict=True)
+        dims = Dims((*x[:-spatial_dims], *(dim if own else positions(n) for dim, n, own in pooled)))
         return [dims for _ in shape] if isinstance(shape, list) else dims
 
     return pool

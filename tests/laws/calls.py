@@ -504,6 +504,19 @@ for _n in (1, 2, 3):
         views=_n < 3,  # those of three dimensions write past the strides of a view
     )
     calls(
+        f"max_pool{_n}d avg_pool{_n}d",  # some dimensions are pooled, others are not
+        lambda d, n=_n: call(d.ints(2, d.size(), *[4] * n), [d.pick(1, 2) for _ in range(n)], ceil_mode=True),
+        lambda d, n=_n: call(d.ints(2, d.size(), *[4] * n), 1, stride=[d.pick(1, 2) for _ in range(n)]),
+        lambda d, n=_n: call(d.ints(2, d.size(), *[4] * n), kernel_size=3, stride=1, padding=d.pick(0, 1)),
+        mixes=True,
+        views=_n < 3,
+    )
+    calls(
+        f"max_pool{_n}d",
+        lambda d, n=_n: call(d.ints(2, d.size(), *[4] * n), [2, *[1] * (n - 1)], return_indices=True),
+        views=_n < 3,
+    )
+    calls(
         f"max_pool{_n}d_with_indices adaptive_max_pool{_n}d_with_indices",
         lambda d, n=_n: call(d.ints(2, d.size(), *[4] * n), 2),
         views=_n < 3,
