@@ -2,6 +2,7 @@
 
 from surgery import adapters, rules  # imported for what they register: the built-in layers and operations
 from surgery.adapter import Adapter, LayerCall, adapter
+from surgery.adaptive import adaptive
 from surgery.attention import MultiheadAttention
 from surgery.check import check_adapter
 from surgery.cost import Cost, cost
@@ -28,8 +29,8 @@ from surgery.wrap import inspect, unwrap, wrap
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "ProofError", "SurgeryError", "SweepError", "WidthError", "adapter",
-    "adapters", "at_widths", "batches", "check_adapter", "cost", "grid", "inputs", "inspect", "kl", "latency",
-    "load", "mixed", "paper", "pointwise", "recalibrate", "reduces", "reorder", "rule", "rules", "same", "sandwich",
-    "save", "scans", "set_widths", "shared", "shrink", "shrink_optimizer", "spatial", "sweep", "train_step",
-    "unwrap", "verify", "warmup", "widths", "wrap",
+    "adapters", "adaptive", "at_widths", "batches", "check_adapter", "cost", "grid", "inputs", "inspect", "kl",
+    "latency", "load", "mixed", "paper", "pointwise", "recalibrate", "reduces", "reorder", "rule", "rules", "same",
+    "sandwich", "save", "scans", "set_widths", "shared", "shrink", "shrink_optimizer", "spatial", "sweep",
+    "train_step", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

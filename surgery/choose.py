@@ -66,7 +66,7 @@ def choose(
         "max_bytes": max_bytes,
         "min_score": min_score,
     }
-    bounds = [_bound(curve, name, value) for name, value in given.items() if value is not None]
+    bounds = [bound(curve, name, value) for name, value in given.items() if value is not None]
     if not len(curve):
         raise InputError("choose: the curve has no points")
     fitting = [point for point in curve if all(bound.excess(point) <= 0 for bound in bounds)]
@@ -77,7 +77,8 @@ def choose(
     return min(fitting, key=lambda point: (-point.score, point.params, point.macs))
 
 
-def _bound(curve: Curve, name: str, value: Any) -> Bound:
+def bound(curve: Curve, name: str, value: Any) -> Bound:
+    """An argument of `choose` as a bound, a fraction taken of the curve's full model. Raises InputError."""
     kind, _, measure = name.partition("_")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"choose: {name}={value!r} is not a finite number")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,9 +11,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
+from surgery.adaptive import at, believed
+from surgery.belief import Belief
 from surgery.choose import choose
 from surgery.errors import FileError
 from surgery.plot import plot
+from surgery.slower import slow_notes, slower
 
 AnyPath: TypeAlias = "str | PathLike[str]"
 FORMAT = "surgery.curve/2"
@@ -33,6 +37,7 @@ class Point:
         latency: seconds per call of the shrunk model, or None where it was not measured.
         fraction: the fraction that was asked for, or None where the widths were asked for one by one.
         error: the standard error of the score, in its unit, or None where `validate` told nothing about it.
+        spread: the standard error of the latency, in seconds, or None.
     """
 
     widths: dict[str, int]
@@ -43,6 +48,7 @@ class Point:
     latency: float | None = None
     fraction: float | None = None
     error: float | None = None
+    spread: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,15 +60,29 @@ class Curve(Sequence[Point]):
         full: `params`, `bytes` and `macs` of the model at full width, which percentages and fractions refer to.
         plan_fingerprint: the fingerprint of the plan that was swept, or "".
         sizes: the full width of every group, by name; empty where it is not known.
+        timing: what latencies were measured with: device, threads, calls; empty where none were.
+        weights: a hash of the model's tensors, or "" where rows were not kept in a file.
+        recalibrated: on how many batches BatchNorm statistics were estimated anew for each row.
+        precision: the error that an adaptive sweep believes to be left anywhere between its rows, or None.
+        uniform: of a searched curve, the largest uniform model within the budget of each point.
+        notes: what else there is to say, in sentences.
     """
 
     points: tuple[Point, ...]
     full: Mapping[str, int]
     plan_fingerprint: str = field(default="", kw_only=True)
     sizes: Mapping[str, int] = field(default_factory=dict, kw_only=True)
+    timing: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    weights: str = field(default="", kw_only=True)
+    recalibrated: int = field(default=0, kw_only=True)
+    precision: float | None = field(default=None, kw_only=True)
+    uniform: tuple[Point, ...] = field(default=(), kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     choose = choose
     plot = plot
+    slower = slower
+    at = at
 
     @overload
     def __getitem__(self, index: int) -> Point: ...
@@ -70,7 +90,7 @@ class Curve(Sequence[Point]):
     def __getitem__(self, index: slice) -> Curve: ...
     def __getitem__(self, index: int | slice) -> Point | Curve:
         if isinstance(index, slice):
-            return replace(self, points=self.points[index])
+            return replace(self, points=self.points[index], uniform=self.uniform[index])
         return self.points[index]
 
     def __len__(self) -> int:
@@ -78,6 +98,11 @@ class Curve(Sequence[Point]):
 
     def __iter__(self) -> Iterator[Point]:
         return iter(self.points)
+
+    @functools.cached_property
+    def belief(self) -> Belief:
+        """What the rows with fractions say about all fractions."""
+        return believed(self.points)
 
     def table(self) -> list[list[str]]:
         """The printed table's cells, the header first. A column without a value in any row is left out."""
@@ -88,19 +113,21 @@ class Curve(Sequence[Point]):
     def __str__(self) -> str:
         rows = self.table()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join(lines + [*self.notes, *slow_notes(self)])
 
     __repr__ = __str__
 
     def to_json(self, path: AnyPath) -> None:
         """Write everything; `Curve.from_json` reads it back."""
-        document = {
-            "format": FORMAT,
-            "plan_fingerprint": self.plan_fingerprint,
-            "full": dict(self.full),
-            "sizes": dict(self.sizes),
-            "points": [asdict(point) for point in self],
-        }
+        document = (
+            {"format": FORMAT}
+            | {name: getattr(self, name) for name in HEADER}
+            | {
+                "points": [asdict(point) for point in self],
+                "uniform": [asdict(point) for point in self.uniform],
+            }
+        )
         Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
@@ -122,7 +149,7 @@ class Curve(Sequence[Point]):
     def to_csv(self, path: AnyPath) -> None:
         """Write a line for each point: fraction, score, error, costs (latency in seconds), every group's width."""
         groups = list(dict.fromkeys(name for point in self for name in point.widths))
-        plain = ["fraction", "score", "error", *MEASURES, "latency"]
+        plain = ["fraction", "score", "error", *MEASURES, "latency", "spread"]
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(plain + [f"width:{name}" for name in groups])
@@ -135,20 +162,39 @@ def _read(document: Any) -> Curve:
     if document["format"] not in READ:
         raise ValueError(f"its format is {document['format']!r}, this version reads {', '.join(map(repr, READ))}")
     full = {name: int(document["full"][name]) for name in MEASURES}
-    points = tuple(Point(**row) for row in document["points"])
-    for point in points:
-        _check(point)
-    sizes = {str(name): int(size) for name, size in document.get("sizes", _sizes(points, full)).items()}
-    return Curve(points, full, plan_fingerprint=str(document["plan_fingerprint"]), sizes=sizes)
+    points = tuple(_point(row) for row in document["points"])
+    known = {"sizes": _sizes(points, full)} | document
+    header = {name: read(known[name]) for name, read in HEADER.items() if name in known and name != "full"}
+    return Curve(points, full, uniform=tuple(_point(row) for row in document.get("uniform", ())), **header)
 
 
-def _check(point: Point) -> None:
-    """Raise ValueError where a point of a file holds something else than numbers."""
-    optional = (point.latency, point.fraction, point.error)
+def _point(row: dict[str, Any]) -> Point:
+    """A point of a file. Raises ValueError where it holds something else than numbers."""
+    point = Point(**row)
+    optional = (point.latency, point.fraction, point.error, point.spread)
     numbers = (point.score, *(getattr(point, name) for name in MEASURES), *point.widths.values())
     for value in (*numbers, *(value for value in optional if value is not None)):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{value!r} is not a number")
+        _number(value)
+    return point
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    return value
+
+
+# What a file says about the whole curve, and how it is read.
+HEADER: dict[str, Callable[[Any], Any]] = {
+    "plan_fingerprint": str,
+    "full": dict,
+    "sizes": lambda value: {str(name): int(_number(size)) for name, size in value.items()},
+    "timing": dict,
+    "weights": str,
+    "recalibrated": int,
+    "precision": lambda value: None if value is None else _number(value),
+    "notes": tuple,
+}
 
 
 def _sizes(points: Sequence[Point], full: Mapping[str, int]) -> dict[str, int]:
@@ -182,6 +228,7 @@ COLUMNS: dict[str, Callable[[Curve, int], str]] = {
     "fraction": _optional("fraction", 1, 4),
     "score": lambda curve, row: f"{curve[row].score:.4f}",
     "±": _optional("error", 1, 4),
+    "uniform": lambda curve, row: f"{curve.uniform[row].score:.4f}" if curve.uniform else "",
     "parameters": _count("params"),
     "of full": _percent("params"),
     "MACs": _count("macs"),

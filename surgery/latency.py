@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -14,9 +16,29 @@ from surgery.errors import InputError
 from surgery.inputs import Examples, runs
 from surgery.modes import evaluating
 
+REPEATS, WARMUP, TURNS = 30, 3, 7
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a call takes.
+
+    Attributes:
+        seconds: the median over calls.
+        spread: the standard error of that median, in seconds, from the spread of the calls.
+    """
+
+    seconds: float
+    spread: float
+
 
 def latency(
-    model: nn.Module, example_inputs: Examples, *, repeats: int = 30, warmup: int = 3, threads: int | None = None
+    model: nn.Module,
+    example_inputs: Examples,
+    *,
+    repeats: int = REPEATS,
+    warmup: int = WARMUP,
+    threads: int | None = None,
 ) -> float:
     """Seconds per call of `model` in eval mode: the median, which a few disturbed calls do not move.
 
@@ -31,6 +53,18 @@ def latency(
     Raises:
         InputError: `repeats`, `warmup` or `threads` is below 1.
     """
+    return timing(model, example_inputs, repeats=repeats, warmup=warmup, threads=threads).seconds
+
+
+def timing(
+    model: nn.Module,
+    example_inputs: Examples,
+    *,
+    repeats: int = REPEATS,
+    warmup: int = WARMUP,
+    threads: int | None = None,
+) -> Timing:
+    """What `latency` measures, and how sure it is."""
     for name, value in {"repeats": repeats, "warmup": warmup, "threads": threads}.items():
         if value is not None and value < 1:
             raise InputError(f"latency: {name}={value}, but it must be at least 1")
@@ -49,7 +83,34 @@ def latency(
             for _ in range(warmup):
                 timed()
         with torch.inference_mode():
-            return statistics.median(timed() for _ in range(repeats)) / len(calls)
+            return _timing([timed() / len(calls) for _ in range(repeats)])
+
+
+def _timing(seconds: Sequence[float]) -> Timing:
+    """The spread is taken from the median deviation, so that a few disturbed calls do not move it either.
+
+    1.4826 makes that a standard deviation, 1.2533 makes the error of a mean one of a median, both for normal noise.
+    """
+    middle = statistics.median(seconds)
+    deviation = statistics.median(abs(value - middle) for value in seconds)
+    return Timing(middle, 1.2533 * 1.4826 * deviation / math.sqrt(len(seconds)))
+
+
+def side_by_side(first: nn.Module, second: nn.Module, example_inputs: Examples) -> tuple[Timing, Timing]:
+    """The times of two models measured in turns, so that what slows the machine for a while slows both.
+
+    The spread is that of the turns: it holds what comes and goes.
+    """
+    turns = [[timing(model, example_inputs, repeats=10) for model in (first, second)] for _ in range(TURNS)]
+    times = [[turn[i].seconds for turn in turns] for i in (0, 1)]
+    a, b = (Timing(statistics.median(values), statistics.stdev(values)) for values in times)
+    return a, b
+
+
+def where(model: nn.Module) -> dict[str, str | int]:
+    """What the times of a model depend on, and are stated with: device, CPU threads, timed calls."""
+    device = next((str(parameter.device) for parameter in model.parameters()), "cpu")
+    return {"device": device, "threads": torch.get_num_threads(), "calls": REPEATS, "warm-up calls": WARMUP}
 
 
 def _synchroniser(model: nn.Module) -> Callable[[], object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from surgery.errors import InputError, ProofError
 from surgery.inputs import Examples
 from surgery.plan import Plan, Swap, WidthSpec
 from surgery.planning import check_model, make_plan
+from surgery.recalibrate import calibration
+from surgery.recalibrate import recalibrate as estimate
 from surgery.routine import Rewritten
 from surgery.setting import at_widths, ready
 from surgery.twin import strip, twin_of
@@ -40,7 +42,14 @@ def prepared(model: nn.Module, examples: Examples | None) -> tuple[nn.Module, Pl
     return twin_of(model, plan, examples), plan, examples
 
 
-def shrink(model: nn.Module, widths: WidthSpec, example_inputs: Examples | None = None, *, multiple: int = 1) -> Any:
+def shrink(
+    model: nn.Module,
+    widths: WidthSpec,
+    example_inputs: Examples | None = None,
+    *,
+    multiple: int = 1,
+    recalibrate: Iterable[Examples] | None = None,
+) -> Any:
     """An independent plain model at the given widths, proven equal to the wrapped one before it is returned.
 
     Args:
@@ -48,6 +57,8 @@ def shrink(model: nn.Module, widths: WidthSpec, example_inputs: Examples | None 
         widths: a fraction, a mapping of group names or globs to ints or fractions, or a point of a curve.
         example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
         multiple: round fractions to multiples of this, as hardware likes (8, 16, ...).
+        recalibrate: batches of training inputs to estimate BatchNorm statistics on, after the proof: see
+            `surgery.recalibrate`. The wrapped model keeps its own.
 
     Returns a model of the same class with smaller tensors, the attributes that hold their sizes, and one inert record
     (`surgery_record`) for `surgery.save`. Forwards that were rewritten and layers whose class was replaced by a plain
@@ -58,11 +69,14 @@ def shrink(model: nn.Module, widths: WidthSpec, example_inputs: Examples | None 
     """
     if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
         raise InputError(f"multiple is a positive int, got {multiple!r}")
+    batches = None if recalibrate is None else calibration(recalibrate)
     wrapped, plan, examples = prepared(model, example_inputs)
     chosen = plan.widths(widths, multiple)
     small = cut_copy(wrapped, plan, chosen)
     prove(wrapped, small, plan, chosen, examples)
     tell(small, plan, chosen, examples)
+    if batches is not None:
+        estimate(small, batches)
     return small
 
 

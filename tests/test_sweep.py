@@ -125,7 +125,7 @@ def test_a_score_that_is_not_finite_is_refused(score):
         quiet(wrapped(), lambda _: score)
 
 
-@pytest.mark.parametrize("score", [None, "good", torch.zeros(2)])
+@pytest.mark.parametrize("score", [None, "good", torch.zeros(2, 2), torch.zeros(0), (1, 2, 3), (1.0, -1.0)])
 def test_a_score_that_is_no_number_is_refused(score):
     with pytest.raises(SweepError, match="0 of 3 rows"):
         quiet(wrapped(), lambda _: score)

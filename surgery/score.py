@@ -1,0 +1,87 @@
+"""What `validate` returned, as a score and its standard error."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from surgery.errors import InputError
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score, and its standard error in the same unit, or None where nothing is known about it."""
+
+    value: float
+    error: float | None = None
+
+
+def as_score(returned: Any) -> Score:
+    """The score that `validate` means.
+
+    A number, or a tensor of one element, is a score of unknown error. A tensor of one score per sample is their mean,
+    with the error that follows from their spread. A pair of numbers is a score and its standard error.
+
+    Raises:
+        InputError: it is none of these, or not finite.
+    """
+    if isinstance(returned, Score):
+        return _finite(returned)
+    if isinstance(returned, tuple):
+        return _pair(returned)
+    if isinstance(returned, Tensor) and returned.numel() != 1:
+        return _finite(_mean(returned))
+    try:
+        return _finite(Score(float(returned)))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"validate returned {_seen(returned)}: {FORMS}") from error
+
+
+FORMS = "return a number, a tensor of one score per sample, or a pair (score, standard error); higher is better"
+
+
+def _pair(returned: tuple[Any, ...]) -> Score:
+    try:
+        value, error = map(float, returned)
+    except (TypeError, ValueError) as cause:
+        raise InputError(f"validate returned {_seen(returned)}: {FORMS}") from cause
+    return _finite(Score(value, error))
+
+
+def _mean(scores: Tensor) -> Score:
+    """The mean over samples. Scores of samples are independent; those of tokens of one text are not."""
+    if scores.dim() != 1 or not len(scores) or scores.is_complex():
+        advice = "average over each sample first" if scores.dim() > 1 else FORMS
+        raise InputError(f"validate returned {_seen(scores)}: {advice}")
+    scores, count = scores.detach().double().cpu(), len(scores)
+    mean = scores.mean().item()
+    if bool(((scores == 0) | (scores == 1)).all()):
+        return Score(mean, binomial(mean * count, count))
+    return Score(mean, scores.std().item() / math.sqrt(count))
+
+
+def binomial(hits: float, count: int) -> float:
+    """The standard error of a share of `hits` in `count`.
+
+    It is the standard deviation of the share when all shares were equally likely before (a beta distribution). Unlike
+    sqrt(p (1 - p) / n) it is not zero where all hit or none: a few samples do not prove perfection.
+    """
+    a, b = hits + 1, count - hits + 1
+    return math.sqrt(a * b / (a + b + 1)) / (a + b)
+
+
+def _finite(score: Score) -> Score:
+    if not math.isfinite(score.value):
+        raise InputError(f"validate returned {score.value}: return a finite number")
+    if score.error is not None and not 0 <= score.error < math.inf:
+        raise InputError(f"validate returned {score.error} as a standard error: it is a finite number, 0 or above")
+    return score
+
+
+def _seen(value: Any) -> str:
+    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
