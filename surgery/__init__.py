@@ -15,12 +15,14 @@ from surgery.io import load, save
 from surgery.latency import latency
 from surgery.optimizer import shrink_optimizer
 from surgery.plan import Group, Plan
+from surgery.progress import Progress, progress
 from surgery.recalibrate import recalibrate
 from surgery.reorder import reorder
 from surgery.rules import pointwise, reduces, rule, same, scans, spatial
 from surgery.schedules import sandwich, warmup
 from surgery.setting import at_widths, set_widths, widths
 from surgery.shrink import shrink
+from surgery.sort import magnitude, sort, taylor
 from surgery.sweep import SweepError, sweep
 from surgery.training import train_step
 from surgery.verify import verify
@@ -28,9 +30,10 @@ from surgery.wrap import inspect, unwrap, wrap
 
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
-    "MultiheadAttention", "Plan", "Point", "ProofError", "SurgeryError", "SweepError", "WidthError", "adapter",
-    "adapters", "adaptive", "at_widths", "batches", "check_adapter", "cost", "grid", "inputs", "inspect", "kl",
-    "latency", "load", "mixed", "paper", "pointwise", "recalibrate", "reduces", "reorder", "rule", "rules", "same",
-    "sandwich", "save", "scans", "set_widths", "shared", "shrink", "shrink_optimizer", "spatial", "sweep",
-    "train_step", "unwrap", "verify", "warmup", "widths", "wrap",
+    "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "SurgeryError", "SweepError", "WidthError",
+    "adapter", "adapters", "adaptive", "at_widths", "batches", "check_adapter", "cost", "grid", "inputs", "inspect",
+    "kl", "latency", "load", "magnitude", "mixed", "paper", "pointwise", "progress", "recalibrate", "reduces",
+    "reorder", "rule", "rules", "same", "sandwich", "save", "scans", "set_widths", "shared", "shrink",
+    "shrink_optimizer", "sort", "spatial", "sweep", "taylor", "train_step", "unwrap", "verify", "warmup", "widths",
+    "wrap",
 ]  # fmt: skip

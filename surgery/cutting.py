@@ -25,9 +25,9 @@ def read(tensor: Tensor, parts: Kept | None) -> Tensor:
     """The kept part of a tensor. Gradients flow back into the whole, zero outside the part."""
     if parts is None:
         return tensor
-    if tensor.requires_grad and torch.is_grad_enabled():
+    if sum(part is not None for part in parts) > 1 and tensor.requires_grad and torch.is_grad_enabled():
         return _Cut.apply(tensor, parts)
-    return _take(tensor, parts)
+    return _take(tensor, parts)  # one dimension: torch's own gradient allocates the whole once as well
 
 
 def write(tensor: Tensor, part: Tensor, parts: Kept) -> None:
@@ -73,6 +73,13 @@ def _put(tensor: Tensor, part: Tensor, parts: Kept) -> None:
         tensor[tuple(where)] = part if adjacent else part.movedim(moved, tuple(range(len(moved))))
 
 
+def _whole(part: Tensor, parts: Kept, shape: torch.Size) -> Tensor:
+    """A part with zeros around it."""
+    whole = part.new_zeros(shape)
+    _put(whole, part, parts)
+    return whole
+
+
 class _Cut(torch.autograd.Function):
     """One node for a cut in several dimensions: its backward allocates the whole gradient once."""
 
@@ -83,7 +90,9 @@ class _Cut(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Uncut.apply(gradient, ctx.parts, ctx.shape), None
+        if torch.is_grad_enabled():  # a gradient of the gradient is asked for
+            return _Uncut.apply(gradient, ctx.parts, ctx.shape), None
+        return _whole(gradient, ctx.parts, ctx.shape), None
 
 
 class _Uncut(torch.autograd.Function):
@@ -92,9 +101,7 @@ class _Uncut(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, part: Tensor, parts: Kept, shape: torch.Size) -> Tensor:
         ctx.parts = parts
-        whole = part.new_zeros(shape)
-        _put(whole, part, parts)
-        return whole
+        return _whole(part, parts, shape)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

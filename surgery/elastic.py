@@ -44,6 +44,7 @@ class Elastic:
     forward: Rewritten | None = None
     own_forward: Callable[..., Any] | None = None  # a forward that the instance itself had
     cache: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    wholes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # full shapes of `tensors`, once they were needed
     gathered: dict[str, tuple[Tensor, int, Tensor]] = field(default_factory=dict)
     assigned: dict[str, Tensor] = field(default_factory=dict)
     shown: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -71,9 +72,12 @@ class Elastic:
 
     def _is_cut(self, name: str, tensor: Tensor) -> bool:
         """Whether a tensor was cut before it came here, as `functional_call` with a forward's parameters brings it."""
-        whole, cut = self.cached(
-            f"{name}: shapes", lambda: (self.shape(name, {}), self.shape(name, self.state.current))
-        )
+        whole = self.wholes.get(name)
+        if whole is None:
+            whole = self.wholes[name] = self.shape(name, {})
+        if tensor.shape == whole:
+            return False
+        cut = self.shape(name, self.state.current)
         if name in self.loose and tensor.dim() == len(whole):  # a forward may give it other positions
             pairs = [(n, a, b) for n, a, b in zip(tensor.shape, whole, cut, strict=True) if a != b]
             if all(n == a for n, a, _ in pairs) or all(n == b for n, _, b in pairs):
@@ -83,7 +87,7 @@ class Elastic:
                 f"{self.path}.{name} is {list(tensor.shape)}, but the plan needs {list(whole)} (or {list(cut)} at the "
                 "present widths): it was replaced after wrapping. Wrap the model again"
             )
-        return whole != tensor.shape
+        return True
 
     def read(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
         """A parameter or buffer at the current widths."""

@@ -90,6 +90,9 @@ def _kept(layout: Layout, chosen: tuple[tuple[str, int], ...]) -> int | Tensor:
 
 def kept(layout: Layout, widths: Mapping[str, int]) -> int | Tensor | None:
     """What of a dimension remains at the given widths: all (None), its first n positions, or a list of positions."""
+    if len(layout) == 1 and isinstance(lead := layout[0], Unit):  # nearly all of them are, and this is a hot path
+        count = widths.get(lead.group, lead.size) if lead.group else lead.size
+        return None if count == lead.size else count
     chosen = tuple((group, widths[group]) for group, size in sizes(layout) if widths.get(group, size) != size)
     if not chosen:
         return None

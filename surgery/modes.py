@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from surgery.restoring import restored
@@ -35,3 +36,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(before[model])
         for module, training in before.items():
             module.training = training
+
+
+@contextlib.contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Buffers that code inside changes are put back afterwards."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)

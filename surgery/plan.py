@@ -50,6 +50,11 @@ class Group:
     parameters: int = 0
     macs: int = 0
 
+    @property
+    def limits(self) -> str:
+        """What an error about its widths begins with."""
+        return f"group {self.name} (size {self.size}, granularity {self.granularity})"
+
 
 @dataclass(frozen=True)
 class Fixed:
@@ -162,20 +167,19 @@ class Plan:
         return result
 
     def _width(self, group: Group, value: Any, multiple: int) -> int:
-        where = f"group {group.name} (size {group.size}, granularity {group.granularity})"
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise WidthError(f"{where}: a width is an int or a fraction, not {value!r}")
+            raise WidthError(f"{group.limits}: a width is an int or a fraction, not {value!r}")
         if isinstance(value, float):
             if not 0 < value <= 1:
-                raise WidthError(f"{where}: a fraction lies in (0, 1], got {value}")
+                raise WidthError(f"{group.limits}: a fraction lies in (0, 1], got {value}")
             step = math.lcm(group.granularity, multiple)
             if value == 1 or step > group.size:  # the full size is always valid
                 return group.size
             return min(group.size, max(step, step * math.floor(value * group.size / step + 0.5)))
         if not 1 <= value <= group.size:
-            raise WidthError(f"{where}: the width {value} is not between 1 and {group.size}")
+            raise WidthError(f"{group.limits}: the width {value} is not between 1 and {group.size}")
         if value % group.granularity and value != group.size:
-            raise WidthError(f"{where}: the width {value} is not a multiple of {group.granularity}")
+            raise WidthError(f"{group.limits}: the width {value} is not a multiple of {group.granularity}")
         return int(value)
 
     def value(self, formula: Origin, widths: Mapping[str, int]) -> int:

@@ -82,12 +82,16 @@ def _permuted(wrapped: nn.Module, plan: Plan, orders: Mapping[str, Tensor]) -> n
 def _warn(model: nn.Module, plan: Plan, orders: Mapping[str, Tensor]) -> None:
     import warnings
 
-    kept = set(model.state_dict(keep_vars=True))
-    cut = {tensor for name in orders for tensor, _ in plan.groups[name].cuts}
-    lost = sorted(cut - kept - set(plan.parameters))
+    lost = sorted({tensor for name in orders for tensor in unsaved(model, plan, name)})
     if lost:
         warnings.warn(
             f"reorder permuted buffers that are not in the state_dict: {', '.join(lost)}. "
             "Keep the model itself, or use surgery.save, which stores them.",
             stacklevel=3,
         )
+
+
+def unsaved(model: nn.Module, plan: Plan, group: str) -> set[str]:
+    """The tensors of a group that the state_dict does not hold, such as rotary frequencies."""
+    kept = set(model.state_dict(keep_vars=True))
+    return {tensor for tensor, _ in plan.groups[group].cuts} - kept - set(plan.parameters)

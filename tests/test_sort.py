@@ -1,0 +1,136 @@
+"""`sort`: the same model, its features in the order of their importance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import surgery
+from surgery.errors import InputError
+from surgery.inputs import tensors
+from surgery.layout import Sum, Unit
+from surgery.sort import units
+from tests.models import BY_NAME
+from tests.unchanged import unchanged
+
+NAMES = "mlp resnet_basic densenet vit_fused_qkv llama_gqa lstm_tagger tied_embeddings shufflenet_v2".split()
+X = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+
+
+def net() -> nn.Sequential:
+    """Six inputs, five hidden units: of sizes 3, 1, 5, 2, 4."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    with torch.no_grad():
+        for unit, size in enumerate((3.0, 1.0, 5.0, 2.0, 4.0)):
+            model[0].weight[unit] = size * F.normalize(model[0].weight[unit], dim=0)
+            model[0].bias[unit] = size
+            model[2].weight[:, unit] = size * F.normalize(model[2].weight[:, unit], dim=0)
+    return model
+
+
+def loss(model: nn.Module, batch: Tensor) -> Tensor:
+    return model(batch).square().mean()
+
+
+CRITERIA = {
+    "magnitude": lambda inputs: surgery.magnitude(),
+    "squares": lambda inputs: surgery.magnitude(2),
+    "taylor": lambda inputs: surgery.taylor([inputs], lambda model, batch: _scalar(model(*batch))),
+}
+
+
+def _scalar(output: Any) -> Tensor:
+    return sum(t.square().mean() for t in tensors(output) if t.is_floating_point())
+
+
+@pytest.mark.parametrize("by", CRITERIA)
+@pytest.mark.parametrize("name", NAMES)
+def test_sorting_changes_no_output_and_not_the_model(name: str, by: str) -> None:
+    case = BY_NAME[name]
+    model = case.build().double().eval()
+    inputs = tuple(t.double() if t.is_floating_point() else t for t in case.inputs(0))
+    with unchanged(model):
+        found = surgery.sort(model, inputs, by=CRITERIA[by](inputs))
+    assert surgery.verify(model, found, inputs) < 1e-9 and type(found) is type(model)
+
+
+@pytest.mark.parametrize("by", [None, surgery.magnitude(2)])
+def test_large_weights_come_first(by: Any) -> None:
+    found = surgery.sort(net(), X.double(), by=by)
+    assert [round(b) for b in found[0].bias.tolist()] == [5, 4, 3, 2, 1]
+
+
+def test_each_tensor_counts_alike() -> None:
+    model = net()
+    with torch.no_grad():
+        model[2].weight *= 1e-3
+        model[2].weight[:, 1] *= 100  # small in size, but by far the largest of its tensor
+    assert round(surgery.sort(model, X.double())[0].bias[0].item()) == 1
+
+
+def test_taylor_orders_by_what_the_loss_would_change_by() -> None:
+    model = net()
+    with torch.no_grad():
+        model[2].weight[:, 2] = 0.0  # a large unit that nothing reads
+    found = surgery.sort(model, X.double(), by=surgery.taylor(X.double().split(4), loss))
+    assert round(found[0].bias[-1].item()) == 5
+
+
+def test_the_score_of_taylor() -> None:
+    model, batches = net(), X.double().split(4)
+    expected = torch.zeros(5).double()
+    for batch in batches:
+        loss(model, batch).backward()
+        (w, b), v = model[0].parameters(), model[2].weight
+        expected += (w * w.grad).sum(1).square() + (b * b.grad).square() + (v * v.grad).sum(0).square()
+        model.zero_grad()
+    wrapped = surgery.wrap(model, X.double())
+    assert torch.allclose(surgery.taylor(batches, loss)(wrapped, surgery.inspect(wrapped))["0.o"], expected)
+
+
+def test_gradients_modes_and_widths_stay() -> None:
+    wrapped = surgery.wrap(net(), X.double()).train()
+    surgery.set_widths(wrapped, 0.5)
+    wrapped(X.double()).sum().backward()
+    with unchanged(wrapped):
+        surgery.sort(wrapped, by=surgery.taylor([X.double()], loss))
+
+
+def test_a_criterion_of_ones_own() -> None:
+    found = surgery.sort(net(), X.double(), by=lambda wrapped, plan: {"0.o": [0, 3, 1, 4, 2]})
+    assert [round(b) for b in found[0].bias.tolist()] == [2, 1, 4, 5, 3]
+
+
+BAD = [
+    (lambda: surgery.magnitude(0), "p is a positive number, got 0"),
+    (lambda: surgery.taylor([], loss), "taylor was given no batches"),
+    (lambda: lambda wrapped, plan: {"0.o": [1, 2]}, "group 0.o: scores are 5 finite numbers"),
+    (lambda: lambda wrapped, plan: {"0.o": [1, 2, 3, 4, float("nan")]}, "group 0.o: scores are 5 finite numbers"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), BAD)
+def test_bad_criteria(make: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        surgery.sort(net(), X.double(), by=make())
+
+
+def test_the_units_of_positions() -> None:
+    h, d, fixed = Unit(2, "h"), Unit(3, "d"), Unit(2)
+    assert units((fixed, h, d), "h").tolist() == [0, 0, 0, 1, 1, 1] * 2
+    assert units((fixed, h, d), "d").tolist() == [0, 1, 2] * 4
+    assert units((Sum(((h,), (fixed,), (h, d))),), "h").tolist() == [0, 1, -1, -1, 0, 0, 0, 1, 1, 1]
+
+
+def test_what_a_state_dict_does_not_hold_keeps_its_order() -> None:
+    case = BY_NAME["llama_gqa"]
+    model = case.build().eval()
+    found = surgery.sort(model, case.inputs(0))  # no warning
+    loaded = case.build().eval()
+    loaded.load_state_dict(found.state_dict())
+    assert surgery.verify(model, loaded, case.inputs(0)) < 1e-4
