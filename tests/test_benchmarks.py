@@ -1,10 +1,12 @@
-"""The file of a benchmark: what is finished is not run again, and what it holds is what was found."""
+"""Benchmarks: what is finished is not run again, and what their file holds is what was found."""
 
+import importlib.util
 import json
 
 import pytest
 import torch
 
+from tests.benchmarks import latency
 from tests.benchmarks.cells import Cells
 from tests.benchmarks.run import Run
 
@@ -58,3 +60,26 @@ def test_seeds():
     assert len(Run(False, None, cell).seeds(5)) == 5
     assert len(Run(True, None, cell).seeds(5)) == 1
     assert len(Run(True, 2, cell).seeds(5)) == 2
+
+
+def test_a_row_of_latency_says_what_is_left():
+    row = latency.measured("mlp 4x1024", rounds=1)
+    halves = 1024 * (784 + 3 * 1024 + 10), 512 * (784 + 3 * 512 + 10)
+    assert row["0.5: MACs"] == row["0.5 by 16: MACs"] == round(halves[1] / halves[0], 3)
+    assert row["0.45: MACs"] < row["0.45 by 16: MACs"] < row["0.5: MACs"]
+    assert all(row[f"{key}: time"] > 0 for key in latency.SMALLER)
+
+
+def test_latency_goes_round_in_turn():
+    called = []
+    models = {name: lambda x, name=name: called.append(name) for name in "abc"}
+    times = latency.in_turn(models, latency.Inputs((1,)), rounds=1)
+    assert "".join(called) == "bca" + "cab" + "abc", "two rounds that do not count, and one that does"
+    assert {name: len(values) for name, values in times.items()} == {"a": 1, "b": 1, "c": 1}
+
+
+def test_a_model_of_a_missing_package_is_skipped(monkeypatch):
+    monkeypatch.setattr(latency, "SETUPS", {"resnet18": latency.SETUPS["resnet18"]})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    rows = latency.main(Run(True, None, Cells(None, HEADER)))
+    assert rows == [{"model": "resnet18", "skipped": "torchvision is not installed"}]
