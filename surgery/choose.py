@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from surgery.curve import Curve, Point
 
 
+BOUNDS = ("max_params", "max_macs", "max_latency", "max_bytes", "min_score")
+
+
 @dataclass(frozen=True)
 class Bound:
     """One argument of `choose`: what it limits, and the limit in that measure's own unit."""
@@ -79,6 +82,8 @@ def choose(
 
 def bound(curve: Curve, name: str, value: Any) -> Bound:
     """An argument of `choose` as a bound, a fraction taken of the curve's full model. Raises InputError."""
+    if name not in BOUNDS:
+        raise InputError(f"choose: {name} is no limit; the limits are {', '.join(BOUNDS)}")
     kind, _, measure = name.partition("_")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(f"choose: {name}={value!r} is not a finite number")

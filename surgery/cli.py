@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from surgery.curve import Curve
 from surgery.errors import InputError, SurgeryError
+from surgery.report import TITLE, report
 from surgery.wrap import inspect
 
 INTEGERS = ("long", "int", "short", "uint8", "int8")
@@ -44,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_inspect(commands)
+    _add_report(commands)
     return parser
 
 
@@ -79,6 +82,17 @@ def _add_inspect(commands: Any) -> None:
     command.set_defaults(run=_inspect)
 
 
+def _add_report(commands: Any) -> None:
+    text = "Turn the curves of a sweep into a page to explore: cost against score, limits, widths, and the Python."
+    command = commands.add_parser("report", help=text, description=text)
+    command.add_argument("curves", nargs="+", metavar="CURVE.json", help="written by Curve.to_json; one or several")
+    command.add_argument("--out", type=Path, default=Path("report.html"), help="the page; default: %(default)s")
+    command.add_argument("--title", default=TITLE, help="the heading of the page; default: %(default)s")
+    command.add_argument("--score", default="score", metavar="NAME", help="what the score is called, such as accuracy")
+    command.add_argument("--files", action="store_true", help="write pictures (PNG) and tables (CSV) beside the page")
+    command.set_defaults(run=_report)
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -100,6 +114,19 @@ def _inspect(arguments: argparse.Namespace) -> None:
     print(plan)
     if arguments.json is not None:
         _write(arguments.json, plan.to_json())
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    curves = {name: Curve.from_json(path) for name, path in _names(arguments.curves).items()}
+    written = report(curves, arguments.out, title=arguments.title, score=arguments.score, files=arguments.files)
+    for path in written:
+        print(f"{path} ({path.stat().st_size / 1e3:,.0f} kB)")
+
+
+def _names(paths: Sequence[str]) -> dict[str, str]:
+    """The files by their names without folder and ending, or by their whole paths where these would be the same."""
+    short = {Path(path).stem: path for path in paths}
+    return short if len(short) == len(paths) else dict(zip(paths, paths, strict=True))
 
 
 def _write(path: Path, text: str) -> None:

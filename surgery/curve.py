@@ -16,6 +16,7 @@ from surgery.belief import Belief
 from surgery.choose import choose
 from surgery.errors import FileError
 from surgery.plot import plot
+from surgery.report import report
 from surgery.slower import slow_notes, slower
 
 AnyPath: TypeAlias = "str | PathLike[str]"
@@ -81,6 +82,7 @@ class Curve(Sequence[Point]):
 
     choose = choose
     plot = plot
+    report = report
     slower = slower
     at = at
 

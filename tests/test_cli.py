@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from surgery.cli import example, load_model, main
 from surgery.errors import InputError
+from tests.curves import nested
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = """
@@ -117,8 +119,54 @@ def test_the_current_folder_is_importable_and_comes_first(workplace):
     assert sys.path[0] == str(workplace)
 
 
+def test_report_writes_a_page_for_the_curves(workplace, capsys):
+    nested().to_json(workplace / "uniform.json")
+    nested(tilt=0.1).to_json(workplace / "searched.json")
+    options = ["--title", "My model", "--score", "accuracy", "--files"]
+    assert main(["report", "uniform.json", "searched.json", *options]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == [
+        "report.html", "report.png", "report-uniform.csv", "report-searched.csv"
+    ]  # fmt: skip
+    assert re.fullmatch(r"report\.html \(\d+ kB\)", printed[0])
+    text = (workplace / "report.html").read_text(encoding="utf-8")
+    assert "<h1>My model</h1>" in text and "Accuracy against" in text and "searched" in text
+    assert main(["report", "uniform.json", "--out", "one.html"]) == 0
+    assert "Score against" in (workplace / "one.html").read_text(encoding="utf-8")
+
+
+def test_curves_of_the_same_name_are_told_apart_by_their_folders(workplace, capsys):
+    for name in ("a", "b"):
+        (workplace / name).mkdir()
+        nested().to_json(workplace / name / "curve.json")
+    assert main(["report", "a/curve.json", "b/curve.json"]) == 0
+    text = (workplace / "report.html").read_text(encoding="utf-8")
+    assert "a/curve.json" in text and "b/curve.json" in text
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["missing.json"], "missing.json: cannot be read as JSON"),
+        (["my_models.py"], "my_models.py: cannot be read as JSON"),
+        (["plan.json"], "plan.json: is not a curve"),
+        (["empty.json"], "has no curve, or one without points"),
+        (["curve.json", "--out", "no/report.html"], "no/report.html: cannot be written"),
+    ],
+)
+def test_report_refuses_what_it_cannot_use(arguments, message, workplace, capsys):
+    (workplace / "plan.json").write_text('{"groups": []}')
+    nested().to_json(workplace / "curve.json")
+    nested()[:0].to_json(workplace / "empty.json")
+    before = set(workplace.iterdir())
+    assert main(["report", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("surgery: ") and message in said.err and "Traceback" not in said.err
+    assert not said.out and set(workplace.iterdir()) == before
+
+
 def test_usage_errors_and_version(capsys):
-    for arguments in ([], ["inspect", "a:b"], ["demo", "--epochs", "0"], ["demo", "--data", "imagenet"]):
+    for arguments in ([], ["report"], ["inspect", "a:b"], ["demo", "--epochs", "0"], ["demo", "--data", "imagenet"]):
         with pytest.raises(SystemExit, match="2"):
             main(arguments)
     with pytest.raises(SystemExit, match="0"):

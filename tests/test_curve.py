@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from surgery.curve import Curve, Point
 from surgery.errors import FileError, InputError, WidthError
+from surgery.plot import chains, plot_curves
 
 FULL = {"params": 1000, "bytes": 4000, "macs": 50_000}
 
@@ -194,6 +195,21 @@ def test_plot_writes_a_png(x, tmp_path):
     mixed = Curve((*CURVE, point(0.6, 0.9, fraction=None)), FULL)
     mixed.plot(tmp_path / "curve.png", x=x, chosen=mixed[2])
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_lines_lead_from_slices_to_what_they_are_slices_of():
+    shapes = [(8, 8), (4, 8), (2, 8), (8, 4), (8, 2)]  # each of two groups is cut by itself
+    alone = [point(1.0, 0.9, widths={"a": a, "b": b}, params=a * b) for a, b in shapes]
+    assert sorted(chains([p.params for p in alone], alone)) == [[2, 1, 0], [4, 3, 0]]
+    one = list(CURVE)
+    assert chains([p.params for p in one], one) == [[3, 2, 1, 0]]
+    apart = [point(1.0, 0.9, widths={"a": 2, "b": 1}), point(0.5, 0.9, widths={"a": 1, "b": 2})]
+    assert chains([2.0, 1.0], apart) == [[1], [0]]
+
+
+def test_several_curves_are_one_picture(tmp_path):
+    plot_curves({"a": CURVE, "b": CURVE[1:]}, tmp_path / "curves.png", chosen=CURVE[2], score="accuracy")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_plot_says_what_it_lacks(tmp_path, monkeypatch):

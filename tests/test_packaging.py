@@ -39,7 +39,7 @@ def tree_files() -> set[str]:
         for name, place in places.items()
         for folder, _, files in os.walk(place)  # does not follow surgery/adapters
         for file in (Path(folder, f) for f in files)
-        if file.suffix == ".py" or file.name == "py.typed"
+        if file.suffix in (".py", ".css", ".js") or file.name == "py.typed"
     }
 
 

@@ -18,7 +18,7 @@ from surgery.demo.train import train
 from surgery.errors import InputError
 from surgery.latency import using_threads
 from surgery.plot import figure_class
-from surgery.report import Section, summary, write_report
+from surgery.report import Section, summary
 
 MARGIN = 0.02  # the score that a small model may lose on validation data
 CALIBRATION = 1024  # training images that BatchNorm statistics are estimated on
@@ -81,7 +81,8 @@ def run(options: Options) -> list[Section]:
     print(f"{data.name}:", counts.format(len(data.train), len(data.validation), len(data.test)))
     with using_threads(1):  # models this small gain nothing from more, and lose much where other programs run
         sections = [demonstrate(job, data, options) for job in JOBS]
-    write_report(options.out / "report.html", f"Trained once on {data.name}, sliced to any width", sections)
+    page = options.out / "report.html"
+    surgery.report(sections, page, title=f"Trained once on {data.name}, sliced to any width")
     print(f"\nEverything is in {options.out}: see report.html. It took {time.perf_counter() - start:.0f} seconds.")
     return sections
 
@@ -97,7 +98,8 @@ def demonstrate(job: Job, data: Data, options: Options) -> Section:
         return accuracy(model, part)
 
     curve = surgery.sweep(wrapped, validate, examples=part.images[:TIMED])
-    chosen = curve.choose(min_score=curve[0].score - MARGIN)
+    limits = {"min_score": curve[0].score - MARGIN}
+    chosen = curve.choose(**limits)
     small = surgery.shrink(wrapped, chosen)
     after = validate(small, data.test)
     with surgery.at_widths(wrapped, 1.0):
@@ -106,7 +108,7 @@ def demonstrate(job: Job, data: Data, options: Options) -> Section:
         f"On the test images, which took no part in choosing, the full model gets {100 * before:.1f} % right "
         f"and the small one {100 * after:.1f} %."
     )
-    section = Section(f"{job.title} on {data.name}", curve, chosen, (note,))
+    section = Section(f"{job.title} on {data.name}", {"": curve}, limits, score="accuracy", notes=(note,))
     return keep(section, job, part.images.shape[-1], small, options.out)
 
 
@@ -137,11 +139,11 @@ def keep(section: Section, job: Job, pixels: int, small: nn.Module, out: Path) -
     path = out / job.title.lower()
     surgery.save(small, path)
     section.curve.to_csv(f"{path}-curve.csv")
-    section.curve.plot(f"{path}-curve.png", chosen=section.chosen)
+    chosen = section.curve[section.pick()]
+    section.curve.plot(f"{path}-curve.png", chosen=chosen)
     print(f"\n{section.title}, scores on validation images, MACs of one image, time of {TIMED}:\n\n{section.curve}\n")
-    row = section.curve.index(section.chosen)
-    print(f"The smallest within {100 * MARGIN:g} points of the full one is row {row}.")
-    print(summary(section.curve, section.chosen))
+    print(f"The smallest within {100 * MARGIN:g} points of the full one is row {section.pick()}.")
+    print(summary(section.curve, chosen))
     print(*section.notes, f"It is saved as {path}.safetensors, a plain {type(small).__name__}.")
     code = (
         "import surgery, torch\n"
@@ -149,4 +151,4 @@ def keep(section: Section, job: Job, pixels: int, small: nn.Module, out: Path) -
         f"full = {job.build.__name__}({pixels})\n"
         f"small = surgery.load({str(path)!r}, full, torch.zeros(1, 1, {pixels}, {pixels}))\n"
     )
-    return dataclasses.replace(section, code=code)
+    return dataclasses.replace(section, load=code)
