@@ -21,6 +21,8 @@ from surgery.reorder import reorder
 from surgery.report import Section, report
 from surgery.rules import pointwise, reduces, rule, same, scans, spatial
 from surgery.schedules import sandwich, warmup
+from surgery.search import search
+from surgery.sensitivity import Sensitivity, sensitivity
 from surgery.setting import at_widths, set_widths, widths
 from surgery.shrink import shrink
 from surgery.sort import magnitude, sort, taylor
@@ -31,10 +33,10 @@ from surgery.wrap import inspect, unwrap, wrap
 
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
-    "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "SurgeryError", "SweepError",
-    "WidthError", "adapter", "adapters", "adaptive", "at_widths", "batches", "check_adapter", "cost", "grid",
-    "inputs", "inspect", "kl", "latency", "load", "magnitude", "mixed", "paper", "pointwise", "progress",
-    "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans", "set_widths",
-    "shared", "shrink", "shrink_optimizer", "sort", "spatial", "sweep", "taylor", "train_step", "unwrap", "verify",
-    "warmup", "widths", "wrap",
+    "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "SurgeryError",
+    "SweepError", "WidthError", "adapter", "adapters", "adaptive", "at_widths", "batches", "check_adapter", "cost",
+    "grid", "inputs", "inspect", "kl", "latency", "load", "magnitude", "mixed", "paper", "pointwise", "progress",
+    "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans", "search",
+    "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "sweep", "taylor",
+    "train_step", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

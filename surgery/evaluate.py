@@ -87,7 +87,7 @@ class Evaluator:
         (self._here if self.executor is None else self._elsewhere)(missing)
         for row in rows:
             self._attempt(row, self._time, row)
-        return [self._point(row) for row in rows]
+        return [self.point(row) for row in rows]
 
     def fractions(self, fractions: Iterable[float]) -> list[Point]:
         """The points of uniform models."""
@@ -99,7 +99,7 @@ class Evaluator:
             assert self.timed is not None
             return timing(shrink(self.wrapped, widths), self.timed).seconds
         self._time(Row(widths))
-        return self._point(Row(widths)).latency or 0.0
+        return self.point(Row(widths)).latency or 0.0
 
     def timings(self, rows: Iterable[Row | Point]) -> None:
         """Measure rows that are scored, and have no latency yet."""
@@ -109,18 +109,18 @@ class Evaluator:
     def settled(self, rows: Iterable[Row | Point]) -> Curve:
         """The curve of rows that are done. A row that looks slow for its MACs is timed again, beside the faster one."""
         rows = list(rows)
-        curve = self.ledger.curve(self._point(row) for row in rows)
+        curve = self.ledger.curve(self.point(row) for row in rows)
         for pair in slower(curve) if self.timed is not None else ():
             points = [curve[row] for row in pair]
             small, other = (shrink(self.wrapped, point) for point in points)
             for point, taken in zip(points, side_by_side(small, other, self.timed), strict=True):
                 self.ledger.keep(replace(point, latency=taken.seconds, spread=taken.spread))
-        return self.ledger.curve(self._point(row) for row in rows)
+        return self.ledger.curve(self.point(row) for row in rows)
 
     def finished(self) -> Curve:
         """All rows of this run that are done."""
         return self.ledger.curve(
-            self._point(row) for key, row in self.asked.items() if self.ledger.points.get(key) is not None
+            self.point(row) for key, row in self.asked.items() if self.ledger.points.get(key) is not None
         )
 
     def _here(self, rows: Sequence[Row]) -> None:
@@ -160,7 +160,8 @@ class Evaluator:
             taken = timing(shrink(self.wrapped, row.widths), self.timed)
             self.ledger.keep(replace(point, latency=taken.seconds, spread=taken.spread))
 
-    def _point(self, row: Row | Point) -> Point:
+    def point(self, row: Row | Point) -> Point:
+        """What is known of a row by now."""
         point = self.ledger.find(row.widths)
         assert point is not None
         return replace(point, fraction=row.fraction)

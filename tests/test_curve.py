@@ -51,6 +51,40 @@ def test_choose(bounds, row):
     assert CURVE.choose(**bounds) is CURVE[row]
 
 
+NOISY = Curve(tuple(point(p.fraction, p.score, error=0.02) for p in ROWS), FULL)
+
+
+@pytest.mark.parametrize(
+    "bounds, row",
+    [
+        ({}, 1),
+        ({"errors": 1}, 1),
+        ({"errors": 2}, 2),  # 0.95 is within two errors of 0.98, and cheaper
+        ({"errors": 10}, 3),
+        ({"errors": 2, "max_params": 0.3}, 2),  # among those that fit
+        ({"min_score": 0.94}, 2),
+        ({"min_score": 0.94, "errors": 1}, 1),  # 0.95 less 0.02 is not enough
+        ({"min_score": 0.9, "errors": 1, "max_macs": 0.9}, 1),
+        ({"min_score": 0.9, "errors": 2, "max_macs": 0.9}, 2),
+    ],
+)
+def test_choose_allows_for_errors(bounds, row):
+    assert NOISY.choose(**bounds) is NOISY[row]
+    unknown = Curve(ROWS, FULL)  # without errors, scores are exact
+    assert (
+        unknown.choose(**bounds)
+        is unknown[CURVE.index(CURVE.choose(**{k: v for k, v in bounds.items() if k != "errors"}))]
+    )
+
+
+def test_errors_are_a_number_and_said():
+    with pytest.raises(WidthError, match=r"it has score 0\.96 less 1 standard errors, min_score=0\.97 asks for"):
+        NOISY.choose(min_score=0.97, errors=1)
+    for bad in (-1, math.nan, "one", True):
+        with pytest.raises(InputError, match="is not a number of standard errors"):
+            NOISY.choose(errors=bad)
+
+
 def test_one_is_a_number_and_one_point_zero_a_fraction():
     tiny = Curve((point(1.0, 0.9), point(0.1, 0.5, params=1)), FULL)
     assert tiny.choose(max_params=1) is tiny[1]
