@@ -168,7 +168,7 @@
       row.display = () => {
         const known = measure in limits;
         const n = measure === "score" ? (reference - limits.score) / unit : limits[measure] / unit;
-        entry.value = known ? Number(n.toPrecision(4)) : "";
+        entry.value = known ? Number(n.toPrecision(3)) : "";
         placed(known ? n : null);
       };
 
