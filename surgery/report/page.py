@@ -21,6 +21,7 @@ INTRO = (
     "start to make more mistakes. Say what you can afford, or pick a point."
 )
 NO_SCRIPT = "Without JavaScript this page shows one model in full. All others are in the tables."
+LUCK = "Allow for luck: one standard error counts as nothing"
 ERRORS = "± and thin bars: one standard error of the score."
 MANY = 40  # groups or rows that are not all shown at once
 KEYS = "Click or tap a point, or walk along the curve with the arrow keys."
@@ -89,14 +90,15 @@ def _figure(number: int, section: Section, picked: int) -> Element:
         )
         for x in section.measures
     ]
-    errors = any(point.error for point in section.curve)
     return tag(
         "figure",
         tag("fieldset", tag("legend", f"{section.score.capitalize()} against"), *choices, class_="axes"),
         _legend(section) if len(section.curves) > 1 else None,
         *(_chart(section, x, size, picked) for x in section.measures for size in SIZES),
         tag("div", class_="tip", hidden=True),
-        tag("figcaption", tag("span", KEYS, class_="script"), " ", ERRORS if errors else None, _timing(section)),
+        tag(
+            "figcaption", tag("span", KEYS, class_="script"), " ", ERRORS if section.errors else None, _timing(section)
+        ),
         class_="plot",
     )
 
@@ -132,6 +134,9 @@ def _budget(number: int, section: Section) -> Element:
     ]
     unit = ("points", 0.01) if section.share else ("", 1.0)
     rows.append(_limit(f"limit-{number}-score", "score", f"Loss of {section.score} at most", *unit))
+    if section.errors:
+        box = tag("input", type="checkbox", checked=bool(section.opening().get("errors")))
+        rows.append(tag("label", box, tag("span", LUCK), class_="luck"))
     clear = tag("button", "No limits", type="button", class_="clear")
     return tag("form", tag("h3", "What can you afford?"), *rows, clear, class_="budget script")
 
