@@ -21,6 +21,7 @@ SCALES = tuple(0.25 * 2 ** (i / 2) for i in range(12))  # how far a row tells of
 NOISES = (0.0, *(10.0 ** (-i / 2) for i in range(14)))  # variance of a row's own jitter, relative to the curve's
 WARPS = (0.0, 0.5)  # the part of the way from row to row that the score's changes are, not the fraction's
 RISE = 0.15  # the part of a change of score between two rows that may be a step
+ROUGH = 0.3  # the part of a row's distance from the line through its neighbours that rows beside it may be off
 TINY = 1e-9  # keeps a matrix of correlations invertible
 SMALL = 1e-3  # hypotheses that are this much less likely than the best are left out
 
@@ -71,10 +72,17 @@ class Belief:
         return right, (logs - before) / (after - before)
 
     def _step(self, right: Tensor, way: Tensor) -> Tensor:
-        """(M) the error that a step between two rows would make: none at the rows, most in the middle."""
+        """(M) the error of a curve that is not smooth between two rows: none at the rows, most in the middle.
+
+        It is a part of what the score changes from one to the other, and of how far they are off their neighbours.
+        """
         jitter = math.sqrt(2 * float(self.weight @ self.noise))
-        rise = ((self.scores[right] - self.scores[right - 1]).abs() - jitter).clamp(min=0)
-        return RISE * rise * 2 * (way * (1 - way)).clamp(min=0).sqrt()
+        rise = (self.scores.diff().abs() - jitter).clamp(min=0)
+        off = torch.zeros_like(self.scores)
+        share = self.logs.diff()[:-1] / (self.logs[2:] - self.logs[:-2])
+        off[1:-1] = (self.scores[1:-1] - torch.lerp(self.scores[:-2], self.scores[2:], share)).abs()
+        rough = (torch.maximum(off[1:], off[:-1]) - jitter).clamp(min=0)
+        return torch.hypot(RISE * rise, ROUGH * rough)[right - 1] * 2 * (way * (1 - way)).clamp(min=0).sqrt()
 
 
 def believe(fractions: Sequence[float], scores: Sequence[Score]) -> Belief:

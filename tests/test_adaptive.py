@@ -71,7 +71,7 @@ SHAPES = {
     "step": lambda f: 0.5 if f < 0.3 else 0.9,
     "early step": lambda f: 0.3 if f < 0.02 else 0.9,
     "flat": lambda f: 0.7,
-    "bump": lambda f: 0.9 - 0.1 * math.exp(-(((f - 0.5) / 0.1) ** 2)),
+    "bump": lambda f: 0.9 - 0.1 * math.exp(-(((f - 0.5) / 0.2) ** 2)),
     "logarithm": lambda f: 0.5 + 0.05 * math.log2(512 * f),
 }
 

@@ -15,7 +15,7 @@ import torch
 from tests.benchmarks.cells import Cells
 from tests.benchmarks.run import Run
 
-NAMES = ("training", "planning", "shrunk", "latency", "digits")
+NAMES = ("training", "planning", "shrunk", "latency", "digits", "adaptive")
 
 
 def positive(text: str) -> int:
