@@ -10,8 +10,6 @@ from tests.benchmarks import latency
 from tests.benchmarks.cells import Cells
 from tests.benchmarks.run import Run
 
-HEADER = {"benchmark": "one", "settings": {"seeds": 2}}
-
 
 def test_a_finished_cell_is_not_run_again(tmp_path):
     runs = []
@@ -21,7 +19,7 @@ def test_a_finished_cell_is_not_run_again(tmp_path):
         return {"score": seed + width, "weights": {"w": torch.full((3,), float(seed))}}
 
     for _ in range(2):
-        cells = Cells(tmp_path / "one.json", HEADER)
+        cells = Cells(tmp_path / "one.json")
         for seed in range(2):
             value = cells(measure, seed=seed, width=0.5)
             assert value["score"] == seed + 0.5 and value["cpu seconds"] >= 0
@@ -36,7 +34,7 @@ def test_an_interrupted_run_keeps_the_finished_cells(tmp_path):
             raise KeyboardInterrupt
         return {"score": seed}
 
-    cells = Cells(tmp_path / "one.json", HEADER)
+    cells = Cells(tmp_path / "one.json")
     cells(measure, seed=0)
     with pytest.raises(KeyboardInterrupt):
         cells(measure, seed=1)
@@ -44,19 +42,26 @@ def test_an_interrupted_run_keeps_the_finished_cells(tmp_path):
 
 
 def test_other_settings_are_other_cells():
-    cells = Cells(None, HEADER)
+    cells = Cells(None)
     assert [cells(lambda rate: {"rate": rate}, rate=rate)["rate"] for rate in (0.1, 0.2, 0.1)] == [0.1, 0.2, 0.1]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"benchmark": "two", "cells": {}}'])
+def test_a_file_holds_the_rows_of_several_benchmarks(tmp_path):
+    for name in ("one", "two", "one"):
+        Cells(tmp_path / "file.json", name, {"seeds": 2}).rows([{"name": name}])
+    found = json.loads((tmp_path / "file.json").read_text())["benchmarks"]
+    assert found == {name: {"settings": {"seeds": 2}, "rows": [{"name": name}]} for name in ("one", "two")}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": "another", "cells": {}}'])
 def test_a_foreign_file_is_refused(tmp_path, text):
     (tmp_path / "one.json").write_text(text)
     with pytest.raises(SystemExit, match="name another with --json"):
-        Cells(tmp_path / "one.json", HEADER)
+        Cells(tmp_path / "one.json")
 
 
 def test_seeds():
-    cell = Cells(None, HEADER)
+    cell = Cells(None)
     assert len(Run(False, None, cell).seeds(5)) == 5
     assert len(Run(True, None, cell).seeds(5)) == 1
     assert len(Run(True, 2, cell).seeds(5)) == 2
@@ -81,5 +86,5 @@ def test_latency_goes_round_in_turn():
 def test_a_model_of_a_missing_package_is_skipped(monkeypatch):
     monkeypatch.setattr(latency, "SETUPS", {"resnet18": latency.SETUPS["resnet18"]})
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    rows = latency.main(Run(True, None, Cells(None, HEADER)))
+    rows = latency.main(Run(True, None, Cells(None)))
     assert rows == [{"model": "resnet18", "skipped": "torchvision is not installed"}]

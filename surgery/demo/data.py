@@ -69,14 +69,14 @@ def fashion_mnist(root: Path | None = None) -> Data:
     Raises:
         InputError: the folder does not hold the data, torchvision is not installed, or the download failed.
     """
-    folder = root if root is not None else _download(Path(torch.hub.get_dir()).parent / "surgery")
-    known, test = (Part(*(_idx(folder, f"{part}-{kind}") for kind in KINDS)) for part in ("train", "t10k"))
+    folder = root if root is not None else download(Path(torch.hub.get_dir()).parent / "surgery")
+    known, test = (Part(*(read_idx(folder, f"{part}-{kind}") for kind in KINDS)) for part in ("train", "t10k"))
     rows = stratified(known.labels, (0.2, 0.05))
     train, validation = (Part(known.images[chosen], known.labels[chosen]) for chosen in rows)
     return normalised("fashion-mnist", train, validation, test)
 
 
-def _download(folder: Path) -> Path:
+def download(folder: Path) -> Path:
     try:
         from torchvision.datasets import FashionMNIST
 
@@ -88,7 +88,7 @@ def _download(folder: Path) -> Path:
     return folder
 
 
-def _idx(root: Path, name: str) -> Tensor:
+def read_idx(root: Path, name: str) -> Tensor:
     """The images (N, 1, 28, 28) or labels (N) in one file of MNIST's format: a header, then a byte for each number."""
     folders = (root, root / "FashionMNIST" / "raw")
     paths = [folder / f"{name}-ubyte{packed}" for folder in folders for packed in ("", ".gz")]

@@ -14,36 +14,34 @@ from typing import Any
 import torch
 
 Value = dict[str, Any]
+FORMAT = "surgery.benchmarks/1"
 
 
 class Cells:
-    """Results of functions by name and settings; with a file, also those of earlier runs.
+    """Results of functions by name and settings; with a file, also those of earlier runs and of other benchmarks.
 
     The name and the settings are the key, the code is not: after a change of the code, start a new file.
     """
 
-    def __init__(self, path: Path | None, header: Value):
-        self.path, self.document = path, {**header, "rows": [], "cells": {}}
-        if path is None or not path.exists():
-            return
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            same, self.document["cells"] = found["benchmark"] == header["benchmark"], found["cells"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise SystemExit(f"{path} is no file of a benchmark ({error!r}): name another with --json") from error
-        if not same:
-            raise SystemExit(f"{path} is of the benchmark {found['benchmark']}: name another with --json")
+    def __init__(self, path: Path | None, benchmark: str = "", settings: Value | None = None):
+        self.path = path
+        self.benchmark: Value = {"settings": settings, "rows": []}
+        self.document: Value = {"format": FORMAT, "benchmarks": {}, "cells": {}}
+        if path is not None and path.exists():
+            self.document = _document(path)
+        self.document["benchmarks"][benchmark] = self.benchmark
 
-    def __call__(self, function: Callable[..., Value], **settings: Any) -> Value:
+    def __call__(self, function: Callable[..., Value], given: Value | None = None, **settings: Any) -> Value:
         """What `function(**settings)` returned, now or in an earlier run.
 
-        It returns plain data, and under `weights`, where it has it, a state_dict, which goes into a folder beside the
-        file. `cpu seconds` is added.
+        `given` is passed on too, and is no part of the key: what other cells have made. The function returns plain
+        data, and under `weights`, where it has it, a state_dict, which goes into a folder beside the file.
+        `cpu seconds` is added.
         """
         key = f"{function.__name__} {json.dumps(settings, sort_keys=True)}"
         if key not in self.document["cells"]:
             start = time.process_time()
-            value = {**function(**settings), "cpu seconds": 0.0}
+            value = {**function(**settings, **(given or {})), "cpu seconds": 0.0}
             value["cpu seconds"] = round(time.process_time() - start, 3)
             self.document["cells"][key] = self._stored(key, value)
             self.write()
@@ -51,7 +49,7 @@ class Cells:
 
     def rows(self, rows: list[Value]) -> None:
         """Keep the table that a benchmark has made of its cells."""
-        self.document["rows"] = rows
+        self.benchmark["rows"] = rows
         self.write()
 
     def write(self) -> None:
@@ -74,6 +72,16 @@ class Cells:
         if self.path is None or "weights" not in value:
             return value
         return {**value, "weights": torch.load(self.path.parent / value["weights"], weights_only=True)}
+
+
+def _document(path: Path) -> Value:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] == FORMAT:
+            return found
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise SystemExit(f"{path} is not of a benchmark, or of another version: name another with --json")
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,0 +1,34 @@
+"""The plots of the benchmarks: small PNGs with lines, and error bars where there are errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+Points = Sequence[tuple[float, float, float]]  # x, y, standard deviation or error of y
+
+
+def lines(path: Path, series: Mapping[str, Points], x: str, y: str, title: str, low: float | None = None) -> None:
+    """Write a PNG with one line for each name; x is a share of the full size, on a logarithmic axis.
+
+    Args:
+        low: where the y axis begins, so that one bad point does not flatten the rest.
+    """
+    figure = Figure(figsize=(6.4, 3.8), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for (name, points), marker in zip(series.items(), "osD^vP", strict=False):
+        xs, ys, errors = zip(*sorted(points), strict=True)
+        axes.errorbar(xs, ys, errors, label=name, marker=marker, markersize=4, linewidth=1.4, capsize=2)
+    axes.set_xscale("log", base=2)
+    ticks = sorted({point[0] for points in series.values() for point in points})
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks], fontsize=8)
+    axes.minorticks_off()
+    axes.set(xlabel=x, ylabel=y, title=title)
+    if low is not None:
+        axes.set_ylim(bottom=low)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
