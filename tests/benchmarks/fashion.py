@@ -2,7 +2,7 @@
 
 `python -m tests.benchmarks fashion_mlp` and `fashion_cnn`. All methods share the loop, the schedule and the choice of
 learning rates: on validation images, by trainings of a fifth of the epochs with the first seed. Torch-Pruning starts
-from the plain model, whose training is not counted as its compute.
+from the plain model, whose training is not counted as its compute; so does nested training in the last row.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.continued import continued
 from tests.benchmarks.image_cells import RECIPE, alone, nested, pruned
 from tests.benchmarks.images import FRACTIONS, SETUPS
 from tests.benchmarks.plots import lines
@@ -36,7 +37,9 @@ class Fashion:
         self.common = {"model": name, "quick": run.quick}
 
     def chosen(self, cell: Cell, seed: int, epochs: float) -> Value:
-        rate = max(self.rates, key=lambda rate: cell(rate, 0, TRIAL * self.epochs)["validation"])
+        rate = self.rates[0]
+        if len(self.rates) > 1:
+            rate = max(self.rates, key=lambda rate: cell(rate, 0, TRIAL * self.epochs)["validation"])
         return {**cell(rate, seed, epochs), "rate": rate}
 
     def alone(self, fraction: float, seed: int) -> Value:
@@ -60,6 +63,16 @@ class Fashion:
 
         return self.chosen(cell, seed, epochs)
 
+    def continued(self, by: str, seed: int, epochs: float) -> Value:
+        """Nested training from the plain model, sorted `by` something; without epochs, that model cut."""
+
+        def cell(rate: float, seed: int, epochs: float) -> Value:
+            given = {"start": self.alone(1.0, seed)["weights"]}
+            settings = {**self.common, "by": by, "epochs": epochs, "rate": rate, "seed": seed}
+            return self.run.cell(continued, given, **settings, recipe=RECIPE)
+
+        return self.chosen(cell, seed, epochs) if epochs else cell(0.0, seed, 0.0)
+
     def share(self, fraction: float) -> float:
         """Epochs at this width that take the time of the nested training divided by the number of widths (seed 0)."""
         each = self.nested(0)["seconds"] / len(FRACTIONS)
@@ -71,6 +84,7 @@ class Fashion:
         found["nested"] = self.nested(seed)["widths"]
         found["Torch-Pruning, equal compute"] = [self.pruned(f, seed, self.share(f)) for f in FRACTIONS]
         found["Torch-Pruning, equal epochs"] = [self.pruned(f, seed, self.epochs) for f in FRACTIONS]
+        found["nested, from the plain model"] = self.continued("magnitude", seed, self.epochs)["widths"]
         return found
 
 

@@ -27,7 +27,7 @@ from tests.benchmarks.run import Run
 
 Value = dict[str, Any]
 LENGTH, BATCH = 128, 16  # bytes of a window, windows of a step
-STEPS, SHORT = 400, 80
+STEPS, SHORT = 250, 80
 RATES = (3e-3, 6e-3)
 FRACTIONS = (1.0, 0.5, 0.25, 0.125)
 WINDOWS = 512  # of the test text that are scored, evenly spaced; a quarter as many for validation

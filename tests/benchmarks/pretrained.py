@@ -10,15 +10,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import nn
-
-import surgery
 from tests.benchmarks.fashion import Fashion, mean
-from tests.benchmarks.fitting import BATCH
-from tests.benchmarks.image_cells import EXAMPLE, RECIPE, at_each_width, measured, nested_step, parts
-from tests.benchmarks.images import FRACTIONS, SETUPS
+from tests.benchmarks.images import FRACTIONS
 from tests.benchmarks.plots import lines
 from tests.benchmarks.run import Run
 
@@ -26,49 +19,21 @@ Value = dict[str, Any]
 SHARE = 0.2  # of the epochs
 
 
-def loss(model: nn.Module, rows: slice) -> torch.Tensor:
-    train, _, _ = parts(False)
-    return F.cross_entropy(model(train.images[rows]), train.labels[rows])
-
-
-def started(start: Value, by: str) -> nn.Module:
-    """The plain model with its weights, sorted `by` magnitude or Taylor (on two batches), or not at all."""
-    model = SETUPS["cnn"].build(1.0)
-    model.load_state_dict(start)
-    batches = [slice(0, BATCH), slice(BATCH, 2 * BATCH)]
-    orders = {"magnitude": surgery.magnitude(), "taylor": surgery.taylor(batches, loss)}
-    return model if by == "none" else surgery.sort(model.eval(), EXAMPLE, by=orders[by])
-
-
-def continued(by: str, rate: float, seed: int, epochs: float, quick: bool, recipe: Value, start: Value) -> Value:
-    """Nested training that goes on from plain weights; without epochs, those weights cut."""
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    wrapped = surgery.wrap(started(start, by), EXAMPLE, generator=generator)
-    seconds = measured(wrapped, epochs, rate, seed, quick, nested_step) if epochs else 0.0
-    widths = at_each_width(wrapped, quick)
-    return {"seconds": seconds, "validation": mean([width["validation"] for width in widths]), "widths": widths}
-
-
 class Pretrained:
-    """Results by start and seed; the learning rate of the continued training is the best of seed 0 on validation."""
+    """Results by start and seed."""
 
     def __init__(self, run: Run):
-        self.run, self.fashion = run, Fashion(run, "cnn")
+        self.fashion = Fashion(run, "cnn")
 
-    def cell(self, by: str, rate: float, seed: int, epochs: float) -> Value:
-        given = {"start": self.fashion.alone(1.0, seed)["weights"]}
-        settings = {"by": by, "rate": rate, "seed": seed, "epochs": epochs, "quick": self.run.quick}
-        return self.run.cell(continued, given, **settings, recipe=RECIPE)
+    def cut(self, by: str, seed: int) -> Value:
+        return self.fashion.continued(by, seed, 0.0)
 
     def continued(self, by: str, seed: int) -> Value:
-        epochs = SHARE * self.fashion.epochs
-        rate = max(self.fashion.rates, key=lambda rate: self.cell(by, rate, 0, epochs)["validation"])
-        return {**self.cell(by, rate, seed, epochs), "rate": rate}
+        return self.fashion.continued(by, seed, SHARE * self.fashion.epochs)
 
     def of_seed(self, seed: int) -> dict[str, Value]:
         sorts = ("none", "magnitude", "taylor")
-        found = {f"cut, sorted by {by}": self.cell(by, 0.0, seed, 0.0) for by in sorts}
+        found = {f"cut, sorted by {by}": self.cut(by, seed) for by in sorts}
         found |= {f"continued, sorted by {by}": self.continued(by, seed) for by in sorts}
         return {**found, "nested from scratch": self.fashion.nested(seed)}
 
