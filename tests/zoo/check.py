@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import surgery
 from surgery.inputs import Inputs, tensors
@@ -25,7 +27,7 @@ from .stir import stir
 
 Tell = Callable[[Record], None]
 RANDOM = 3  # mixed width vectors
-SLOW = 1.0  # seconds; what takes longer is measured less often
+SLOW = 0.5  # seconds; what takes longer is measured once, without a run to warm up
 
 
 def check(entry: Entry, tell: Tell = lambda record: None) -> Record:
@@ -45,26 +47,27 @@ def check(entry: Entry, tell: Tell = lambda record: None) -> Record:
 
 
 def _check(entry: Entry, record: Record, tell: Tell) -> None:
-    built = None
+    made = None
     with stage(record, "build", tell):
-        built = _built(entry, record)
-    if built is None:
+        made = _built(entry, record)
+    if made is None:
         return
-    before = _State(built)
+    built, before = made[0], _State(*made)
     plan = None
     with stage(record, "inspect", tell):
         plan = _inspected(built, record)
+        before.compare()
     if plan is not None:
-        with stage(record, "restore", tell):
-            before.restore_and_compare()
-        run = _Run(built, plan, record, tell, macs=not entry.data_decides)
+        trains = _times_a_step(built, record)
+        run = _Run(built, plan, record, tell, trains, macs=not entry.data_decides)
         run.all()
     with stage(record, "restore", tell):
-        before.restore_and_compare()
+        before.restore()
+        before.compare_outputs()
 
 
-def _built(entry: Entry, record: Record) -> Built:
-    """The model in double precision where it runs so, else in single precision."""
+def _built(entry: Entry, record: Record) -> tuple[Built, Any]:
+    """The model in double precision where it runs so, else in single precision; and its output."""
     reason: Exception | None = None
     for dtype in (torch.float64, torch.float32):
         torch.set_default_dtype(dtype)
@@ -86,14 +89,8 @@ def _built(entry: Entry, record: Record) -> Built:
         record.parameters = sum(p.numel() for p in built.model.parameters())
         if reason is not None:
             record.notes.append(f"does not run in double precision: {str(reason)[:200]}")
-        return built
+        return built, found
     raise AssertionError("unreachable")
-
-
-def _step(model: nn.Module, run: Inputs) -> None:
-    """A forward and backward in eval mode; some models keep tensors of the last one until their mode changes."""
-    model.train().eval()
-    laws.loss(laws.called(model, run)).backward()
 
 
 def _ties(model: nn.Module) -> list[list[str]]:
@@ -101,19 +98,18 @@ def _ties(model: nn.Module) -> list[list[str]]:
     return [names for name, names in aliases(model).items() if name in parameters]
 
 
-def seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median seconds of a call, after one that is not counted."""
-    run()
-    times = []
-    for _ in range(repeats):
+def seconds(run: Callable[[], object]) -> float:
+    """Median seconds of a call: of three after one that is not counted, but where one takes long, of that one."""
+    times: list[float] = []
+    while len(times) < 4 and not (times and times[0] > SLOW):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return statistics.median(times[1:] or times)
 
 
 def _inspected(built: Built, record: Record) -> surgery.Plan:
-    """The plan, and what it costs to make, relative to a forward and backward in the same process."""
+    """The plan, and what it costs to make."""
     model, run = built.model, built.inputs(0)
     start = memory.reset_peak()
     began = time.perf_counter()
@@ -121,18 +117,32 @@ def _inspected(built: Built, record: Record) -> surgery.Plan:
     record.inspect = time.perf_counter() - began
     top = memory.peak()
     record.memory = round(top - start, 1) if start is not None and top is not None else None
-    if record.inspect < 5 * SLOW:
+    if record.inspect < 4 * SLOW:
         began = time.perf_counter()
         surgery.inspect(model, run)  # warmed up now
         record.inspect = time.perf_counter() - began
-    record.step = seconds(lambda: _step(model, run), 3 if record.inspect < SLOW else 1)
-    model.zero_grad(set_to_none=True)
     record.groups, record.elastic = len(plan.groups), round(plan.elastic_share, 4)
     record.fixed = main_reasons(plan)
     record.notes += plan.notes
     laws.everything_is_accounted_for(plan, model)
     assert plan.groups, "nothing is elastic"
     return plan
+
+
+def _times_a_step(built: Built, record: Record) -> bool:
+    """Time a forward and backward of the model; in eval mode, with a note, where it does not train. Whether it does."""
+    model, run = built.model, built.inputs(0)
+    try:
+        record.step = seconds(lambda: _train_once(model, run))
+        return True
+    except Exception as error:
+        record.notes.append(f"does not train on these inputs by itself: {str(error)[:200]}")
+        model.zero_grad(set_to_none=True)
+        model.eval()
+    with contextlib.suppress(Exception):  # its output may hold nothing that has gradients
+        record.step = seconds(lambda: laws.loss(laws.called(model.train().eval(), run)).backward())
+        model.zero_grad(set_to_none=True)
+    return False
 
 
 @dataclass
@@ -143,6 +153,7 @@ class _Run:
     plan: surgery.Plan
     record: Record
     tell: Tell
+    trains: bool
     macs: bool
 
     def __post_init__(self) -> None:
@@ -163,15 +174,14 @@ class _Run:
             return
         with self.stage("reorder"):
             laws.order_is_free(wrapped, self.plan, self.others, self.generator, self.tolerance)
-        trains = self.trains()
-        if trains:
+        if self.trains:
             with self.stage("train"):
                 _train_once(wrapped, self.given)
         self.count_macs(wrapped)
         self.record.half = round(surgery.cost(wrapped, 0.5).params / max(self.plan.total, 1), 4)
         for name, widths in self.vectors().items():
             with self.stage(name):
-                self.at(wrapped, widths, trains and name == "half")
+                self.at(wrapped, widths, self.trains and name == "half")
 
     def stage(self, name: str):  # type: ignore[no-untyped-def]
         return stage(self.record, name, self.tell)
@@ -179,17 +189,6 @@ class _Run:
     def vectors(self) -> dict[str, dict[str, int]]:
         drawn = {f"mixed {i + 1}": laws.random_widths(self.plan, self.generator) for i in range(RANDOM)}
         return {"half": self.plan.widths(0.5), "smallest": laws.smallest(self.plan), **drawn}
-
-    def trains(self) -> bool:
-        """Whether the model itself trains on these inputs."""
-        try:
-            _train_once(self.model, self.given)
-            return True
-        except Exception as error:
-            self.record.notes.append(f"does not train on these inputs by itself: {str(error)[:200]}")
-            return False
-        finally:
-            self.model.eval()
 
     def count_macs(self, wrapped: nn.Module) -> None:
         """Whether predicted multiply-adds can be compared: torch does not count recurrences."""
@@ -251,19 +250,24 @@ class _State:
 
     LARGEST = 2**30
 
-    def __init__(self, built: Built):
-        self.model, self.run = built.model, built.inputs(0)
+    def __init__(self, built: Built, found: Any):
+        self.model, self.run, self.output = built.model, built.inputs(0), tensors(found)
         size = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
         kept = self.model.state_dict(keep_vars=True) if size < self.LARGEST else {}
         self.saved = [(t, t.detach().clone()) for t in (*kept.values(), *self.model.buffers())]
-        self.output = self.outputs()
 
-    def outputs(self) -> list[Tensor]:
-        return tensors(output(self.model, self.run))
+    def compare(self) -> None:
+        """Nothing has changed so far."""
+        assert all(torch.equal(tensor, saved) for tensor, saved in self.saved), (
+            "a tensor of the original model has changed"
+        )
 
-    def restore_and_compare(self) -> None:
+    def restore(self) -> None:
+        """Undo what training steps have changed."""
         with torch.no_grad():
             for tensor, saved in self.saved:
                 tensor.copy_(saved)
-        for before, now in zip(self.output, self.outputs(), strict=True):
+
+    def compare_outputs(self) -> None:
+        for before, now in zip(self.output, tensors(output(self.model, self.run)), strict=True):
             assert torch.equal(before, now), "the original model gives other outputs than before"
