@@ -10,7 +10,7 @@ from torch import Tensor
 
 Load: TypeAlias = "Callable[[Tensor], Tensor]"  # (B, axes) levels -> (B) loads
 ROUNDS = 4  # passes over all axes for each price
-POWERS = range(-8, 9)  # of four: the prices that are tried, around the loss of everything for the load of everything
+POWERS = range(-5, 6)  # of eight: the prices that are tried, around the loss of everything for the load of everything
 
 
 def knapsack(losses: Sequence[Tensor], load: Load, start: Sequence[int]) -> list[int]:
@@ -28,7 +28,7 @@ def knapsack(losses: Sequence[Tensor], load: Load, start: Sequence[int]) -> list
     """
     lowest, highest = list(start), [len(loss) - 1 for loss in losses]
     best, found, middle = highest, lowest, _price(losses, load, lowest, highest)
-    for price in (middle * 4.0**power for power in POWERS):
+    for price in (middle * 8.0**power for power in POWERS):
         found = _descended(losses, load, lowest, found, price)
         if _load(load, found) <= 1 and total(losses, found) <= total(losses, best):
             best = found
@@ -55,7 +55,7 @@ def _descended(
         before = list(levels)
         for axis, loss in enumerate(losses):
             choices = torch.arange(lowest[axis], len(loss))
-            trial = torch.tensor(levels).repeat(len(choices), 1)
+            trial = torch.tensor([levels]).repeat(len(choices), 1)
             trial[:, axis] = choices
             levels[axis] = int(choices[int((loss[choices] + price * load(trial)).argmin())])
         if levels == before:

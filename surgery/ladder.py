@@ -58,6 +58,42 @@ class Ladder:
         return moved
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """All ladders as tables, to look up thousands of models at once.
+
+    Attributes:
+        widths: (L, groups) the width of each group at each level; short ladders end in repeats.
+        times: (L, axes) the predicted factors on the time of a call.
+        axis: (groups) which axis a group is in.
+    """
+
+    widths: Tensor
+    times: Tensor
+    axis: Tensor
+
+    @classmethod
+    def of(cls, axes: Sequence[Ladder], groups: int) -> Shelf:
+        depth = max(len(axis.rungs) for axis in axes)
+        widths, member = torch.zeros(depth, groups, dtype=torch.long), torch.zeros(groups, dtype=torch.long)
+        for number, axis in enumerate(axes):
+            widths[:, axis.columns] = _padded(axis.rungs, depth)
+            member[axis.columns] = number
+        return cls(widths, torch.stack([_padded(axis.times, depth) for axis in axes], 1), member)
+
+    def rows(self, levels: Tensor) -> Tensor:
+        """(B, groups) the widths of (B, axes) levels."""
+        return self.widths.gather(0, levels[:, self.axis])
+
+    def factor(self, levels: Tensor) -> Tensor:
+        """(B) the predicted factor on the time of a call."""
+        return self.times.gather(0, levels).prod(1)
+
+
+def _padded(rungs: Tensor, depth: int) -> Tensor:
+    return torch.cat([rungs, rungs[-1:].repeat_interleave(depth - len(rungs), 0)])
+
+
 def ladders(
     plan: Plan, axes: Mapping[str, Sequence[str]], multiple: int, minimum: Mapping[str, int], found: Sensitivity
 ) -> list[Ladder]:

@@ -37,7 +37,7 @@ class Prices:
 
     def row(self, widths: Mapping[str, int]) -> Tensor:
         """(groups) the widths as a tensor."""
-        return torch.tensor([widths[name] for name in self.groups])
+        return torch.tensor([widths[name] for name in self.groups], dtype=torch.long)
 
     def named(self, row: Tensor) -> dict[str, int]:
         return dict(zip(self.groups, row.tolist(), strict=True))

@@ -20,6 +20,7 @@ from surgery.knapsack import knapsack
 from surgery.plan import Group, Plan
 from surgery.pricing import prices
 from surgery.sweep import SweepError
+from tests.models import CASES, TRICKY
 from tests.scoring import BATCHES, INPUTS, careless, hits, wrapped
 
 OPTIONS = {"progress": False, "measure_latency": False}
@@ -341,19 +342,14 @@ def test_a_sensitivity_of_some_axes():
         surgery.sensitivity(TWIN, hits, (1, 2), **OPTIONS)
 
 
-@pytest.mark.parametrize("make", [deep, wrapped])
-def test_prices_are_costs(make):
-    plan = surgery.inspect(make())
-    check_prices(plan, 20)
-
-
-def check_prices(plan: Plan, count: int) -> None:
+@pytest.mark.parametrize("case", [*CASES, *TRICKY], ids=str)
+def test_prices_are_costs(case):
+    plan = surgery.inspect(case.build().eval(), case.inputs(0))
     generator = torch.Generator().manual_seed(0)
     priced = prices(plan)
     sizes = priced.row(plan.full())
-    rows = (1 + torch.rand(count, len(sizes), generator=generator) * sizes).long().minimum(sizes)
-    for row, found in zip(rows, priced(rows).tolist(), strict=True):
-        named = {n: plan._width(plan.groups[n], w / plan.groups[n].size, 1) for n, w in priced.named(row).items()}
-        exact = surgery.cost(plan, named)
-        assert priced(priced.row(named)[None])[0].tolist() == [exact.params, exact.bytes, exact.macs]
-        assert len(found) == 3
+    drawn = 1 - torch.rand(10, len(sizes), generator=generator)
+    named = [plan.widths(dict(zip(plan.groups, row, strict=True))) for row in drawn.tolist()]
+    costs = [surgery.cost(plan, widths) for widths in named]
+    found = priced(torch.stack([priced.row(widths) for widths in named]))
+    assert found.tolist() == [[cost.params, cost.bytes, cost.macs] for cost in costs]
