@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import surgery
-from surgery.demo.data import KINDS, Data, Part, _idx, digits, normalised, stratified
+from surgery.demo.data import KINDS, Data, Part, digits, normalised, read_idx, stratified
 from tests.benchmarks.run import Run
 
 ROOT = Path(__file__).parents[3] / "shared" / "data" / "fashion-mnist"
@@ -23,7 +23,7 @@ def data() -> Data:
     """Fashion-MNIST where it is there: 24,000 images to train on, 12,000 to validate; otherwise the digits."""
     if not ROOT.exists():
         return digits()
-    images, labels = (_idx(ROOT, f"train-{kind}") for kind in KINDS)
+    images, labels = (read_idx(ROOT, f"train-{kind}") for kind in KINDS)
     parts = [Part(images[rows], labels[rows]) for rows in stratified(labels, (0.4, 0.2))]
     return normalised("fashion-mnist", *parts, parts[1])
 
