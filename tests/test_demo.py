@@ -1,7 +1,9 @@
 """The main job does what it says: short runs of the real thing, and the laws of its parts."""
 
+import dataclasses
 import gzip
 import html
+import itertools
 import os
 import re
 import sys
@@ -11,11 +13,15 @@ import pytest
 import torch
 
 import surgery
+from surgery import Curve
 from surgery.cli import main
 from surgery.demo.data import DATA, digits, fashion_mnist, stratified
 from surgery.demo.models import convnet, transformer
-from surgery.demo.run import JOBS, Options, trained
+from surgery.demo.run import JOBS, MARGIN, Options, trained
 from surgery.errors import InputError
+
+MODELS = ["cnn", "transformer"]
+CURVES = ["one-fraction-for-all-widths", "a-width-for-each-layer"]
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +38,29 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 def test_the_short_run_prints_and_writes_everything(demo):
     printed, out = demo
     names = {
-        f"{name}{end}"
-        for name in ("cnn", "transformer")
-        for end in (".safetensors", ".json", "-curve.csv", "-curve.png")
+        f"{model}{end}" for model in MODELS for end in (".safetensors", ".json", "-uniform.json", "-searched.json")
     }
+    names |= {f"report-{model}-on-digits{end}" for model in MODELS for end in (".png", *(f"-{c}.csv" for c in CURVES))}
     assert {path.name for path in out.iterdir()} == names | {"report.html"}
-    for words in ("CNN on digits", "transformer on digits", "of the parameters", "On the test images", "report.html"):
+    for words in ("== CNN", "== transformer", "Kept", "On the test images", "report.html"):
         assert words in printed
-    assert printed.count("\n  0    1.0000") == 2  # a table for each model
+    assert printed.count("\n  0    1.0000") == 2  # a sweep of each model
+    assert printed.count("`uniform` is the largest uniform model") == 2  # and a search
+
+
+@pytest.mark.parametrize("model", ["cnn", "transformer"])
+def test_the_choice_is_what_the_curves_say(demo, model):
+    printed, out = demo
+    uniform, searched = (Curve.from_json(out / f"{model}-{name}.json") for name in ("uniform", "searched"))
+    both = dataclasses.replace(uniform, points=(*uniform, *searched))
+    chosen = both.choose(min_score=uniform[0].score - MARGIN)
+    assert f"({chosen.params:,} of {uniform.full['params']:,})" in printed
+    record = surgery.load(out / model, JOBS[MODELS.index(model)].build(8), torch.zeros(1, 1, 8, 8)).surgery_record
+    assert record["widths"] == chosen.widths
+    for point, alone in zip(searched, searched.uniform, strict=True):
+        assert point.score >= alone.score
+    for large, small in itertools.pairwise(searched):
+        assert all(small.widths[name] <= width for name, width in large.widths.items())
 
 
 @pytest.mark.parametrize("name, build", [("cnn", convnet), ("transformer", transformer)])

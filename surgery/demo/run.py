@@ -4,26 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import surgery
+from surgery import Curve, Point, Section
 from surgery.demo.data import DATA, Data, Part
 from surgery.demo.models import convnet, transformer
 from surgery.demo.train import train
 from surgery.errors import InputError
 from surgery.latency import using_threads
 from surgery.plot import figure_class
-from surgery.report import Section, summary
+from surgery.report import summary
 
 MARGIN = 0.02  # the score that a small model may lose on validation data
-CALIBRATION = 1024  # training images that BatchNorm statistics are estimated on
+BUDGETS = (0.5, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03)  # shares of the multiply-adds, for the search
+EVALUATIONS = 100  # of models, by the search
+CALIBRATION = 512  # training images that BatchNorm statistics are estimated on
 TIMED = 64  # images in the call that is timed
-QUICK_EPOCHS, QUICK_IMAGES = 3, 512
+QUICK_EPOCHS, QUICK_IMAGES, QUICK_EVALUATIONS = 3, 512, 16
+UNIFORM, SEARCHED = "one fraction for all widths", "a width for each layer"
+
+HELLO = "{}: {:,} images to train on, {:,} to choose widths with, {:,} to test what was chosen."
+TABLES = """
+Accuracy on validation images (± one standard error), multiply-adds of one image, milliseconds for 64 images.
+
+With {}:
+
+{}
+
+With {}:
+
+{}
+"""
+CHOSEN = "The smallest model that loses at most {:g} points on these images: {}"
+TESTED = (
+    "On the test images, which took no part in choosing, the full model gets {:.1f} % right and the small one {:.1f} %."
+)
+GOODBYE = "\nOpen {} in a browser: set your own limits, and see which model fits. All of it took {:.0f} seconds."
 
 
 @dataclass(frozen=True)
@@ -63,7 +86,7 @@ JOBS = (
 
 
 def run(options: Options) -> list[Section]:
-    """Do all of it for each model; print what happens; write models, tables, pictures and a report to `options.out`.
+    """Do all of it for each model; print what happens; write models, curves and a report to `options.out`.
 
     Widths are chosen on validation data; the test data is used for the full model and the chosen one only.
 
@@ -77,39 +100,61 @@ def run(options: Options) -> list[Section]:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {options.out}: cannot be made ({error.strerror}): name another folder") from error
-    counts = "{:,} images to train on, {:,} to choose with, {:,} to report on"
-    print(f"{data.name}:", counts.format(len(data.train), len(data.validation), len(data.test)))
+    print(HELLO.format(data.name, len(data.train), len(data.validation), len(data.test)))
     with using_threads(1):  # models this small gain nothing from more, and lose much where other programs run
         sections = [demonstrate(job, data, options) for job in JOBS]
     page = options.out / "report.html"
-    surgery.report(sections, page, title=f"Trained once on {data.name}, sliced to any width")
-    print(f"\nEverything is in {options.out}: see report.html. It took {time.perf_counter() - start:.0f} seconds.")
+    surgery.report(sections, page, title=f"Trained once on {data.name}, sliced to any width", files=True)
+    print(GOODBYE.format(page, time.perf_counter() - start))
     return sections
 
 
 def demonstrate(job: Job, data: Data, options: Options) -> Section:
-    """Train one model, sweep its widths, choose one, and say what was gained."""
+    """Train one model, look for its best widths, choose some, and say what was gained."""
     part = data.train.first(QUICK_IMAGES) if options.quick else data.train
+    print(f"\n== {job.title}\n\n1. Train it once, at many widths at the same time.")
     wrapped = trained(job, data.name, part, options)
-    calibration = part.first(CALIBRATION).images.split(128)
-
-    def validate(model: nn.Module, part: Part = data.validation) -> float:
-        surgery.recalibrate(model, calibration)
-        return accuracy(model, part)
-
-    curve = surgery.sweep(wrapped, validate, examples=part.images[:TIMED])
-    limits = {"min_score": curve[0].score - MARGIN}
-    chosen = curve.choose(**limits)
-    small = surgery.shrink(wrapped, chosen)
-    after = validate(small, data.test)
+    batches = part.first(CALIBRATION).images.split(128)
+    curves = explored(wrapped, data.validation, part.images[:TIMED], batches, options)
+    limits = {"min_score": curves[UNIFORM][0].score - MARGIN}
+    section = Section(f"{job.title} on {data.name}", curves, limits, score="accuracy")
+    chosen = section.curve[section.pick()]
+    small = surgery.shrink(wrapped, chosen, recalibrate=batches)
     with surgery.at_widths(wrapped, 1.0):
-        before = validate(wrapped, data.test)
-    note = (
-        f"On the test images, which took no part in choosing, the full model gets {100 * before:.1f} % right "
-        f"and the small one {100 * after:.1f} %."
-    )
-    section = Section(f"{job.title} on {data.name}", {"": curve}, limits, score="accuracy", notes=(note,))
-    return keep(section, job, part.images.shape[-1], small, options.out)
+        surgery.recalibrate(wrapped, batches)
+        before = hits(wrapped, data.test).mean().item()
+    notes = (told(section, chosen), TESTED.format(100 * before, 100 * hits(small, data.test).mean().item()))
+    print(*notes, sep="\n")
+    return keep(dataclasses.replace(section, notes=notes), job, part.images.shape[-1], small, options.out)
+
+
+def explored(
+    wrapped: nn.Module, part: Part, examples: Tensor, batches: Sequence[Tensor], options: Options
+) -> dict[str, Curve]:
+    """Two curves of a trained model: one fraction for all its widths, and widths that were searched one by one."""
+
+    def validate(model: nn.Module) -> Tensor:
+        return hits(model, part)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what they warn of is printed below the table
+        print("2. Try it at the same fraction of every width.")
+        uniform = surgery.sweep(wrapped, validate, examples=examples, recalibrate=batches)
+        print("3. Search a width for each layer, within shares of the multiply-adds.")
+        most = QUICK_EVALUATIONS if options.quick else EVALUATIONS
+        searched = surgery.search(wrapped, validate, BUDGETS, evaluations=most, examples=examples, recalibrate=batches)
+    print(TABLES.format(UNIFORM, uniform, SEARCHED, searched))
+    return {UNIFORM: uniform, SEARCHED: searched}
+
+
+def told(section: Section, chosen: Point) -> str:
+    """Which point was chosen and what it keeps, and what would have been chosen without a search."""
+    words = CHOSEN.format(100 * MARGIN, summary(section.curve, chosen))
+    if chosen.fraction is not None:
+        return f"{words} It has {chosen.fraction:.3g} of every width: the search found nothing smaller that is as good."
+    uniform = [*section.curves[UNIFORM], *section.curves[SEARCHED].uniform]
+    other = dataclasses.replace(section.curve, points=tuple(uniform)).choose(**section.limits)
+    return f"{words} With one fraction for all widths it would have {other.params:,} parameters."
 
 
 def trained(job: Job, name: str, part: Part, options: Options) -> nn.Module:
@@ -117,34 +162,28 @@ def trained(job: Job, name: str, part: Part, options: Options) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         model = job.build(part.images.shape[-1])
-    draw = surgery.shared(p=1.0, lower=1 / 16)
     generator = torch.Generator().manual_seed(options.seed)
-    wrapped = surgery.wrap(model, part.images[:1], fixed=job.fixed, draw=draw, generator=generator)
+    wrapped = surgery.wrap(model, part.images[:1], fixed=job.fixed, generator=generator)
     epochs = options.epochs or (QUICK_EPOCHS if options.quick else job.epochs[name])
-    print()
-    train(wrapped, part, epochs, options.seed, f"training the {job.title} once")
+    train(wrapped, part, epochs, options.seed, f"training the {job.title}")
     return wrapped
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, part: Part) -> float:
-    """The share of images that a model gets right in eval mode."""
+def hits(model: nn.Module, part: Part) -> Tensor:
+    """For each image 1 if the model is right in eval mode, else 0. Their mean is the accuracy."""
     model.eval()
     guesses = torch.cat([model(images).argmax(-1) for images in part.images.split(500)])
-    return (guesses == part.labels).float().mean().item()
+    return (guesses == part.labels).float()
 
 
 def keep(section: Section, job: Job, pixels: int, small: nn.Module, out: Path) -> Section:
-    """Write the small model and its curve, print what a person wants to know, and add how to load the model."""
+    """Write the small model and its curves, and add to the section how to load the model."""
     path = out / job.title.lower()
     surgery.save(small, path)
-    section.curve.to_csv(f"{path}-curve.csv")
-    chosen = section.curve[section.pick()]
-    section.curve.plot(f"{path}-curve.png", chosen=chosen)
-    print(f"\n{section.title}, scores on validation images, MACs of one image, time of {TIMED}:\n\n{section.curve}\n")
-    print(f"The smallest within {100 * MARGIN:g} points of the full one is row {section.pick()}.")
-    print(summary(section.curve, chosen))
-    print(*section.notes, f"It is saved as {path}.safetensors, a plain {type(small).__name__}.")
+    for name, curve in zip(("uniform", "searched"), section.curves.values(), strict=True):
+        curve.to_json(f"{path}-{name}.json")
+    print(f"It is saved as {path}.safetensors, a plain {type(small).__name__}.")
     code = (
         "import surgery, torch\n"
         f"from {job.build.__module__} import {job.build.__name__}\n\n"
