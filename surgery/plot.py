@@ -23,7 +23,7 @@ MARKS, DASHES = "oDs^", ("-", "--", ":", "-.")
 GREY, RING = "#444444", "#111111"
 CEILING = 1.01  # of the axis of a share
 LABELLED = 12  # points that have room for their fractions
-STEPS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))  # of a logarithmic axis, within ten
+STEPS = ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))  # of a logarithmic axis, within ten
 
 
 def plot(
@@ -160,7 +160,7 @@ def log_ticks(low: float, high: float, room: float = 500) -> list[float]:
     from matplotlib.ticker import LogLocator
 
     decades = math.log10(high / low)
-    steps = next((steps for steps in STEPS if decades * len(steps) * 42 <= room), STEPS[-1])
+    steps = next((steps for steps in STEPS if decades * len(steps) * 50 <= room), STEPS[-1])
     return [float(tick) for tick in LogLocator(subs=steps, numticks=12).tick_values(low, high) if low <= tick <= high]
 
 

@@ -42,6 +42,7 @@ def drawn(seed: int, rows: int, *, share: bool = True, timed: bool = True, finge
         costs = [rng.choice((1, 5, 20, 70, 100)) * whole // 100 for whole in FULL.values()]
         latency = rng.choice((0.001, 0.002, 0.0035, 0.02)) if timed else None
         widths = {name: rng.randint(1, size) for name, size in SIZES.items()}
-        return Point(widths, score, costs[0], costs[1], costs[2], latency)
+        error = rng.choice((None, 0.05, 0.1, 0.3))
+        return Point(widths, score, costs[0], costs[1], costs[2], latency, error=error)
 
     return Curve(tuple(row() for _ in range(rows)), FULL, plan_fingerprint=fingerprint, sizes=SIZES)

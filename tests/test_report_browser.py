@@ -123,7 +123,7 @@ def test_everything_can_be_reached_by_tab(visit):
         ))  # fmt: skip
     kinds = [kind for kind, _ in reached]
     first = kinds[: kinds.index("summary") + 1]
-    assert first == ["radio", "radio", *["number", "range"] * 5, "button", "pre", "button", "summary"]
+    assert first == ["radio", "radio", *["number", "range"] * 5, "checkbox", "button", "pre", "button", "summary"]
     assert all(outlined for _, outlined in reached[: len(first)])
     unnamed = page.locator("input, button, .chart, .mark").evaluate_all(
         "all => all.filter(e => !(e.labels && e.labels.length) && !e.getAttribute('aria-label') && !e.innerText).length"
@@ -136,7 +136,9 @@ def test_everything_can_be_reached_by_tab(visit):
 MEASURES = ("bytes", "latency", "macs", "params", "score")
 
 
-def asked(section: Any, budget: dict[str, str]) -> None:
+def asked(section: Any, budget: dict[str, str], luck: bool = False) -> None:
+    if section.locator(".luck input").count():
+        section.locator(".luck input").set_checked(luck)
     for measure in MEASURES:
         row = section.locator(f"[data-measure={measure}]")
         if row.count():
@@ -161,11 +163,13 @@ def typed(curve: Curve, measure: str, unit: float, rng: random.Random) -> str:
     return f"{rng.choice((*values, rng.uniform(0, 1.1 * max(values)))) / unit:.10g}"
 
 
-def expect(page: Any, number: int, curve: Curve, budget: dict[str, str]) -> str:
+def expect(page: Any, number: int, curve: Curve, budget: dict[str, str], luck: bool) -> str:
     """What the page picks for a budget is what `Curve.choose` picks, and the page says how. Returns how."""
     section = page.locator(".model").nth(number)
-    asked(section, budget)
-    limits = eval(f"dict({section.get_attribute('data-limits')})")
+    asked(section, budget, luck)
+    given = eval(f"dict({section.get_attribute('data-limits')})")
+    limits = {name: value for name, value in given.items() if name != "errors"}
+    assert given.get("errors", 0) == (luck and any(point.error for point in curve))
     for measure, text in budget.items():
         said = limits[f"{'min' if measure == 'score' else 'max'}_{measure}"]
         meant = limit(section, curve, measure, text)
@@ -173,7 +177,7 @@ def expect(page: Any, number: int, curve: Curve, budget: dict[str, str]) -> str:
     assert len(limits) == len(budget)
     place, how = int(section.get_attribute("data-shown")), section.get_attribute("data-how")
     try:
-        chosen = curve.choose(**limits)
+        chosen = curve.choose(**given)
     except WidthError as error:
         row = section.locator(".same").inner_text().removeprefix("From the curve: ")
         assert how == "none" and f"The nearest is {row}:" in str(error)
@@ -197,7 +201,7 @@ def test_a_budget_picks_what_choose_picks(seed, options, visit):
             units = {row.get_attribute("data-measure"): float(row.get_attribute("data-unit"))
                      for row in section.locator("[data-measure]").all()}  # fmt: skip
             some = rng.sample([*units], rng.randint(0, min(3, len(units))))
-            seen.add(expect(page, number, curve, {m: typed(curve, m, units[m], rng) for m in some}))
+            seen.add(expect(page, number, curve, {m: typed(curve, m, units[m], rng) for m in some}, rng.random() < 0.5))
     assert seen >= {"best", "none"}
 
 

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 SIZES = {"wide": (660, 400), "narrow": (330, 290)}  # for a desk and for a phone
 LETTER, LINE = 7, 20  # about the room that a letter takes, and a line of text
-MARKS = (  # a circle, a diamond, a square and a triangle around the origin
-    "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z",
-    "M0-6.5L6.5 0L0 6.5L-6.5 0z",
-    "M-5-5H5V5H-5z",
-    "M0-6L6 5H-6z",
+MARKS = (  # a circle, a diamond, a square and a triangle around the origin, and smaller ones for a crowd
+    ("M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z", "M-2 0a2 2 0 1 0 4 0a2 2 0 1 0-4 0z"),
+    ("M0-6.5L6.5 0L0 6.5L-6.5 0z", "M0-3L3 0L0 3L-3 0z"),
+    ("M-5-5H5V5H-5z", "M-2-2H2V2H-2z"),
+    ("M0-6L6 5H-6z", "M0-3L3 2H-3z"),
 )
+CROWD = 40  # points of a curve that have no room for large marks
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def chart(section: Section, x: str, size: str) -> Element:
     return picture
 
 
-def mark(series: int) -> str:
-    """The path of a curve's mark."""
-    return MARKS[series % len(MARKS)]
+def mark(series: int, points: int = 0) -> str:
+    """The path of a curve's mark, which depends on how many points it has."""
+    return MARKS[series % len(MARKS)][points > CROWD]
 
 
 def _frame(section: Section, x: str, size: str) -> Frame:
@@ -145,7 +146,8 @@ def _text(x: float, y: float, words: str, text_anchor: str = "middle", **attribu
 def _series(curve: Curve, x: str, frame: Frame, series: int, start: int) -> Element:
     xs = places(curve, x)
     spots = [frame.spot(place, point.score) for place, point in zip(xs, curve, strict=True)]
-    group = tag("g", class_=f"series s{series % len(MARKS)}")
+    shape, crowd = mark(series, len(curve)), " crowd" if len(curve) > CROWD else ""
+    group = tag("g", class_=f"series s{series % len(MARKS)}{crowd}")
     for line in chains(xs, curve):
         group.append(tag("polyline", points=" ".join(_pair(spots[i]) for i in line)))
     for (across, _), point in zip(spots, curve, strict=True):
@@ -154,7 +156,7 @@ def _series(curve: Curve, x: str, frame: Frame, series: int, start: int) -> Elem
             group.append(tag("path", class_="error", d=f"M{across:.1f} {low:.1f}V{high:.1f}"))
     for i, spot in enumerate(spots):
         at = f"translate({_pair(spot)})"
-        group.append(tag("path", class_="mark", d=mark(series), transform=at, data_point=start + i))
+        group.append(tag("path", class_="mark", d=shape, transform=at, data_point=start + i))
     return group
 
 

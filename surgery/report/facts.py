@@ -25,7 +25,7 @@ def facts(section: Section, picked: int) -> str:
     """JSON for the script: the points in the order of `section.curve`, the limits to open with, and texts."""
     points = [
         {
-            **{measure: getattr(point, measure) for measure in ("score", *MEASURES)},
+            **{measure: getattr(point, measure) for measure in ("score", "error", *MEASURES)},
             "name": _name(section, series, row, point),
             "row": row,
             "tiles": tiles(section, point),
@@ -38,6 +38,7 @@ def facts(section: Section, picked: int) -> str:
         "points": points,
         "picked": picked,
         "limits": {bound.measure: bound.limit for bound in section.bounds()},
+        "errors": section.opening().get("errors", 0),
         "reference": section.reference.score,
         "sizes": list(section.groups.values()),
         "how": HOW,

@@ -4,15 +4,13 @@
 (() => {
   const COSTS = ["params", "macs", "latency", "bytes"];
 
-  // How far a point is beyond a limit, relative to it; zero or less where it is within.
-  const excess = (point, measure, limit) =>
-    ((measure === "score" ? limit - point.score : point[measure] - limit) / (Math.abs(limit) || 1));
+  // How far a point is beyond each limit, relative to it; zero or less where it is within.
+  const excesses = (point, limits, errors) => Object.entries(limits).map(([measure, limit]) =>
+    (measure === "score" ? limit - (point.score - errors * (point.error || 0)) : point[measure] - limit)
+      / (Math.abs(limit) || 1));
 
-  const worst = (point, limits) =>
-    Math.max(...Object.entries(limits).map(([measure, limit]) => excess(point, measure, limit)));
-
-  const within = (point, limits) =>
-    Object.entries(limits).every(([measure, limit]) => excess(point, measure, limit) <= 0);
+  const worst = (point, limits, errors) => Math.max(...excesses(point, limits, errors));
+  const within = (point, limits, errors) => excesses(point, limits, errors).every((excess) => excess <= 0);
 
   // The first of the points with the least key; keys are compared number by number.
   const least = (points, key) => points.reduce((best, point) => {
@@ -21,15 +19,18 @@
     return at >= 0 && a[at] < b[at] ? point : best;
   });
 
-  function choose(points, limits) {
-    const fitting = points.filter((point) => within(point, limits));
+  function choose(points, limits, errors) {
+    const fitting = points.filter((point) => within(point, limits, errors));
     if (!fitting.length) return null;
-    const alone = Object.keys(limits).join() === "score";
-    return least(fitting, alone ? (p) => [p.params, p.macs, -p.score] : (p) => [-p.score, p.params, p.macs]);
+    const cheapest = (some) => least(some, (p) => [p.params, p.macs, -p.score]);
+    if (Object.keys(limits).join() === "score") return cheapest(fitting);
+    const best = least(fitting, (p) => [-p.score, p.params, p.macs]);
+    return cheapest(fitting.filter((point) => point.score >= best.score - errors * (best.error || 0)));
   }
 
-  const python = (limits) => [...COSTS, "score"].filter((measure) => measure in limits)
-    .map((measure) => `${measure === "score" ? "min" : "max"}_${measure}=${limits[measure]}`).join(", ");
+  const python = (limits, errors) => [...COSTS, "score"].filter((measure) => measure in limits)
+    .map((measure) => `${measure === "score" ? "min" : "max"}_${measure}=${limits[measure]}`)
+    .concat(errors ? [`errors=${errors}`] : []).join(", ");
 
   // Three digits, rounded up, so that a slider at the cheapest point still lets it in.
   function roundedUp(value) {
@@ -71,7 +72,9 @@
     const rows = all(".budget [data-measure]");
     const tip = find(".tip");
     const headings = all(".result dt").map((heading) => heading.textContent);
+    const luck = find(".luck input");
     let limits = { ...facts.limits };
+    const errors = () => (luck && luck.checked ? facts.errors || 1 : 0);
     let shown = facts.picked;
     points.forEach((point, i) => { point.at = i; });
 
@@ -101,26 +104,26 @@
       });
       find(".python code").textContent = point.code;
       find(".same").textContent = how === "hand" || how === "none"
-        ? `From the curve: curve[${point.row}]` : `From the curve: curve.choose(${python(limits)})`;
+        ? `From the curve: curve[${point.row}]` : `From the curve: curve.choose(${python(limits, errors())})`;
       find(".how").replaceChildren(`${facts.how[how]}: ${point.name}.`, element("span", "heard",
         ` ${headings[0]} ${point.tiles[0][0]}, ${headings[1].toLowerCase()} ${point.tiles[1][0]}.`));
       section.dataset.shown = place;
       section.dataset.how = how;
-      section.dataset.limits = python(limits);
+      section.dataset.limits = python(limits, errors());
     }
 
     function pick() {
-      const point = choose(points, limits);
+      const point = choose(points, limits, errors());
       const names = Object.keys(limits);
       drawLimits();
       if (point) return show(point.at, !names.length ? "any" : names.join() === "score" ? "cheapest" : "best");
-      return show(least(points, (p) => [worst(p, limits)]).at, "none");
+      return show(least(points, (p) => [worst(p, limits, errors())]).at, "none");
     }
 
     // ---- limits ----
     function drawLimits() {
       all(".chart .mark").forEach((element) => {
-        element.classList.toggle("out", !within(points[element.dataset.point], limits));
+        element.classList.toggle("out", !within(points[element.dataset.point], limits, errors()));
       });
       charts.forEach((chart) => {
         const [left, top, right, bottom] = chart.dataset.box.split(" ").map(Number);
@@ -168,7 +171,7 @@
       row.display = () => {
         const known = measure in limits;
         const n = measure === "score" ? (reference - limits.score) / unit : limits[measure] / unit;
-        entry.value = known ? Number(n.toPrecision(4)) : "";
+        entry.value = known ? Number(n.toPrecision(3)) : "";
         placed(known ? n : null);
       };
 
@@ -198,9 +201,11 @@
 
     find(".clear").addEventListener("click", () => {
       limits = {};
+      if (luck) luck.checked = false;
       rows.forEach((row) => row.display());
       pick();
     });
+    if (luck) luck.addEventListener("change", pick);
     find(".budget").addEventListener("submit", (event) => event.preventDefault());
 
     // ---- points ----

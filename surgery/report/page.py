@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from xml.etree.ElementTree import Element
 
@@ -21,7 +21,9 @@ INTRO = (
     "start to make more mistakes. Say what you can afford, or pick a point."
 )
 NO_SCRIPT = "Without JavaScript this page shows one model in full. All others are in the tables."
+LUCK = "Allow for luck: one standard error counts as nothing"
 ERRORS = "± and thin bars: one standard error of the score."
+MANY = 40  # groups or rows that are not all shown at once
 KEYS = "Click or tap a point, or walk along the curve with the arrow keys."
 
 
@@ -66,7 +68,13 @@ def _section(number: int, section: Section) -> Element:
         tag("div", _figure(number, section, picked), _budget(number, section), class_="board"),
         _result(section, picked),
         tag("div", _widths(section, picked), _code(section, picked), class_="board"),
-        tag("details", tag("summary", "All points as a table"), *_tables(section, picked), class_="all", open=True),
+        tag(
+            "details",
+            tag("summary", "All points as a table"),
+            *_tables(section, picked),
+            class_="all",
+            open=len(section.curve) <= MANY,
+        ),
         tag("script", facts(section, picked), type="application/json"),
         class_="model",
         aria_label=section.title or "The curve",
@@ -82,14 +90,15 @@ def _figure(number: int, section: Section, picked: int) -> Element:
         )
         for x in section.measures
     ]
-    errors = any(point.error for point in section.curve)
     return tag(
         "figure",
         tag("fieldset", tag("legend", f"{section.score.capitalize()} against"), *choices, class_="axes"),
         _legend(section) if len(section.curves) > 1 else None,
         *(_chart(section, x, size, picked) for x in section.measures for size in SIZES),
         tag("div", class_="tip", hidden=True),
-        tag("figcaption", tag("span", KEYS, class_="script"), " ", ERRORS if errors else None, _timing(section)),
+        tag(
+            "figcaption", tag("span", KEYS, class_="script"), " ", ERRORS if section.errors else None, _timing(section)
+        ),
         class_="plot",
     )
 
@@ -125,6 +134,9 @@ def _budget(number: int, section: Section) -> Element:
     ]
     unit = ("points", 0.01) if section.share else ("", 1.0)
     rows.append(_limit(f"limit-{number}-score", "score", f"Loss of {section.score} at most", *unit))
+    if section.errors:
+        box = tag("input", type="checkbox", checked=bool(section.opening().get("errors")))
+        rows.append(tag("label", box, tag("span", LUCK), class_="luck"))
     clear = tag("button", "No limits", type="button", class_="clear")
     return tag("form", tag("h3", "What can you afford?"), *rows, clear, class_="budget script")
 
@@ -149,11 +161,27 @@ def _result(section: Section, picked: int) -> Element:
 def _widths(section: Section, picked: int) -> Element:
     point = section.curve[picked]
     rows = [
-        tag("li", tag("span", name, class_="name"), _bar(point.widths.get(name, size), size),
+        tag("li", tag("span", *_breakable(name), class_="name"), _bar(point.widths.get(name, size), size),
             tag("span", tag("b", str(point.widths.get(name, size))), f" of {size}", class_="count"))
         for name, size in section.groups.items()
     ]  # fmt: skip
-    return tag("div", tag("h3", "Its widths"), tag("ul", *rows, class_="widths"), class_="shape")
+    return tag("div", tag("h3", "Its widths"), tag("ul", *rows, **_list(rows)), class_="shape")
+
+
+def _list(rows: Sequence[Element]) -> dict[str, object]:
+    """A long list scrolls by itself, with the keyboard too."""
+    many = len(rows) > MANY
+    return {"class_": "widths many" if many else "widths", "tabindex": 0 if many else None, "aria_label": "Widths"}
+
+
+def _breakable(name: str) -> Iterator[Element | str]:
+    """A name that may go on in a new line behind each dot."""
+    first, *others = name.split(".")
+    yield first
+    for part in others:
+        yield "."
+        yield tag("wbr")
+        yield part
 
 
 def _bar(width: int, size: int) -> Element:

@@ -69,6 +69,11 @@ class Section:
         return [x for x in MEASURES if timed or x != "latency"]
 
     @property
+    def errors(self) -> bool:
+        """Whether the standard error of some score is known."""
+        return any(point.error for point in self.curve)
+
+    @property
     def share(self) -> bool:
         """Whether scores are shares, told in percent."""
         return is_share(self.curve)
@@ -105,4 +110,4 @@ class Section:
 
     def bounds(self) -> list[Bound]:
         """The limits in the measures' own units: a fraction of the full model is worked out. Raises InputError."""
-        return [bound(self.curve, name, value) for name, value in self.opening().items()]
+        return [bound(self.curve, name, value) for name, value in self.opening().items() if name != "errors"]
