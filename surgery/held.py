@@ -69,8 +69,9 @@ def placed(name: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tupl
     elif _followed(value) and value and id(value) not in around:
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for number, (key, item) in enumerate(items):
-            mark = repr(key) if isinstance(key, _ATOMS) else f"#{number}"
-            yield from placed(f"{name}[{mark}]", item, (*around, id(value)))
+            if type(item) not in _NO_TENSORS:
+                mark = repr(key) if isinstance(key, _ATOMS) else f"#{number}"
+                yield from placed(f"{name}[{mark}]", item, (*around, id(value)))
 
 
 def loose(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -18,8 +18,7 @@ def refresh(model: nn.Module) -> None:
     before = {module: module.training for _, module in named_modules(model)}
     with restored(tensor for _, tensor in named_tensors(model)):
         model.train(not model.training).train(before[model])
-    for module, training in before.items():
-        module.training = training
+    _set(before)
 
 
 @contextlib.contextmanager
@@ -34,7 +33,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(before[model])
-        for module, training in before.items():
+        _set(before)
+
+
+def _set(modes: Mapping[nn.Module, bool]) -> None:
+    for module, training in modes.items():
+        if module.training != training:
             module.training = training
 
 

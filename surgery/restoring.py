@@ -14,20 +14,17 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _SWITCHES = {"inplace", "max_norm"}  # arguments by which a function of torch changes what it is given
-_STATISTICS = {"batch_norm", "instance_norm"}  # change their statistics without saying so
+_STATISTICS: dict[str, str | dict[str, int]] = {  # these change their statistics without saying so
+    "batch_norm": {"training": 5},  # its place among the arguments, in each of its spellings
+    "instance_norm": "any",
+}
 
 
 @contextlib.contextmanager
 def restored(tensors: Iterable[Tensor], at_once: Iterable[Tensor] = ()) -> Iterator[None]:
     """Whatever the code inside does to these tensors is undone at the end; those `at_once` are copied before it."""
-    watch = Watch(tensors)
-    for tensor in at_once:
-        watch.save(tensor)
-    try:
-        with watch:
-            yield
-    finally:
-        watch.put_back()
+    with Watch(tensors).restoring(at_once):
+        yield
 
 
 class Watch(TorchFunctionMode):
@@ -43,6 +40,17 @@ class Watch(TorchFunctionMode):
         self.before = [(tensor, tensor.detach(), tensor.requires_grad) for tensor in kept]
         self.watched = {_address(tensor) for tensor in kept if not tensor.is_meta}
         self.saved: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+
+    @contextlib.contextmanager
+    def restoring(self, at_once: Iterable[Tensor] = ()) -> Iterator[None]:
+        """What the code inside does to the tensors is undone at the end; those `at_once` are copied before it."""
+        for tensor in at_once:
+            self.save(tensor)
+        try:
+            with self:
+                yield
+        finally:
+            self.put_back()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.note(func, args, kwargs or {})
@@ -64,7 +72,7 @@ class Watch(TorchFunctionMode):
     def put_back(self) -> None:
         """Undo every change."""
         for tensor, own, flag in self.before:
-            if _place(tensor) != _place(own):
+            if not _in_place(tensor, own):
                 tensor.data = own
             if tensor.requires_grad != flag:
                 tensor.requires_grad_(flag)
@@ -81,19 +89,29 @@ def _address(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+def _in_place(tensor: Tensor, own: Tensor) -> bool:
+    """Whether a tensor still is its own memory, seen in the same way."""
+    if tensor.dtype is own.dtype and not (tensor.is_meta or own.is_meta):
+        return tensor.is_set_to(own)
+    return _place(tensor) == _place(own)
+
+
 def _place(tensor: Tensor) -> tuple[Any, ...]:
     return _address(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _changed(func: Any, args: Any, kwargs: Any) -> Iterable[Tensor]:
     """The tensors among the arguments of a call that it may change in place."""
-    how = _way(func)
+    how, out = _way(func), kwargs.get("out")
+    if not how and out is None:  # nearly all calls
+        return []
     if how == "first":
-        yield from _tensors(args[0] if args else next(iter(kwargs.values()), None))
+        changed = args[0] if args else next(iter(kwargs.values()), None)
     elif how == "any" or (isinstance(how, dict) and any(_given(args, kwargs, *switch) for switch in how.items())):
-        yield from _tensors((args, kwargs))
-    if kwargs.get("out") is not None:
-        yield from _tensors(kwargs["out"])
+        changed = args, kwargs
+    else:
+        changed = None
+    return _tensors((changed, out))
 
 
 def _given(args: Any, kwargs: Any, name: str, index: int) -> bool:
@@ -105,8 +123,10 @@ def _way(func: Any) -> str | dict[str, int]:
     """Which arguments a function may change: the first, any, or any if one of these arguments is given."""
     name = getattr(func, "__name__", "").partition(".")[0]
     schemas = [getattr(func, "_schema", None), *getattr(func, "_schemas", {}).values()]
-    if any(schema is not None and schema.is_mutable for schema in schemas) or name in _STATISTICS:
+    if any(schema is not None and schema.is_mutable for schema in schemas):
         return "any"
+    if name in _STATISTICS:
+        return _STATISTICS[name]
     if name.startswith("__"):
         return "first" if name.startswith("__i") or name == "__setitem__" else {}
     if name.endswith("_"):

@@ -86,8 +86,8 @@ _LISTS = ("named_parameters", "parameters", "named_buffers", "buffers", "_named_
 
 
 def _listed_by_torch(model: nn.Module) -> bool:
-    """Whether a model leaves it to torch to say what its tensors are."""
-    cls: Any = type(model)
+    """Whether a model leaves it to torch to say what its tensors are. Here, a twin's are whole ones everywhere."""
+    cls: Any = getattr(type(model), "surgery_base", type(model))
     return _inherits(cls, _LISTS) and vars(model).keys().isdisjoint(_LISTS)
 
 

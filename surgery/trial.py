@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ from surgery.plan import Plan
 from surgery.routine import Rewritten
 from surgery.setting import at_widths
 from surgery.twin import twin_of
-from surgery.verify import output, verify
+from surgery.verify import difference, proving
 
 
 def refused(model: nn.Module, plan: Plan, examples: Examples) -> dict[str, str]:
@@ -25,28 +27,27 @@ def refused(model: nn.Module, plan: Plan, examples: Examples) -> dict[str, str]:
     """
     twin = twin_of(model, plan, examples)
     model = copy_tree(model, lambda _, tensor: tensor)  # what its forward stores stays off the model
-    meta = any(parameter.is_meta for parameter in model.parameters())
     smallest = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
     try:
-        for widths in (1.0, 0.5, smallest):
-            with at_widths(twin, widths):
-                if widths == 1.0 and not meta:
-                    verify(model, twin, examples)
+        with proving(model, twin) as output:
+            for widths, run in itertools.product((1.0, 0.5, smallest), runs(examples)):
+                with at_widths(twin, widths):
+                    made = output(twin, run)
+                if widths == 1.0 and not any(parameter.is_meta for parameter in model.parameters()):
+                    difference(output(model, run), made)
                 else:
-                    _finite(twin, examples)
+                    _finite(made)
     except Exception as error:
-        # a proof that could not run tells why in its cause
-        paths = _rewritten((error.__cause__ or error).__traceback__) or list(plan.rewrites)
+        paths = _rewritten(error.__traceback__) or list(plan.rewrites)
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, ProofError) else str(error)
         return dict.fromkeys(paths, f"cannot follow, as its forward does not run at other widths ({reason})")
     return {}
 
 
-def _finite(twin: nn.Module, examples: Examples) -> None:
-    for run in runs(examples):
-        for tensor in tensors(output(twin, run)):
-            if tensor.is_floating_point() and not tensor.is_meta and torch.isnan(tensor).any():
-                raise ProofError("the output holds NaN")
+def _finite(output: Any) -> None:
+    for tensor in tensors(output):
+        if tensor.is_floating_point() and not tensor.is_meta and torch.isnan(tensor).any():
+            raise ProofError("the output holds NaN")
 
 
 def _rewritten(trace: TracebackType | None) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,8 @@ from surgery.capture import class_name
 from surgery.errors import ProofError, SurgeryError
 from surgery.inputs import Examples, Inputs, cloned, runs, tensors
 from surgery.modes import evaluating
-from surgery.restoring import restored
+from surgery.restoring import Watch
 from surgery.tensors import named_tensors, unlearned
-from surgery.tree import named_parameters
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
 TOLERANCES: dict[torch.dtype, float] = {
@@ -24,6 +23,8 @@ TOLERANCES: dict[torch.dtype, float] = {
     torch.float16: 2e-2,
     torch.bfloat16: 8e-2,
 }
+
+Output: TypeAlias = "Callable[[nn.Module, Inputs], Any]"
 
 
 def verify(a: nn.Module, b: nn.Module, inputs: Examples, *, tolerance: float | None = None) -> float:
@@ -54,13 +55,14 @@ def compare(
 ) -> float:
     """`verify`, with the names that an error calls the two models by, and apart from objects of some classes."""
     worst = 0.0
-    for run in runs(inputs):
-        for place, left, right in _paired(_given(a, run, names[0]), _given(b, run, names[1]), apart):
-            worst = max(worst, _difference(place, left, right, tolerance))
+    with proving(a, b) as output:
+        for run in runs(inputs):
+            left, right = _given(output, a, run, names[0]), _given(output, b, run, names[1])
+            worst = max(worst, difference(left, right, tolerance, apart))
     return worst
 
 
-def _given(model: nn.Module, run: Inputs, name: str) -> Any:
+def _given(output: Output, model: nn.Module, run: Inputs, name: str) -> Any:
     try:
         return output(model, run)
     except SurgeryError:
@@ -73,17 +75,46 @@ def _given(model: nn.Module, run: Inputs, name: str) -> Any:
 
 def output(model: nn.Module, run: Inputs) -> Any:
     """What a model returns in eval mode; its tensors and the random state stay as they were."""
-    given = cloned(run)
-    kept = restored([tensor for _, tensor in named_tensors(model)], unlearned(model))
-    with torch.random.fork_rng(devices=[]), kept, evaluating(model), torch.no_grad(), _unfused():
-        _seed(model, given)
-        return model(*given.args, **given.kwargs)
+    with proving(model) as given:
+        return given(model, run)
 
 
-def _seed(model: nn.Module, given: Inputs) -> None:
+@contextlib.contextmanager
+def proving(*models: nn.Module) -> Iterator[Output]:
+    """Inside: a function that gives what one of the models returns in eval mode, each time from the same state.
+
+    What is said of `verify` holds for every run. Modes, tensors and the random state stay as they were.
+    """
+    tensors_ = list({id(tensor): tensor for model in models for _, tensor in named_tensors(model)}.values())
+    apart = list({id(tensor): tensor for model in models for tensor in unlearned(model)}.values())
+    modes, changes = contextlib.ExitStack(), Watch(tensors_)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), _unfused():
+            with changes:  # modules may change their tensors together with their mode
+                for model in models:
+                    modes.enter_context(evaluating(model))
+            watch, plain = Watch(tensors_), _draws_on_cpu(tensors_)
+
+            def output(model: nn.Module, run: Inputs) -> Any:
+                given = cloned(run)
+                with watch.restoring(apart):
+                    _seed(plain and _draws_on_cpu(tensors((given.args, given.kwargs))))
+                    return model(*given.args, **given.kwargs)
+
+            yield output
+    finally:
+        with changes:
+            modes.close()
+        changes.put_back()
+
+
+def _draws_on_cpu(found: Iterable[Tensor]) -> bool:
+    return all(tensor.device.type in ("cpu", "meta") for tensor in found)
+
+
+def _seed(on_cpu: bool) -> None:
     """Seed the generators that a run draws from. For those of accelerators torch formats a stack trace each time."""
-    found = (*(parameter for _, parameter in named_parameters(model)), *tensors((given.args, given.kwargs)))
-    if all(tensor.device.type in ("cpu", "meta") for tensor in found):
+    if on_cpu:
         torch.default_generator.manual_seed(0)
     else:
         torch.manual_seed(0)
@@ -98,6 +129,11 @@ def _unfused() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+def difference(left: Any, right: Any, tolerance: float | None = None, apart: Collection[str] = ()) -> float:
+    """How far two outputs are apart, relative to the largest value of each tensor. Raises ProofError as `verify`."""
+    return max((_difference(place, a, b, tolerance) for place, a, b in _paired(left, right, apart)), default=0.0)
 
 
 def _paired(
