@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,7 @@ class Analysis:
         self.captures.append(capture)
         known = dict(zip((n for n in capture.graph.nodes if n.op == "placeholder"), inputs, strict=False))
         for node in capture.graph.nodes:
-            self.values[node] = known[node] if node in known else self._value(node, capture)
+            self.values[node] = known[node] if node in known else self.value(node, capture)
         for frame in capture.frames:
             self._declare_transparent(frame)
         return tensors_in(fill(capture.root.output, self.values.get))
@@ -87,7 +87,8 @@ class Analysis:
             self.tensors[name] = Dims(fresh(size) for size in self.shapes[name])
         return self.tensors[name]
 
-    def _value(self, node: fx.Node, capture: Capture) -> Any:
+    def value(self, node: fx.Node, capture: Capture) -> Any:
+        """The dimensions of what a call makes, as its rule or adapter says. What they do not explain is pinned."""
         if node.op == "placeholder":
             return _fixed(node.meta["shape"], "it is an input of the model")
         if node.op == "get_attr":
@@ -257,16 +258,7 @@ def _check(value: Any, shape: Any) -> None:
                 _check(value[key], shape[key])
 
 
-def analyse(model: nn.Module, captures: Iterable[Capture]) -> Analysis:
-    """Apply the rules to every recorded run of a model."""
-    analysis = Analysis(model)
-    for capture in captures:
-        analysis.add(capture)
-    _pin_held(analysis)
-    return analysis
-
-
-def _pin_held(analysis: Analysis) -> None:
+def pin_held(analysis: Analysis) -> None:
     """Pin what a forward could read whole: tensors in objects and functions that a twin does not cut."""
     names = {id(tensor): name for name, tensor in named_tensors(analysis.model)}
     for tensor, where in shut(analysis.model):

@@ -415,7 +415,7 @@ class Recorder(TorchFunctionMode):
         """
         frame = self.stack[-1]
         before = frame.nodes.copy()
-        before += _nodes((frame.args, frame.kwargs))
+        before += nodes_in((frame.args, frame.kwargs))
         stored = any(
             tensor is item
             for module in self.model.modules()
@@ -642,13 +642,13 @@ def _found(value: Any, skipped: Mapping[int, Any], seen: dict[int, Any]) -> Iter
             yield from _found(item, skipped, seen)
 
 
-def _nodes(value: Any) -> Iterator[fx.Node]:
+def nodes_in(value: Any) -> Iterator[fx.Node]:
     """The nodes in nested arguments."""
     if isinstance(value, fx.Node):
         yield value
     elif isinstance(value, tuple | list | dict):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _nodes(item)
+            yield from nodes_in(item)
 
 
 def _shapes(value: Any) -> Any:

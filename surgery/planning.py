@@ -13,7 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from surgery import layout, trial
-from surgery.analysis import Analysis, analyse
+from surgery.analysis import Analysis, pin_held
 from surgery.axes import Axis, Dim, Sum, axes_of, extent, pin, resolve
 from surgery.capture import Capture, Shared, capture
 from surgery.elastic import is_wrapped
@@ -22,6 +22,7 @@ from surgery.inputs import Examples, check_device, runs
 from surgery.layout import Layout, Unit
 from surgery.mentions import mentions
 from surgery.plan import Fixed, Group, LayoutSize, Plan, Swap, governed, per_group
+from surgery.repeats import repeats
 from surgery.rewrite import Rewrite
 from surgery.rules.base import SizeOf
 from surgery.scaling import scaling
@@ -111,6 +112,16 @@ def _recorded(model: nn.Module, examples: Examples, records: bool) -> tuple[list
         except CaptureError as error:
             notes.append(f"only the eval forward was analysed: {error}")
     return captures, tuple(dict.fromkeys(notes))
+
+
+def analyse(model: nn.Module, captures: Sequence[Capture]) -> Analysis:
+    """Apply the rules to the recorded runs of a model, apart from training runs that repeat the eval run before."""
+    analysis = Analysis(model)
+    for i, record in enumerate(captures):
+        if not (record.training and repeats(analysis, captures[i - 1], record)):
+            analysis.add(record)
+    pin_held(analysis)
+    return analysis
 
 
 def _coarser(model: nn.Module, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
