@@ -179,11 +179,15 @@ def adapter_for(module: nn.Module) -> Adapter | None:
     """The adapter of a layer, or None. A subclass has its base's adapter only if it kept the base's forward."""
     own: Any = type(module)
     for base in own.__mro__:
-        cls = _REGISTRY.get(base)
-        if cls is not None:
-            adapter = cls(module)
+        if base in _REGISTRY:
+            adapter = _REGISTRY[base](module)
             return adapter if _same_layer(own, base) and _plain(adapter) else None
     return None
+
+
+def adapter_class(layer: type[nn.Module]) -> type[Adapter] | None:
+    """The adapter of a class or of the nearest of its bases that has one, whatever the class does of its own."""
+    return next((_REGISTRY[base] for base in layer.__mro__ if base in _REGISTRY), None)
 
 
 # What a subclass may do of its own without computing something else.

@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from surgery import signature
-from surgery.adapter import Adapter, LayerCall, adapter_for, attribute_path, registered
+from surgery.adapter import Adapter, LayerCall, adapter_class, adapter_for, attribute_path
 from surgery.axes import Dim, Dims, extent, fresh, pin, resolve
 from surgery.capture import Capture, Frame, call_name, foreign, line
 from surgery.errors import AxisError
 from surgery.held import shut
 from surgery.rules.base import Call, Requirement, find, run, tensors_in
 from surgery.sizes import Size, origin_of
-from surgery.tensors import aliases, named_tensors
-from surgery.tree import named_modules, named_parameters
+from surgery.tensors import Parts, aliases
 
 
 @dataclass
@@ -45,7 +44,7 @@ class Needed:
 class Analysis:
     """What the runs of a model say about its axes. Mutable while it is filled; `surgery.plan` freezes it."""
 
-    model: nn.Module
+    parts: Parts  # of the model
     captures: list[Capture] = field(default_factory=list)
     tensors: dict[str, Dims] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
@@ -56,10 +55,10 @@ class Analysis:
     values: dict[fx.Node, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(self.model)}
-        self.canonical = {alias: name for name, names in aliases(self.model).items() for alias in names}
-        self.modules = dict(named_modules(self.model))
-        self.parameters = {name: parameter.numel() for name, parameter in named_parameters(self.model)}
+        self.model, self.modules = self.parts.model, self.parts.modules
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in self.parts.tensors.items()}
+        self.canonical = {alias: name for name, names in aliases(self.parts).items() for alias in names}
+        self.parameters = {name: parameter.numel() for name, parameter in self.parts.parameters.items()}
 
     def add(self, capture: Capture) -> None:
         """Apply the rules to one recorded run; what goes in and what comes out is fixed."""
@@ -181,7 +180,7 @@ class Analysis:
 
     def _declare_transparent(self, frame: Frame) -> None:
         """A layer whose inside was recorded (it has hooks, or computed weights) still states its sizes."""
-        cls = next((registered()[base] for base in type(frame.module).__mro__ if base in registered()), None)
+        cls = adapter_class(type(frame.module))
         if cls is None or frame.path is None or frame.path in self.layers:
             return
         adapter = cls(frame.module)
@@ -260,7 +259,7 @@ def _check(value: Any, shape: Any) -> None:
 
 def pin_held(analysis: Analysis) -> None:
     """Pin what a forward could read whole: tensors in objects and functions that a twin does not cut."""
-    names = {id(tensor): name for name, tensor in named_tensors(analysis.model)}
+    names = {id(tensor): name for name, tensor in analysis.parts.tensors.items()}
     for tensor, where in shut(analysis.model):
         name = names.get(id(tensor))
         for dim in analysis.tensor(name) if name else ():

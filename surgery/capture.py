@@ -28,7 +28,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from surgery import functions
 from surgery.adapter import adapter_for
-from surgery.copying import copy_tree
+from surgery.copying import copy_of
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs, tensors
 from surgery.mentions import mentions
@@ -37,8 +37,7 @@ from surgery.restoring import Watch
 from surgery.rules.base import RULES
 from surgery.sizes import Attribute, Decision, Extent, Size, observe_decisions
 from surgery.source import Chain
-from surgery.tensors import named_tensors
-from surgery.tree import named_modules, named_parameters
+from surgery.tensors import Parts, parts_of
 
 Location = tuple[str, int]
 
@@ -85,29 +84,31 @@ class Capture:
 
 
 def capture(
-    model: nn.Module, run: Inputs, training: bool = False, prefix: str = "", records: bool | None = None
+    model: nn.Module | Parts, run: Inputs, training: bool = False, prefix: str = "", records: bool | None = None
 ) -> Capture:
-    """Record one run of `model` in eval mode (or training mode), without gradients.
+    """Record one run of a model in eval mode (or training mode), without gradients.
 
-    `prefix` stands before the names of modules and tensors, where `model` is a part of a larger one. `records` says
+    `prefix` stands before the names of modules and tensors, where the model is a part of a larger one. `records` says
     whether modules get copies of plain data objects; by default they do, unless the run writes into one.
 
     Raises CaptureError where the model does not run on these inputs, Shared where `records` is True and a forward
     writes into an object. The model, its buffers and the global random
     state stay as they were.
     """
-    with torch.random.fork_rng(devices=_devices(model)):
+    parts = model if isinstance(model, Parts) else parts_of(model)
+    with torch.random.fork_rng(devices=_devices(parts)):
         try:
-            return _record(model, run, training, prefix, records is not False)
+            return _record(parts, run, training, prefix, records is not False)
         except Shared:
             if records is not None:
                 raise
             # what one module writes into an object, another reads there: modules cannot have copies
-            return _record(model, run, training, prefix, records=False)
+            return _record(parts, run, training, prefix, records=False)
 
 
-def _devices(model: nn.Module) -> list[int]:
-    indices = {parameter.device.index for _, parameter in named_parameters(model) if parameter.device.type == "cuda"}
+def _devices(parts: Parts) -> list[int]:
+    devices = {parameter.device for parameter in parts.parameters.values()}
+    indices = {device.index for device in devices if device.type == "cuda"}
     return sorted(index or 0 for index in indices)
 
 
@@ -115,35 +116,32 @@ class Shared(Exception):
     """A forward writes into a plain data object that a module holds."""
 
 
-def _record(model: nn.Module, run: Inputs, training: bool, prefix: str, records: bool) -> Capture:
-    parameters = {id(parameter) for parameter in model.parameters()}  # buffers may change without saying so
-    twin = copy_tree(model, lambda _, tensor: tensor if id(tensor) in parameters else _cloned(tensor))
-    known = {name for name, _ in named_tensors(model)}
-    named = {name: tensor for name, tensor in named_tensors(twin) if name in known}
-    watch = Watch(named.values())
-    recorder = Recorder(twin, prefix, watch, named)
+def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: bool) -> Capture:
+    # buffers may change without saying so
+    copied = copy_of(parts, lambda name, tensor: tensor if name in parts.parameters else _cloned(tensor))
+    watch = Watch(copied.tensors.values())
+    recorder = Recorder(copied, prefix, watch)
     args, kwargs = recorder.placeholders(run)
-    copies: list[Any] = []
-    before: list[dict[str, tuple[int, int]]] = []
+    twin: Any = copied.model
+    before: list[_Contents] = []
     try:
         with watch:
             twin.train(not training).train(training)  # modules clear what they keep between runs
-        copies = _remember_attributes(twin, prefix, records)
-        before = [_contents(vars(copy)) for copy in copies]
+        before = [_Contents(copy) for copy in _remember_attributes(copied, prefix, records)]
         with torch.no_grad(), recorder.active():
             twin(*args, **kwargs)
     except Exception as error:
-        if before != [_contents(vars(copy)) for copy in copies]:
+        if any(contents.changed() for contents in before):
             raise Shared from error
         shapes = ", ".join(_describe(value) for value in (*run.args, *run.kwargs.values()))
         mode = "training" if training else "eval"
         raise CaptureError(
-            f"{type(model).__name__} does not run in {mode} mode on the example inputs ({shapes}): "
+            f"{type(parts.model).__name__} does not run in {mode} mode on the example inputs ({shapes}): "
             f"{type(error).__name__}: {error}"
         ) from error
     finally:
         watch.put_back()
-    if before != [_contents(vars(copy)) for copy in copies]:
+    if any(contents.changed() for contents in before):
         raise Shared
     return Capture(recorder.graph, recorder.frames, recorder.branches, training)
 
@@ -159,7 +157,7 @@ def _describe(value: Any) -> str:
     return type(value).__name__
 
 
-def _remember_attributes(model: nn.Module, prefix: str, records: bool) -> list[Any]:
+def _remember_attributes(parts: Parts, prefix: str, records: bool) -> list[Any]:
     """Replace the integers in modules' attributes, also nested in containers, by ones that know their place.
 
     With `records`, objects that are plain data are replaced too, by copies for each module whose code mentions them.
@@ -167,12 +165,16 @@ def _remember_attributes(model: nn.Module, prefix: str, records: bool) -> list[A
     """
     copies: list[Any] = []
     known: dict[int, bool] = {}
-    for path, module in named_modules(model, prefix):
+    for inner, module in parts.modules.items():
+        path = f"{prefix}.{inner}".strip(".")
         for name, value in vars(module).items():
-            if not name.startswith("_") or name == "_axes_lengths":
+            if type(value) not in _WITHOUT_SIZES and (not name.startswith("_") or name == "_axes_lengths"):
                 wanted = records and type(value) is not int and mentions(type(module), {name})
                 vars(module)[name] = _remember(value, path, (name,), copies if wanted else None, known)
     return copies
+
+
+_WITHOUT_SIZES = frozenset(ATOMS) - {int}
 
 
 def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] | None, known: dict[int, bool]) -> Any:
@@ -244,28 +246,29 @@ class Graph(fx.Graph):
         return node
 
 
-def _location() -> Location:
+def _location(frame: FrameType | None = None) -> Location:
     """The source line of the model that made the current call."""
-    frame = sys._getframe(2)
+    frame = frame or sys._getframe(2)
     while frame.f_back is not None and _kind(frame.f_code.co_filename)[0]:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
 
 
-def _chain(function: Any = None) -> Chain:
-    """The functions from the forward of the current module to the one that called `function`, and where each is."""
+def _chain(function: Any = None) -> tuple[Location, Chain]:
+    """The line of the current call; the functions from the forward of the current module to it, and where each is."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and _kind(frame.f_code.co_filename)[1]:
         frame = frame.f_back
+    where = _location(frame)
     if frame is not None and frame.f_code is getattr(function, "__code__", None):
         frame = frame.f_back  # a function of torch that is written in Python, and hands itself over
     steps = []
     while frame is not None and frame.f_code.co_filename != _MODULE:
         if frame.f_code is functions.run.__code__:
-            return ()  # the code of an autograd function is no part of a forward
+            return where, ()  # the code of an autograd function is no part of a forward
         steps.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
-    return tuple(reversed(steps))
+    return where, tuple(reversed(steps))
 
 
 def line(where: tuple[str, int]) -> str:
@@ -273,6 +276,7 @@ def line(where: tuple[str, int]) -> str:
     return f"{os.path.basename(where[0])}:{where[1]}" if where[0] else "the call of the model"
 
 
+@functools.lru_cache(maxsize=4096)
 def call_name(function: Any) -> str:
     """The name of a torch function; properties go by the name of the property."""
     name = getattr(function, "__name__", str(function))
@@ -286,16 +290,16 @@ _UNCOMPILED = property(lambda _: None, lambda module, value: vars(module).__seti
 class Recorder(TorchFunctionMode):
     """Turns the torch calls and module calls of one run into nodes and frames."""
 
-    def __init__(self, model: nn.Module, prefix: str, watch: Watch, named: Mapping[str, torch.Tensor]):
+    def __init__(self, parts: Parts, prefix: str, watch: Watch):
         super().__init__()
-        self.model = model
+        self.model = parts.model
         self.watch = watch
         self.graph = Graph()
         self.frames: list[Frame] = []
         self.stack: list[Frame] = []
         self.branches: list[Branch] = []
-        self.names = {f"{prefix}.{name}".lstrip("."): tensor for name, tensor in named.items()}
-        self.paths = {id(module): path for path, module in named_modules(model, prefix)}
+        self.names = {f"{prefix}.{name}".lstrip("."): tensor for name, tensor in parts.tensors.items()}
+        self.paths = {id(module): f"{prefix}.{path}".strip(".") for path, module in parts.modules.items()}
         self.parameters = {id(tensor): name for name, tensor in self.names.items()}
         self.nodes: dict[int, tuple[weakref.ref[torch.Tensor], fx.Node]] = {}
         self.attributes: dict[str, fx.Node] = {}
@@ -353,7 +357,7 @@ class Recorder(TorchFunctionMode):
 
     def decide(self, decision: Decision) -> None:
         if self.stack and not self.muted:
-            self.branches.append(Branch(decision, _location(), _chain(), self.stack[-1].index))
+            self.branches.append(Branch(decision, *_chain(), self.stack[-1].index))
 
     def node(
         self, kind: str, target: Any, args: Any, kwargs: Any, result: Any, where: Location, chain: Chain = ()
@@ -441,7 +445,7 @@ class Recorder(TorchFunctionMode):
             return self.extent(name, func(*args, **kwargs), *args, **kwargs)
         lifted = self.lift(args), self.lift(kwargs)
         result = self.quietly(func, *args, **kwargs)
-        self.register(result, self.node("call_function", func, *lifted, result, _location(), _chain(func)))
+        self.register(result, self.node("call_function", func, *lifted, result, *_chain(func)))
         return result
 
     def extent(self, name: str, result: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -483,7 +487,7 @@ class Recorder(TorchFunctionMode):
         if parent is not None:
             self.passed.update({id(v): v for v in (*args, *kwargs.values()) if is_object(v)})
         frame.args, frame.kwargs = self.lift(args), self.lift(kwargs)
-        before = _snapshot(module)
+        contents = _Contents(module)
         try:
             result = call(module, *args, **kwargs)
             frame.output = self.lift(result)
@@ -493,8 +497,7 @@ class Recorder(TorchFunctionMode):
                 frame.states = sorted({class_name(value) for key, value in objects.items() if key in self.passed})
         finally:
             self.stack.pop()
-        after = _snapshot(module)
-        frame.stored = [name for name in after if after[name] != before.get(name)]
+        frame.stored = [name for name in contents.changed() if name != "training"]
         return result
 
     def function(self, cls: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -589,13 +592,22 @@ def foreign(*_: Any) -> None:
 _FILLED = (dict, list, set)
 
 
-def _snapshot(module: nn.Module) -> dict[str, tuple[int, int]]:
-    """What a module holds, by identity; containers also by length, since a forward may fill them."""
-    return {name: value for name, value in _contents(vars(module)).items() if name != "training"}
+class _Contents:
+    """What a module or an object holds at a moment; of containers, which forwards may fill, the length as well."""
 
+    def __init__(self, holder: Any):
+        self.holder = holder
+        self.before = dict(vars(holder))
+        self.lengths = {name: len(value) for name, value in self.before.items() if isinstance(value, _FILLED)}
 
-def _contents(attributes: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    return {name: (id(value), len(value) if isinstance(value, _FILLED) else 0) for name, value in attributes.items()}
+    def changed(self) -> list[str]:
+        """The attributes that were set, filled or removed since then."""
+        now, before = vars(self.holder), self.before
+        changed = [name for name, value in now.items() if name not in before or before[name] is not value]
+        changed += [
+            name for name, length in self.lengths.items() if now.get(name) is before[name] and len(now[name]) != length
+        ]
+        return changed + [name for name in before if name not in now]
 
 
 def _hooked(module: nn.Module) -> bool:

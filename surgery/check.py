@@ -25,7 +25,7 @@ from surgery.inputs import Examples, Inputs, runs, tensors
 from surgery.layout import Layout, Unit
 from surgery.modes import evaluating
 from surgery.rules.base import tensors_in
-from surgery.tensors import named_tensors
+from surgery.tensors import named_tensors, parts_of
 from surgery.verify import verify
 
 TOLERANCE = 1e-9
@@ -98,8 +98,9 @@ class _Trial:
         self.layer, self.adapter = layer, adapter
         self.run_ = Inputs(*_mapped((run.args, run.kwargs), lambda t: t.double() if t.is_floating_point() else t))
         model = _Alone(layer)
-        analysis = Analysis(model)
-        record = capture(model, self.run_)
+        parts = parts_of(model)
+        analysis = Analysis(parts)
+        record = capture(parts, self.run_)
         self.inputs = [Dims(fresh(n) for n in t.shape) for t in tensors((run.args, run.kwargs))]
         self.outputs = analysis.run(record, self.inputs)
         self.macs = analysis.macs

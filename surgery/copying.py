@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from surgery.errors import CaptureError
-from surgery.tensors import named_tensors
+from surgery.tensors import Parts, parts_of
 from surgery.tree import named_modules
 
 
@@ -26,11 +26,18 @@ def copy_tree(
     Tensors with a history, which a forward has stored on modules, are copied without it.
     Raises CaptureError where a module holds something that cannot be copied.
     """
-    memo: dict[int, Any] = {id(tensor): replace(name, tensor) for name, tensor in named_tensors(model)}
+    return copy_of(parts_of(model), replace, shared).model
+
+
+def copy_of(
+    parts: Parts, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, Any] | None = None
+) -> Parts:
+    """`copy_tree`, of a model that was looked through already. The copy comes with its modules and those tensors."""
+    model = parts.model
+    tensors = {name: replace(name, tensor) for name, tensor in parts.tensors.items()}
+    memo: dict[int, Any] = {id(tensor): tensors[name] for name, tensor in parts.tensors.items()}
     memo.update(shared or {})
-    modules = [module for _, module in named_modules(model)]
-    kept = list(memo.values())  # deepcopy looks objects up by id: they must stay alive
-    plain = [module for module in modules if _plain(type(module))]  # type: ignore[arg-type]
+    plain = [module for module in parts.modules.values() if _plain(type(module))]  # type: ignore[arg-type]
     for module in plain:
         memo[id(module)] = type(module).__new__(type(module))
     try:
@@ -43,8 +50,11 @@ def copy_tree(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}). "
             "Keep what cannot be copied (locks, open files, generators) out of the module's attributes."
         ) from error
-    del kept
-    return result
+    if len(plain) == len(parts.modules):
+        modules = {path: memo[id(module)] for path, module in parts.modules.items()}
+    else:
+        modules = dict(named_modules(result))
+    return Parts(result, modules, tensors, {name: tensors[name] for name in parts.parameters})
 
 
 class _WithoutHistory(TorchFunctionMode):

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
 from torch.utils import _pytree as pytree
 
 from surgery.errors import InputError
-from surgery.tree import named_parameters
 
 
 @dataclass(frozen=True)
@@ -87,9 +85,9 @@ def tensors(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-def check_device(model: nn.Module, run: Inputs) -> None:
+def check_device(parameters: Iterable[torch.Tensor], run: Inputs) -> None:
     """Raise InputError where a tensor input is on a device that holds none of the model's parameters."""
-    devices = {parameter.device for _, parameter in named_parameters(model)}
+    devices = {parameter.device for parameter in parameters}
     for tensor in tensors((run.args, run.kwargs)):
         if devices and tensor.device not in devices and tensor.device.type != "cpu":
             names = ", ".join(sorted(map(str, devices)))

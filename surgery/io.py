@@ -17,7 +17,7 @@ from surgery.errors import FileError, InputError, WidthError
 from surgery.inputs import Examples
 from surgery.planning import make_plan
 from surgery.shrink import RECORD, cut_copy, tell
-from surgery.tensors import named_tensors
+from surgery.tensors import named_tensors, parts_of
 from surgery.twin import twin_of
 
 FORMAT = "model-surgery/1"
@@ -80,7 +80,7 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
             f"{described} belongs to a {data['model']} of another architecture than this {type(model).__name__} "
             f"({other}): build the model as it was when it was shrunk"
         )
-    twin = twin_of(model, plan, example_inputs)
+    twin = twin_of(parts_of(model), plan, example_inputs)
     small = cut_copy(twin, plan, widths)
     _fill(small, tensors, file)
     tell(small, plan, widths, example_inputs)

@@ -28,8 +28,7 @@ from surgery.rules.base import SizeOf
 from surgery.scaling import scaling
 from surgery.sizes import Arithmetic, Attribute, Constant, Origin, leaves
 from surgery.solve import Solution, group_axes, solve
-from surgery.tensors import named_tensors
-from surgery.tree import named_modules, named_parameters
+from surgery.tensors import Parts, parts_of
 from surgery.unreached import reach
 from surgery.verify import TOLERANCES
 
@@ -45,16 +44,16 @@ def make_plan(
 
     Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
     """
-    check_model(model)
-    captures, notes = record(model, examples)
-    analysis = analyse(model, captures)
+    parts = check_model(model)
+    captures, notes = record(parts, examples)
+    analysis = analyse(parts, captures)
     reach(analysis)
     solution = solve(analysis)
-    notes += _precision(model, captures)
+    notes += _precision(parts, captures)
     names = axis_names(analysis)
     coarse = _coarse(analysis)
     plan = _Freezer(analysis, solution, names, coarse, notes).plan()
-    while plan.rewrites and (refused := trial.refused(model, plan, examples)):
+    while plan.rewrites and (refused := trial.refused(parts, plan, examples)):
         plan = _Freezer(analysis, solve(analysis, refused), names, coarse, notes).plan()
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
     if fixed or only:
@@ -71,17 +70,18 @@ def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
     return listed
 
 
-def check_model(model: Any) -> None:
-    """Raise InputError for what cannot be analysed."""
+def check_model(model: Any) -> Parts:
+    """The parts of a model. Raises InputError for what cannot be analysed."""
     if not isinstance(model, nn.Module):
         raise InputError(f"a model is an nn.Module, got {type(model).__name__}")
-    for name, tensor in named_tensors(model):
+    parts = parts_of(model)
+    for name, tensor in parts.tensors.items():
         if is_lazy(tensor):
             raise InputError(
                 f"{name} has no shape yet, since {type(model).__name__} has lazy layers that have not run: run the "
                 "model once on example inputs, then inspect or wrap it"
             )
-    for path, module in named_modules(model):
+    for path, module in parts.modules.items():
         if isinstance(module, DataParallel | DistributedDataParallel):
             raise InputError(
                 f"{path or 'the model'} is inside {type(module).__name__}: wrap the model itself first, "
@@ -89,34 +89,35 @@ def check_model(model: Any) -> None:
             )
         if is_wrapped(module) and not is_wrapped(model):
             raise InputError(f"{path} is wrapped already: surgery.unwrap it, then wrap the whole model")
+    return parts
 
 
-def record(model: nn.Module, examples: Examples) -> tuple[list[Capture], tuple[str, ...]]:
+def record(parts: Parts, examples: Examples) -> tuple[list[Capture], tuple[str, ...]]:
     """Record every run in eval mode, and in training mode too where some forward reads `training`."""
     try:
-        return _recorded(model, examples, records=True)
+        return _recorded(parts, examples, records=True)
     except Shared:  # in one run is enough: plain data objects are shared in all
-        return _recorded(model, examples, records=False)
+        return _recorded(parts, examples, records=False)
 
 
-def _recorded(model: nn.Module, examples: Examples, records: bool) -> tuple[list[Capture], tuple[str, ...]]:
+def _recorded(parts: Parts, examples: Examples, records: bool) -> tuple[list[Capture], tuple[str, ...]]:
     captures = []
     notes: list[str] = []
     for run in runs(examples):
-        check_device(model, run)
-        captures.append(capture(model, run, records=records))
+        check_device(parts.parameters.values(), run)
+        captures.append(capture(parts, run, records=records))
         if not any(_reads_mode(type(frame.module)) for frame in captures[-1].frames):
             continue
         try:
-            captures.append(capture(model, run, training=True, records=records))
+            captures.append(capture(parts, run, training=True, records=records))
         except CaptureError as error:
             notes.append(f"only the eval forward was analysed: {error}")
     return captures, tuple(dict.fromkeys(notes))
 
 
-def analyse(model: nn.Module, captures: Sequence[Capture]) -> Analysis:
+def analyse(parts: Parts, captures: Sequence[Capture]) -> Analysis:
     """Apply the rules to the recorded runs of a model, apart from training runs that repeat the eval run before."""
-    analysis = Analysis(model)
+    analysis = Analysis(parts)
     for i, record in enumerate(captures):
         if not (record.training and repeats(analysis, captures[i - 1], record)):
             analysis.add(record)
@@ -124,16 +125,16 @@ def analyse(model: nn.Module, captures: Sequence[Capture]) -> Analysis:
     return analysis
 
 
-def _coarser(model: nn.Module, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
+def _coarser(parts: Parts, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
     """The float types in a run that are coarser than those of the parameters."""
-    own = [TOLERANCES[p.dtype] for _, p in named_parameters(model) if p.dtype in TOLERANCES]
+    own = [TOLERANCES[p.dtype] for p in parts.parameters.values() if p.dtype in TOLERANCES]
     inside = {node.meta["dtype"] for record in captures for node in record.graph.nodes} & set(TOLERANCES)
     return frozenset(dtype for dtype in inside if own and TOLERANCES[dtype] > max(own))
 
 
-def _precision(model: nn.Module, captures: Sequence[Capture]) -> tuple[str, ...]:
+def _precision(parts: Parts, captures: Sequence[Capture]) -> tuple[str, ...]:
     """A note where the model computes in a coarser float type than that of its parameters, which bounds any proof."""
-    coarse = _coarser(model, captures)
+    coarse = _coarser(parts, captures)
     if not coarse:
         return ()
     allowed = max(TOLERANCES[dtype] for dtype in coarse)
@@ -278,7 +279,7 @@ class _Freezer:
 
     def plan(self) -> Plan:
         model, analysis = self.analysis.model, self.analysis
-        tensors = dict(named_tensors(model))
+        tensors = analysis.parts.tensors
         parameters = analysis.parameters
         layouts = {name: tuple(map(self.layout, dims)) for name, dims in analysis.tensors.items()}
         layouts = {name: layouts[name] for name in tensors if name in layouts}
@@ -308,7 +309,7 @@ class _Freezer:
                 dict.fromkeys((f.path or "", name) for c in analysis.captures for f in c.frames for name in f.stored)
             ),
             states=states,
-            dtypes=_coarser(model, analysis.captures),
+            dtypes=_coarser(analysis.parts, analysis.captures),
             notes=tuple(dict.fromkeys((*self.notes, *self.solution.notes, *map(_state_note, states)))),
             **scaling(analysis, self.layout, frozenset(self.names.values())),
         )

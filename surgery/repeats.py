@@ -41,7 +41,7 @@ class _Comparison:
             (self._frame, [run.frames for run in self.runs]),
             (self._branch, [run.branches for run in self.runs]),
         )
-        return all(len(a) == len(b) and all(map(same, a, b)) for same, (a, b) in steps)  # type: ignore[arg-type]
+        return all(len(a) == len(b) and all(map(same, a, b)) for same, (a, b) in steps)
 
     def _node(self, a: fx.Node, b: fx.Node) -> bool:
         if (a.op, a.target) != (b.op, b.target) or any(
@@ -68,8 +68,8 @@ class _Comparison:
     def _frame(self, a: Frame, b: Frame) -> bool:
         if (a.path, a.parent, a.stored, a.states) != (b.path, b.parent, b.stored, b.states):
             return False
-        given = [list(nodes_in((frame.args, frame.kwargs, frame.output, frame.returned))) for frame in (a, b)]
-        return type(a.module) is type(b.module) and self._same(*given)
+        first, second = (list(nodes_in((f.args, f.kwargs, f.output, f.returned))) for f in (a, b))
+        return type(a.module) is type(b.module) and self._same(first, second)
 
     def _branch(self, a: Branch, b: Branch) -> bool:
         one, other = a.decision, b.decision

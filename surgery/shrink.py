@@ -21,6 +21,7 @@ from surgery.recalibrate import calibration
 from surgery.recalibrate import recalibrate as estimate
 from surgery.routine import Rewritten
 from surgery.setting import at_widths, ready
+from surgery.tensors import parts_of
 from surgery.twin import strip, twin_of
 from surgery.verify import TOLERANCES, compare
 
@@ -39,7 +40,7 @@ def prepared(model: nn.Module, examples: Examples | None) -> tuple[nn.Module, Pl
     if examples is None:
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
     plan = make_plan(model, examples)
-    return twin_of(model, plan, examples), plan, examples
+    return twin_of(parts_of(model), plan, examples), plan, examples
 
 
 def shrink(

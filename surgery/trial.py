@@ -7,33 +7,33 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import nn
 
-from surgery.copying import copy_tree
+from surgery.copying import copy_of
 from surgery.elastic import KEY
 from surgery.errors import ProofError
 from surgery.inputs import Examples, runs, tensors
 from surgery.plan import Plan
 from surgery.routine import Rewritten
 from surgery.setting import at_widths
+from surgery.tensors import Parts
 from surgery.twin import twin_of
 from surgery.verify import difference, proving
 
 
-def refused(model: nn.Module, plan: Plan, examples: Examples) -> dict[str, str]:
+def refused(parts: Parts, plan: Plan, examples: Examples) -> dict[str, str]:
     """The paths of modules that cannot do with their new forward, and why.
 
     A twin must be the model at full width, and run at the smallest widths and at half.
     """
-    twin = twin_of(model, plan, examples)
-    model = copy_tree(model, lambda _, tensor: tensor)  # what its forward stores stays off the model
+    twin = twin_of(parts, plan, examples)
+    model = copy_of(parts, lambda _, tensor: tensor).model  # what its forward stores stays off the model
     smallest = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
     try:
         with proving(model, twin) as output:
             for widths, run in itertools.product((1.0, 0.5, smallest), runs(examples)):
                 with at_widths(twin, widths):
                     made = output(twin, run)
-                if widths == 1.0 and not any(parameter.is_meta for parameter in model.parameters()):
+                if widths == 1.0 and not any(parameter.is_meta for parameter in parts.parameters.values()):
                     difference(output(model, run), made)
                 else:
                     _finite(made)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.adapter import decisions
-from surgery.copying import copy_tree
+from surgery.copying import copy_of
 from surgery.draws import DEFAULT, Draw
 from surgery.elastic import KEY, Absent, Elastic, put_back
 from surgery.errors import InputError
@@ -22,13 +22,14 @@ from surgery.modes import refresh
 from surgery.plan import Plan, per_group
 from surgery.routine import Rewritten
 from surgery.state import State
+from surgery.tensors import Parts
 from surgery.tree import named_modules
 
 
-def twin_of(model: nn.Module, plan: Plan, examples: Examples) -> nn.Module:
+def twin_of(parts: Parts, plan: Plan, examples: Examples) -> nn.Module:
     """A twin for a plan that is made already: what a plain model is cut and proven by."""
-    twin = copy_tree(model, lambda _, tensor: tensor)
-    install(twin, model, plan, State(None, detached(examples), DEFAULT))
+    twin = copy_of(parts, lambda _, tensor: tensor).model
+    install(twin, parts.model, plan, State(None, detached(examples), DEFAULT))
     return twin
 
 

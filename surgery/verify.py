@@ -14,7 +14,7 @@ from surgery.errors import ProofError, SurgeryError
 from surgery.inputs import Examples, Inputs, cloned, runs, tensors
 from surgery.modes import evaluating
 from surgery.restoring import Watch
-from surgery.tensors import named_tensors, unlearned
+from surgery.tensors import parts_of
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
 TOLERANCES: dict[torch.dtype, float] = {
@@ -85,8 +85,9 @@ def proving(*models: nn.Module) -> Iterator[Output]:
 
     What is said of `verify` holds for every run. Modes, tensors and the random state stay as they were.
     """
-    tensors_ = list({id(tensor): tensor for model in models for _, tensor in named_tensors(model)}.values())
-    apart = list({id(tensor): tensor for model in models for tensor in unlearned(model)}.values())
+    parts = [parts_of(model) for model in models]
+    tensors_ = _once(tensor for part in parts for tensor in part.tensors.values())
+    apart = _once(tensor for part in parts for tensor in part.unlearned)
     modes, changes = contextlib.ExitStack(), Watch(tensors_)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), _unfused():
@@ -106,6 +107,10 @@ def proving(*models: nn.Module) -> Iterator[Output]:
         with changes:
             modes.close()
         changes.put_back()
+
+
+def _once(found: Iterable[Tensor]) -> list[Tensor]:
+    return list({id(tensor): tensor for tensor in found}.values())
 
 
 def _draws_on_cpu(found: Iterable[Tensor]) -> bool:

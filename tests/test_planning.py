@@ -12,7 +12,7 @@ from surgery.capture import capture
 from surgery.copying import copy_tree
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
-from surgery.tensors import aliases, named_tensors
+from surgery.tensors import aliases, named_tensors, parts_of
 from surgery.tree import named_modules, named_parameters
 from tests.benchmarks.planning import transformer
 from tests.models import BY_NAME, CASES, Case
@@ -122,7 +122,7 @@ def test_the_walk_finds_what_torch_finds(name: str) -> None:
     assert [(n, id(t)) for n, t in named_parameters(model)] == [(n, id(t)) for n, t in parameters]
     assert [n for n, _ in named_modules(model, "a")] == [n for n, _ in model.named_modules(prefix="a")]
     every = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    assert sorted(n for names in aliases(model).values() for n in names) == sorted(n for n, _ in every)
+    assert sorted(n for names in aliases(parts_of(model)).values() for n in names) == sorted(n for n, _ in every)
 
 
 def test_the_recorded_graph_is_a_sound_fx_graph() -> None:

@@ -26,6 +26,7 @@ from surgery.columns import Points
 from surgery.inputs import Inputs
 from surgery.planning import freeze
 from surgery.sizes import Origin, evaluate
+from surgery.tensors import parts_of
 
 
 @dataclass
@@ -131,7 +132,7 @@ def conforms(
         filled: whether the results have values; else their sizes are compared alone.
     """
     record = capture(model, Inputs())
-    analysis = Analysis(model)
+    analysis = Analysis(parts_of(model))
     outputs = analysis.run(record, ())
     tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
     inputs = {name: analysis.tensors[name] for name in tensors if name in analysis.tensors}

@@ -25,6 +25,7 @@ from surgery.layout import Layout
 from surgery.planning import freeze
 from surgery.routine import Rewritten
 from surgery.solve import group_axes, solve
+from surgery.tensors import parts_of
 from tests.laws.conformance import value
 
 
@@ -127,7 +128,7 @@ def taken(x: Tensor, layouts: tuple[Layout, ...], chosen: dict[str, Tensor]) -> 
 def test_algebra_agrees_with_brute_force(drawn: tuple[Chain, list[str]], seed: int) -> None:
     chain, story = drawn
     note(" > ".join(story))
-    analysis = Analysis(chain)
+    analysis = Analysis(parts_of(chain))
     (out,) = analysis.run(capture(chain, Inputs()), ())
     solution = solve(analysis)
     axes = group_axes(analysis)
@@ -158,7 +159,7 @@ def test_algebra_agrees_with_brute_force(drawn: tuple[Chain, list[str]], seed: i
 def test_free_axes_are_found() -> None:
     """The test above is not empty: common chains leave their axes free."""
     for operations in (["x.reshape(2, 3, 4)"], ["x.t()"], ["torch.cat([x, x], 1)"]):
-        analysis = Analysis(written(torch.zeros(6, 4), operations))
+        analysis = Analysis(parts_of(written(torch.zeros(6, 4), operations)))
         analysis.run(capture(analysis.model, Inputs()), ())
         solve(analysis)
         assert len(group_axes(analysis)) >= 2

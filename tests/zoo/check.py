@@ -16,7 +16,7 @@ from torch import nn
 import surgery
 from surgery.inputs import Inputs, tensors
 from surgery.shrink import RECORD, tolerance_of
-from surgery.tensors import aliases
+from surgery.tensors import aliases, parts_of
 from surgery.verify import output
 from tests.laws import laws
 
@@ -95,7 +95,7 @@ def _built(entry: Entry, record: Record) -> tuple[Built, Any]:
 
 def _ties(model: nn.Module) -> list[list[str]]:
     parameters = dict(model.named_parameters())
-    return [names for name, names in aliases(model).items() if name in parameters]
+    return [names for name, names in aliases(parts_of(model)).items() if name in parameters]
 
 
 def seconds(run: Callable[[], object]) -> float:
