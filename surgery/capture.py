@@ -246,9 +246,8 @@ class Graph(fx.Graph):
         return node
 
 
-def _location(frame: FrameType | None = None) -> Location:
-    """The source line of the model that made the current call."""
-    frame = frame or sys._getframe(2)
+def _location(frame: FrameType) -> Location:
+    """The source line of the model in or above a frame."""
     while frame.f_back is not None and _kind(frame.f_code.co_filename)[0]:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
@@ -257,9 +256,9 @@ def _location(frame: FrameType | None = None) -> Location:
 def _chain(function: Any = None) -> tuple[Location, Chain]:
     """The line of the current call; the functions from the forward of the current module to it, and where each is."""
     frame: FrameType | None = sys._getframe(2)
+    where = _location(frame)
     while frame is not None and _kind(frame.f_code.co_filename)[1]:
         frame = frame.f_back
-    where = _location(frame)
     if frame is not None and frame.f_code is getattr(function, "__code__", None):
         frame = frame.f_back  # a function of torch that is written in Python, and hands itself over
     steps = []
@@ -428,7 +427,7 @@ class Recorder(TorchFunctionMode):
                 value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else (value,)
             )
         )
-        where = _location()
+        where = _location(sys._getframe(1))
         node = self.node("call_function", foreign, () if stored else tuple(before), {}, tensor, where)
         self.register(tensor, node)
         return node
@@ -469,7 +468,7 @@ class Recorder(TorchFunctionMode):
         path = self.paths.get(id(module))
         if path is not None and self.stack and adapter_for(module) is not None and not _hooked(module):
             lifted = self.lift(args), self.lift(kwargs)
-            where = _location()
+            where = _location(sys._getframe(1))
             result = self.quietly(call, module, *args, **kwargs)
             self.register(result, self.node("call_module", path, *lifted, result, where))
             return result
@@ -504,7 +503,7 @@ class Recorder(TorchFunctionMode):
         """An autograd function, as what its forward does. As one node if it has a rule, or does what nobody can see."""
         if cls in RULES or not self.stack:
             return self.opaque(cls, run, args, kwargs)
-        lifted, where, record = (self.lift(args), self.lift(kwargs)), _location(), self._mark()
+        lifted, where, record = (self.lift(args), self.lift(kwargs)), _location(sys._getframe(1)), self._mark()
         with self.mute():
             given = {self.node_of(tensor): (tensor, tensor.clone()) for tensor in tensors((args, kwargs))}
             random = torch.get_rng_state()
@@ -562,7 +561,7 @@ class Recorder(TorchFunctionMode):
     def opaque(self, target: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A call whose inside torch does not show: one node, for a rule to explain or to be pinned."""
         lifted = self.lift(args), self.lift(kwargs)
-        where = _location()
+        where = _location(sys._getframe(1))
         result = self.quietly(run, *args, **kwargs)
         self.register(result, self.node("call_function", target, *lifted, result, where))
         return result

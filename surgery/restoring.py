@@ -58,8 +58,10 @@ class Watch(TorchFunctionMode):
 
     def note(self, func: Any, args: Any, kwargs: Any) -> None:
         """Copy what a call may be about to change."""
-        for tensor in _changed(func, args, kwargs):
-            self.save(tensor)
+        how = _way(func)
+        if how or kwargs:  # most calls change nothing
+            for tensor in _changed(how, args, kwargs):
+                self.save(tensor)
 
     def save(self, tensor: Tensor) -> None:
         """Copy the memory of a tensor, if it is one of those that are watched, or a view of one."""
@@ -100,18 +102,14 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
     return _address(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _changed(func: Any, args: Any, kwargs: Any) -> Iterable[Tensor]:
+def _changed(how: str | dict[str, int], args: Any, kwargs: Any) -> Iterator[Tensor]:
     """The tensors among the arguments of a call that it may change in place."""
-    how, out = _way(func), kwargs.get("out")
-    if not how and out is None:  # nearly all calls
-        return []
     if how == "first":
-        changed = args[0] if args else next(iter(kwargs.values()), None)
+        yield from _tensors(args[0] if args else next(iter(kwargs.values()), None))
     elif how == "any" or (isinstance(how, dict) and any(_given(args, kwargs, *switch) for switch in how.items())):
-        changed = args, kwargs
-    else:
-        changed = None
-    return _tensors((changed, out))
+        yield from _tensors((args, kwargs))
+    if kwargs.get("out") is not None:
+        yield from _tensors(kwargs["out"])
 
 
 def _given(args: Any, kwargs: Any, name: str, index: int) -> bool:
