@@ -255,8 +255,8 @@ def _location(frame: FrameType) -> Location:
 
 def _chain(function: Any = None) -> tuple[Location, Chain]:
     """The line of the current call; the functions from the forward of the current module to it, and where each is."""
+    where = _location(sys._getframe(2))
     frame: FrameType | None = sys._getframe(2)
-    where = _location(frame)
     while frame is not None and _kind(frame.f_code.co_filename)[1]:
         frame = frame.f_back
     if frame is not None and frame.f_code is getattr(function, "__code__", None):
