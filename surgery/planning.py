@@ -116,10 +116,12 @@ def _recorded(parts: Parts, examples: Examples, records: bool) -> tuple[list[Cap
 
 
 def analyse(parts: Parts, captures: Sequence[Capture]) -> Analysis:
-    """Apply the rules to the recorded runs of a model, apart from training runs that repeat the eval run before."""
+    """Apply the rules to the recorded runs of a model, once where a training run repeats the eval run before it."""
     analysis = Analysis(parts)
     for i, record in enumerate(captures):
-        if not (record.training and repeats(analysis, captures[i - 1], record)):
+        if record.training and repeats(analysis, captures[i - 1], record):
+            analysis.captures.append(record)
+        else:
             analysis.add(record)
     pin_held(analysis)
     return analysis

@@ -13,7 +13,8 @@ from torch import fx
 
 from surgery.analysis import Analysis
 from surgery.axes import Dims, resolve
-from surgery.capture import Branch, Capture, Frame, nodes_in
+from surgery.capture import Capture
+from surgery.records import ATOMS
 from surgery.sizes import Arithmetic, Extent, Origin, Size
 from surgery.source import Chain, span
 
@@ -21,42 +22,37 @@ _SETTINGS = (bool, float)  # what may be another in the other mode, where a rule
 
 
 def repeats(analysis: Analysis, known: Capture, capture: Capture) -> bool:
-    """Whether a run makes the calls of a run that is analysed already: in the same places, on the same values.
+    """Whether a run makes the calls of one that is analysed already, on the same values, with sizes in the same places.
 
-    Modules must be called in the same order, set the same attributes, and decide alike about sizes.
+    Then the analysis knows the dimensions of all that the run has made.
     """
     return _Comparison(analysis, known, capture).alike()
 
 
 class _Comparison:
-    """Two runs in step. Nodes of the second get the values of the first, as far as they are alike."""
+    """Two runs in step. What the second has made gets the dimensions of the first, as far as they are alike."""
 
     def __init__(self, analysis: Analysis, known: Capture, capture: Capture):
         self.analysis, self.runs = analysis, (known, capture)
         self.partner: dict[fx.Node, fx.Node] = {}
 
     def alike(self) -> bool:
-        steps = (
-            (self._node, [list(run.graph.nodes) for run in self.runs]),
-            (self._frame, [run.frames for run in self.runs]),
-            (self._branch, [run.branches for run in self.runs]),
-        )
-        return all(len(a) == len(b) and all(map(same, a, b)) for same, (a, b) in steps)
+        first, second = ([frame.path for frame in run.frames] for run in self.runs)
+        nodes, others = (list(run.graph.nodes) for run in self.runs)
+        if first != second or len(nodes) != len(others) or not all(map(self._node, nodes, others)):
+            return False
+        return self._same(self.runs[0].root.returned, self.runs[1].root.returned)
 
     def _node(self, a: fx.Node, b: fx.Node) -> bool:
-        if (a.op, a.target) != (b.op, b.target) or any(
-            a.meta[key] != b.meta[key] for key in ("shape", "dtype", "frame")
+        made = [(n.op, n.target, n.meta["shape"], n.meta["dtype"], n.meta["frame"]) for n in (a, b)]
+        if made[0] != made[1] or not (
+            _same_place(a.meta["chain"], b.meta["chain"]) or not _holds_size(b.args, b.kwargs)
         ):
-            return False
-        if not _same_place(a.meta["chain"], b.meta["chain"]):
             return False
         self.analysis.values[b] = self.analysis.values[a]
         self.partner[b] = a
-        if self._same((a.args, a.kwargs), (b.args, b.kwargs)):
-            return True
-        return (
-            a.op == "call_function" and self._same((a.args, a.kwargs), (b.args, b.kwargs), _SETTINGS) and self._again(b)
-        )
+        given = (a.args, a.kwargs), (b.args, b.kwargs)
+        return self._same(*given) or (a.op == "call_function" and self._same(*given, _SETTINGS) and self._again(b))
 
     def _again(self, node: fx.Node) -> bool:
         """Whether the rule says the same of a call with other settings, and asks for nothing."""
@@ -64,19 +60,6 @@ class _Comparison:
         asked = len(analysis.needs), len(analysis.pairs)
         made = analysis.value(node, self.runs[1])
         return _resolved(made) == _resolved(before) and asked == (len(analysis.needs), len(analysis.pairs))
-
-    def _frame(self, a: Frame, b: Frame) -> bool:
-        if (a.path, a.parent, a.stored, a.states) != (b.path, b.parent, b.stored, b.states):
-            return False
-        first, second = (list(nodes_in((f.args, f.kwargs, f.output, f.returned))) for f in (a, b))
-        return type(a.module) is type(b.module) and self._same(first, second)
-
-    def _branch(self, a: Branch, b: Branch) -> bool:
-        one, other = a.decision, b.decision
-        if (a.frame, one.sign, one.outcome, one.operand) != (b.frame, other.sign, other.outcome, other.operand):
-            return False
-        sides = (one.left, other.left), (one.right, other.right)
-        return _same_place(a.chain, b.chain) and all(self._origin(x, y) for x, y in sides)
 
     def _same(self, a: Any, b: Any, settings: tuple[type, ...] = ()) -> bool:
         """Whether two arguments are the same; those of the types in `settings` need not be."""
@@ -92,7 +75,7 @@ class _Comparison:
             return a.keys() == b.keys() and all(self._same(a[key], b[key], settings) for key in a)
         if isinstance(a, slice):
             return self._same((a.start, a.stop, a.step), (b.start, b.stop, b.step))
-        return type(a) in settings or bool(a is b or a == b)
+        return type(a) in settings or a is b or (isinstance(a, ATOMS) and a == b)
 
     def _origin(self, a: Origin, b: Origin) -> bool:
         if isinstance(a, Arithmetic) and isinstance(b, Arithmetic):
@@ -100,6 +83,20 @@ class _Comparison:
         if isinstance(a, Extent) and isinstance(b, Extent):
             return self.partner.get(b.node) is a.node and a.dim == b.dim
         return a == b
+
+
+def _holds_size(*values: Any) -> bool:
+    """Whether there is an integer among arguments: it may have to follow a width, where it stands."""
+    for value in values:
+        if isinstance(value, tuple | list | dict):
+            if _holds_size(*(value.values() if isinstance(value, dict) else value)):
+                return True
+        elif isinstance(value, slice):
+            if _holds_size(value.start, value.stop, value.step):
+                return True
+        elif isinstance(value, int) and not isinstance(value, bool):
+            return True
+    return False
 
 
 def _same_place(a: Chain, b: Chain) -> bool:
