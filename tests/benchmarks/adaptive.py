@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -77,8 +78,9 @@ def compare(seed: int, epochs: int) -> dict[str, object]:
 def main(run: Run) -> list[dict[str, object]]:
     """Print and return one row per seed: how many widths were evaluated, and how far the curve is off at worst."""
     rows: list[dict[str, object]] = []
-    for seed in run.seeds(3):
-        found = run.cell(compare, seed=seed, epochs=1 if run.quick else EPOCHS)
+    epochs = 1 if run.quick else EPOCHS
+    for seed in run.seeds(5):
+        found = run.cell(compare, seed=seed, epochs=epochs)
         off = [abs(a - b) for a, b in zip(found["scores"], found["believed"], strict=True)]
         rows.append(
             {
@@ -93,4 +95,27 @@ def main(run: Run) -> list[dict[str, object]]:
             }
         )
         print(rows[-1])
+    rows[0]["curve"] = run.cell(compare, seed=0, epochs=epochs)
     return rows
+
+
+def plot(rows: list[dict[str, object]], path: Path) -> None:
+    """The exhaustive curve of seed 0, the adaptive one with two standard errors, and the widths that it evaluated."""
+    found: dict[str, list[float]] = rows[0]["curve"]  # type: ignore[assignment]
+    figure = Figure(figsize=(6.4, 3.8), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    believed, errors = (torch.tensor(found[name]) for name in ("believed", "errors"))
+    widths = [round(512 * fraction) for fraction in WIDTHS]
+    axes.plot(widths, found["scores"], ".", markersize=3, color="#444444", label="all 512 widths, one by one")
+    axes.plot(widths, believed, color="#1f5f99", linewidth=1.2, label="the adaptive curve, ± two standard errors")
+    axes.fill_between(widths, believed - 2 * errors, believed + 2 * errors, color="#1f5f99", alpha=0.25, linewidth=0)
+    scores = dict(zip(widths, found["scores"], strict=True))
+    evaluated = found["evaluated"]
+    axes.plot(evaluated, [scores[width] for width in evaluated], "o", fillstyle="none", color="#c8540a",
+              label=f"the {len(evaluated)} widths that it evaluated")  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="width of both hidden layers", ylabel="validation accuracy")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
