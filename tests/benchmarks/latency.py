@@ -1,6 +1,6 @@
 """What half the width does to the time of a call: `python -m tests.benchmarks latency`.
 
-Ten models with random weights, each in full, at half width, at 0.45 (where widths are odd: 29 of 64), and at both with
+Eleven models with random weights, each in full, at half width, at 0.45 (where widths are odd: 29 of 64), and at both with
 widths rounded to multiples of 16. Rounds take the five in turn. Times are of the processor: one thread computes, so
 that is the latency where nothing else runs.
 """
@@ -80,6 +80,7 @@ SETUPS = {
     "mlp 4x1024": Setup("torch", mlp, (64, 784)),
     "resnet18": vision("resnet18"),
     "densenet121": vision("densenet121"),
+    "mobilenet_v2": vision("mobilenet_v2"),
     "mobilenet_v3_small": vision("mobilenet_v3_small"),
     "efficientnet_b0": vision("efficientnet_b0"),
     "convnext_atto": timm("convnext_atto"),
