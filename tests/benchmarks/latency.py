@@ -1,8 +1,8 @@
 """What half the width does to the time of a call: `python -m tests.benchmarks latency`.
 
-Eleven models with random weights, each in full, at half width, at 0.45 (where widths are odd: 29 of 64), and at both with
-widths rounded to multiples of 16. Rounds take the five in turn. Times are of the processor: one thread computes, so
-that is the latency where nothing else runs.
+Eleven models with random weights, each in full, at half width, at 0.45 (where widths are odd: 29 of 64), and at both
+with widths rounded to multiples of 16. Rounds take the five in turn. Times are of the processor: one thread computes,
+so that is the latency where nothing else runs.
 """
 
 from __future__ import annotations
