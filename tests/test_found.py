@@ -38,7 +38,22 @@ class Mixture(nn.Module):
         return self.out(torch.cat([one, other], 1).view(len(x), self.heads * self.width * 2))
 
 
+class Outer(nn.Module):
+    """Products in which nothing is summed, or a single term: torch does no matmul for them (XLNet, Longformer)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(3, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.up(x)
+        outer = torch.einsum("bi,bd->bid", x, y).sum(1)
+        single = torch.einsum("bik,bdk->bid", x[..., None], y[..., None]).mean(1)
+        return self.down(torch.einsum("bd,bd->bd", outer, single)) + torch.einsum("b...,...b->b...", x, x.mT)[:, :2]
+
+
 CASES = {
+    "products without a sum": (Outer, (4, 3), {"up.o": 6}),
     "pooled in one direction": (Pooled, (2, 5, 3), {"up.o": 6}),
     "sizes that agree by chance": (
         lambda: nn.Sequential(*(Mixture() for _ in range(6))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -160,8 +161,20 @@ def einsum(equation: str, *operands: Any) -> Any:
         output = ("..." if "..." in inputs else "") + "".join(letters)
     spaced = [" ".join(part.replace("...", ".").replace(".", "…")) for part in (*inputs.split(","), output)]
     spaced = [part.replace("…", "...") for part in spaced]
-    summed = "".join(sorted((set(inputs) - set(output)) & set(string.ascii_letters)))
-    return contraction(", ".join(spaced[:-1]) + " -> " + spaced[-1], *operands, macs=" ".join(summed) or "1")
+    named: dict[str, Dim] = {}
+    for part, x in zip(inputs.split(","), operands, strict=True):
+        named.update(_lettered(part, x))
+    summed = [letter for letter in sorted(named) if letter not in output]
+    multiplies = any(extent(named[letter]) > 1 for letter in summed)  # else torch works element by element
+    macs = " ".join(summed) if multiplies else ""
+    return contraction(", ".join(spaced[:-1]) + " -> " + spaced[-1], *operands, macs=macs)
+
+
+def _lettered(part: str, x: Dims) -> Iterator[tuple[str, Dim]]:
+    """The letters of an operand with their dimensions, counted from the back behind the dots."""
+    before, _, after = part.partition("...")
+    yield from zip(before, x, strict=False)
+    yield from zip(reversed(after), reversed(x), strict=False)
 
 
 @rule("scaled_dot_product_attention")

@@ -26,9 +26,9 @@ def main() -> None:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before workers import torch
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a stopped run stops its workers
-    suites = [suite for suite in SUITES if suite in (options.suite or SUITES) and installed(suite)]
+    suites = [suite for suite in SUITES if installed(suite)]
     known = load(file)
-    wanted = entries(suites, *options.name)
+    wanted = entries([suite for suite in suites if suite in (options.suite or SUITES)], *options.name)
     todo = [e for e in wanted if not (options.resume and e.key in known)]
     if options.failed:
         todo = [e for e in todo if e.key not in known or not known[e.key].passed]
@@ -39,7 +39,8 @@ def main() -> None:
         known[record.key] = record
         rows = sorted(known.values(), key=lambda r: (list(SUITES).index(r.suite), order.get(r.key, 0)))
         dump(file, rows, versions)
-        (options.out / "coverage.md").write_text(report.page(rows, versions), encoding="utf-8")
+        missing = [key for key in order if key not in known]
+        (options.out / "coverage.md").write_text(report.page(rows, versions, missing), encoding="utf-8")
 
     run(smallest_first(todo, known), Limits(options.timeout, options.memory, options.jobs), finished)
 

@@ -22,7 +22,8 @@ from tests.laws import laws
 
 from . import memory
 from .entry import Built, Entry
-from .record import Record, main_reasons, stage
+from .outputs import with_lines
+from .record import LOW, Record, main_reasons, stage
 from .stir import stir
 
 Tell = Callable[[Record], None]
@@ -123,6 +124,8 @@ def _inspected(built: Built, record: Record) -> surgery.Plan:
         record.inspect = time.perf_counter() - began
     record.groups, record.elastic = len(plan.groups), round(plan.elastic_share, 4)
     record.fixed = main_reasons(plan)
+    if record.elastic < LOW:
+        record.fixed = with_lines(record.fixed, model, run)
     record.notes += plan.notes
     laws.everything_is_accounted_for(plan, model)
     assert plan.groups, "nothing is elastic"

@@ -14,6 +14,7 @@ import surgery
 
 LIBRARY = str(Path(surgery.__file__).parent)
 LONGEST = 600  # characters of an error message
+LOW = 0.5  # a model with a smaller elastic share has every fixed part explained
 
 
 @dataclass(frozen=True)

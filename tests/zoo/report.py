@@ -5,9 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from .record import Record
-
-LOW = 0.5
+from .record import LOW, Record
 
 HEAD = """# Coverage
 
@@ -27,13 +25,13 @@ to float32 inside, are held to 1e-4, and are marked. Weights are random, inputs 
 """
 
 
-def page(records: Iterable[Record], versions: dict[str, str]) -> str:
-    """The whole page."""
+def page(records: Iterable[Record], versions: dict[str, str], missing: Sequence[str] = ()) -> str:
+    """The whole page; `missing` are the models of the lists that no run has reached."""
     suites: dict[str, list[Record]] = {}
     for record in records:
         suites.setdefault(record.suite, []).append(record)
     parts = [HEAD, _summary(suites), "Run with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".\n"]
-    parts += [_failed(suites), _low(suites)]
+    parts += [_missing(missing), _failed(suites), _low(suites)]
     parts += [f"## {suite}\n\n{_table(MODELS, found)}" for suite, found in suites.items()]
     return "\n".join(part for part in parts if part)
 
@@ -101,6 +99,10 @@ def _summary(suites: dict[str, list[Record]]) -> str:
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "## Summary\n\n" + "\n".join(lines) + "\n"
+
+
+def _missing(keys: Sequence[str]) -> str:
+    return f"## Not run yet\n\n{len(keys)} models of the lists: {', '.join(keys)}.\n" if keys else ""
 
 
 def _failed(suites: dict[str, list[Record]]) -> str:

@@ -46,6 +46,7 @@ def test_records_survive_a_file(tmp_path) -> None:
     assert load(tmp_path / "coverage.json") == {"timm/x": record}
     assert restored(record.plain()) == record
     assert "0/1" in report.page([record], {"torch": "2"})
+    assert "1 models of the lists: timm/y." in report.page([record], {"torch": "2"}, ["timm/y"])
 
 
 def test_failures_are_grouped_without_what_is_particular() -> None:
