@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -19,24 +20,41 @@ ADVICE = (
 )
 
 
-def kl(dim: int = -1) -> Distil:
+@dataclass(frozen=True)
+class Divergence:
+    """Of the distribution of narrow logits from that of full ones; see `kl`."""
+
+    dim: int
+
+    def __call__(self, narrow: Any, full: Any) -> Tensor:
+        return self.towards(full)(narrow)
+
+    def towards(self, full: Any) -> Callable[[Any], Tensor]:
+        """The same for a full output that several narrow ones learn from: its distribution is made once."""
+        target = self._rows(full).detach().softmax(1)
+        return lambda narrow: F.cross_entropy(self._rows(narrow), target)
+
+    def _rows(self, output: Any) -> Tensor:
+        """Logits with the classes in dimension 1, where torch wants them."""
+        logits = logits_of(output)
+        return logits if self.dim % logits.dim() == 1 else logits.movedim(self.dim, 1)
+
+
+def kl(dim: int = -1) -> Divergence:
     """A `distil=` for `train_step`: the divergence of the narrow distribution from the full one, at temperature 1.
 
     Args:
         dim: the dimension of the classes. All others count as rows, over which the mean is taken.
 
     The logits are the output, or its `logits` where it is an object or a dict that has such. The result is the mean of
-    KL(full || narrow), up to the entropy of the full distribution, which has no gradient.
+    KL(full || narrow) and the entropy of the full distribution, which has no gradient.
     """
-
-    def distil(narrow: Any, full: Any) -> Tensor:
-        return _cross_entropy(logits_of(narrow), logits_of(full), dim)
-
-    return distil
+    return Divergence(dim)
 
 
-def _cross_entropy(narrow: Tensor, full: Tensor, dim: int) -> Tensor:
-    return F.cross_entropy(narrow.movedim(dim, 1), full.detach().movedim(dim, 1).softmax(1))
+def towards(distil: Distil, full: Any) -> Callable[[Any], Tensor]:
+    """What a narrow output learns by, given the full one."""
+    return distil.towards(full) if isinstance(distil, Divergence) else lambda narrow: distil(narrow, full)
 
 
 def logits_of(output: Any) -> Tensor:

@@ -110,10 +110,12 @@ def _forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """Run at the current widths; the root of a twin draws them in training mode."""
     elastic: Elastic = self.__dict__[KEY]
     state = elastic.state
+    if state.running:  # most calls: a module inside of the root's forward
+        return _run(elastic, self, args, kwargs)
     state.settle()
-    if in_backward() and not state.running and not elastic.path:
+    if in_backward() and not elastic.path:
         _check_recomputation(state)
-    if state.running or elastic.path or in_backward():  # in a backward pass: recomputation (gradient checkpointing)
+    if elastic.path or in_backward():  # in a backward pass: recomputation (gradient checkpointing)
         return _run(elastic, self, args, kwargs)
     if state.pending is not None:
         state.pending.first(self, args, kwargs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
-import torch
 from torch import nn
 
 from surgery.restoring import restored
@@ -40,15 +39,3 @@ def _set(modes: Mapping[nn.Module, bool]) -> None:
     for module, training in modes.items():
         if module.training != training:
             module.training = training
-
-
-@contextlib.contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Buffers that code inside changes are put back afterwards."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,41 +10,40 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError
+from surgery.evaluate import scored
 from surgery.inputs import Examples
-from surgery.modes import buffers_kept, evaluating
+from surgery.modes import evaluating
 from surgery.plan import WidthSpec
-from surgery.recalibrate import recalibrate as recalibrated
-from surgery.setting import at_widths, plan_of
+from surgery.setting import plan_of
 
 WIDTHS = (1.0, 0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Scores of a twin at a few widths.
+    """Scores of a wrapped model at a few widths.
 
     Attributes:
         scores: what `validate` returned, in the order of the widths.
-        mean: their mean.
     """
 
     scores: tuple[float, ...]
 
     @property
     def mean(self) -> float:
+        """The mean of the scores."""
         return sum(self.scores) / len(self.scores)
 
     def __str__(self) -> str:
         return f"{self.mean:.4f} ({', '.join(f'{score:.4f}' for score in self.scores)})"
 
 
-@torch.no_grad()
 def progress(
     wrapped: nn.Module,
     validate: Callable[[nn.Module], Any],
-    widths: Sequence[WidthSpec] = WIDTHS,
+    widths: Iterable[WidthSpec] = WIDTHS,
     *,
-    recalibrate: Iterable[Examples] | None = None,
+    recalibrate: Iterable[Examples] = (),
 ) -> Progress:
     """The scores of a wrapped model at a few fixed widths, and their mean: a measure of training that is not noisy.
 
@@ -54,8 +52,8 @@ def progress(
 
     Args:
         wrapped: a wrapped model.
-        validate: called with `wrapped` at each width, in eval mode and without gradients; returns a number. Use a
-            held-out batch, always the same one.
+        validate: called with `wrapped` at each width, in eval mode and without gradients; what it returns is as for
+            `surgery.sweep`. Use a held-out batch, always the same one.
         widths: fractions, mappings from groups to widths, or points, as `surgery.set_widths` takes them.
         recalibrate: batches of inputs for `surgery.recalibrate` at each width, where the model has BatchNorm.
 
@@ -64,14 +62,6 @@ def progress(
     entries = [plan_of(wrapped).widths(spec) for spec in widths]
     if not entries:
         raise InputError("progress was given no widths: pass for example widths=(1.0, 0.25)")
-    batches = None if recalibrate is None else list(recalibrate)
-    scores = []
-    with torch.random.fork_rng(devices=[]), evaluating(wrapped), buffers_kept(wrapped):
-        for entry in entries:
-            with at_widths(wrapped, entry):
-                if batches is not None:
-                    recalibrated(wrapped, batches)
-                scores.append(float(validate(wrapped)))
-            if not math.isfinite(scores[-1]):
-                raise InputError(f"validate returned {scores[-1]}: return a finite number")
-    return Progress(tuple(scores))
+    batches = list(recalibrate)
+    with torch.random.fork_rng(devices=[]), evaluating(wrapped):
+        return Progress(tuple(scored(wrapped, entry, validate, batches).value for entry in entries))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
-from surgery.distil import Distil, class_dim, kl
+from surgery.distil import Distil, class_dim, kl, towards
 from surgery.elastic import is_wrapped, state_of
 from surgery.errors import InputError
 from surgery.inputs import Examples, Inputs, call
@@ -63,11 +63,11 @@ def train_step(
         value = _scalar(loss(full), "loss")
         distil = _lesson(state, full, value) if distil is None else distil
         backward(value)
-    target = _detached(full if teacher is None else _said(teacher, run))
+    learn = towards(distil, _detached(full if teacher is None else _said(teacher, run)))
     with _statistics_kept(twin):
         for draw in draws:
             with at_widths(twin, state.drawn(draw)):
-                backward(_scalar(distil(wrapped(*run.args, **run.kwargs), target), "distil"))
+                backward(_scalar(learn(wrapped(*run.args, **run.kwargs)), "distil"))
     return value.detach()
 
 
