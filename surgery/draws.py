@@ -71,6 +71,7 @@ class Shared:
     p: float
     lower: float
     log: bool
+    smallest: float
 
     def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
         return dict.fromkeys(plan.groups, self.fraction(generator))
@@ -79,17 +80,26 @@ class Shared:
         chance, place = _uniform(2, generator)
         if chance >= self.p:
             return 1.0
+        place = max(0.0, place - self.smallest) / (1 - self.smallest) if self.smallest < 1 else 0.0
         if self.log:
             return min(1.0, self.lower ** (1 - place))
         return self.lower + place * (1 - self.lower)
 
 
-def shared(p: float = 0.9, lower: float = 1 / 32, log: bool = True) -> Shared:
-    """With probability `p`, one fraction for all groups, uniform (or log-uniform) between `lower` and 1; else full."""
+def shared(p: float = 0.9, lower: float = 1 / 32, log: bool = True, smallest: float = 0.0) -> Shared:
+    """With probability `p`, one fraction for all groups, between `lower` and 1; else full.
+
+    Args:
+        p: the probability that anything is cut at a training forward.
+        lower: the smallest fraction that is drawn.
+        log: draw log-uniformly, so that each halving is as likely as the next; else uniformly.
+        smallest: the share of cuts that are at `lower` itself. It is the hardest width to learn, and helps the others.
+    """
     _probability(p)
+    _probability(smallest, "smallest")
     if not isinstance(lower, int | float) or not 0 < lower <= 1:
         raise InputError(f"lower is a fraction in (0, 1], got {lower!r}")
-    return Shared(p, lower, log)
+    return Shared(p, lower, log, float(smallest))
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from surgery.plan import Plan, WidthSpec
 
 Turn: TypeAlias = "Draw | WidthSpec"
 
-LOWER = 1 / 32  # the narrowest fraction that defaults train at
-DRAWN = mixed(shared(p=1.0, lower=LOWER))
-NARROW: tuple[Turn, ...] = (LOWER, DRAWN, DRAWN)
+# One narrow width in each step: more cost more, and make wide models worse (docs/benchmarks.md, ablations).
+NARROW: tuple[Turn, ...] = (mixed(shared(p=1.0, smallest=0.3)),)
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,7 @@ def sandwich(narrow: Sequence[Turn] = NARROW) -> Sandwich:
     another part of the batch each.
 
     Args:
-        narrow: draws, and widths as `surgery.set_widths` takes them. Default: 1/32 of every group, then `mixed` draws
-            twice.
+        narrow: draws, and widths as `surgery.set_widths` takes them. Default: one, as in `surgery.train_step`.
     """
     return Sandwich(turns(narrow))
 

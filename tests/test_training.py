@@ -192,11 +192,11 @@ def test_widths_repeat_from_a_seed_and_keep_to_the_minimum() -> None:
         wrapped = twin(minimum={"0.o": 3}, generator=torch.Generator().manual_seed(seed))
         found: list[int] = []
         wrapped[0].register_forward_hook(lambda m, a, y, found=found: found.append(y.shape[-1]))
-        for _ in range(6):
+        for _ in range(12):
             surgery.train_step(wrapped, X.double(), loss)
         seen.append(found)
     assert seen[0] == seen[1] != seen[2]
-    assert set(seen[0][::4]) == {16} and set(seen[0][1::4]) == {3} and min(seen[0]) == 3
+    assert set(seen[0][::2]) == {16} and min(seen[0]) == 3 and len(set(seen[0][1::2])) > 1
 
 
 def test_a_twin_without_example_inputs_meets_its_first_batch() -> None:
