@@ -44,8 +44,8 @@ def train_step(
         wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
         inputs: a tensor, a tuple (positional arguments), a dict (keyword arguments) or `surgery.inputs(...)`.
         loss: takes the model's output, and returns a scalar.
-        narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: one pass, a third of the
-            time at 1/32, else at a log-uniform fraction, in a quarter of the steps for each group by itself.
+        narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: one pass, in three
+            steps of ten at 1/32, else at a log-uniform fraction; in a quarter of them drawn for each group by itself.
         teacher: a frozen model that narrow widths learn from instead, called with `inputs` in eval mode.
         distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar. Default:
             `surgery.kl` over the dimension of the classes.

@@ -17,7 +17,7 @@ from tests.benchmarks.cells import Cells
 from tests.benchmarks.run import Run
 
 NAMES = (
-    "training", "planning", "shrunk", "latency", "digits", "adaptive",
+    "training", "planning", "shrunk", "latency", "digits", "ablations", "adaptive",
     "fashion_mlp", "fashion_cnn", "language", "pretrained", "choice",
 )  # fmt: skip
 

@@ -32,6 +32,8 @@ PAPER_RATE = 8e-4
 # test accuracy %, measured with the paper's own code: H/c, independent cuts, 5 seeds
 PAPER_CODE = {0.5: (37.2, 73.0, 86.4, 93.9, 96.3, 97.7, 98.0), 0.9: (48.0, 79.2, 88.7, 94.2, 96.8, 97.4, 98.0)}
 
+Loss = Callable[[Tensor], Tensor]
+Step = Callable[[nn.Module, Tensor, Loss], object]
 Parts = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -55,7 +57,7 @@ def mlp(width: int, seed: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def loss(output: Tensor, labels: Tensor) -> Tensor:
+def smoothed(output: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(output, labels, label_smoothing=SMOOTHING)
 
 
@@ -100,7 +102,7 @@ def alone(width: int, schedule: str, rate: float, seeds: int, epochs: int) -> di
     seed = torch.arange(seeds)[:, None]
 
     def gradients(batch: Tensor) -> None:
-        (seeds * loss(forward(state, x[seed, batch]).flatten(0, 1), y[seed, batch].flatten())).backward()
+        (seeds * smoothed(forward(state, x[seed, batch]).flatten(0, 1), y[seed, batch].flatten())).backward()
 
     optimize(list(state.values()), gradients, rows, rates(schedule, rate, len(rows)))
     found = {}
@@ -110,28 +112,31 @@ def alone(width: int, schedule: str, rate: float, seeds: int, epochs: int) -> di
     return found
 
 
-Step = Callable[[nn.Module, Tensor, Callable[[Tensor], Tensor]], object]
-
-
 def nested(seed: int, schedule: str, rate: float, epochs: int) -> dict[str, list[float]]:
     """Accuracy (%) at every width after one training with `train_step` as it is."""
-    return train(seed, rates(schedule, rate, steps(epochs)), epochs, surgery.train_step)
+    return accuracies(*train(seed, rates(schedule, rate, steps(epochs)), epochs, surgery.train_step))
 
 
 def train(
-    seed: int, rate: Callable[[int], float], epochs: int, step: Step, smoothing: float = SMOOTHING, **options: object
-) -> dict[str, list[float]]:
-    """Accuracy (%) at every width after one training; `options` are for `surgery.wrap`."""
+    seed: int,
+    rate: Callable[[int], float],
+    epochs: int,
+    step: Step,
+    loss: Callable[[Tensor, Tensor], Tensor] = smoothed,
+    build: Callable[[int], nn.Module] = lambda seed: mlp(256, seed),
+    **options: object,
+) -> tuple[nn.Module, Parts]:
+    """A wrapped model after one training, and its data; `options` are for `surgery.wrap`."""
     parts = data(seed)
     x, y = parts["train"]
     generator = torch.Generator().manual_seed(seed)
-    wrapped = surgery.wrap(mlp(256, seed), x[:2], generator=generator, **options).train()
+    wrapped = surgery.wrap(build(seed), x[:2], generator=generator, **options).train()
 
     def gradients(batch: Tensor) -> None:
-        step(wrapped, x[batch], lambda output: F.cross_entropy(output, y[batch], label_smoothing=smoothing))
+        step(wrapped, x[batch], lambda output: loss(output, y[batch]))
 
     optimize(list(wrapped.parameters()), gradients, list(batches(len(x), epochs, seed)), rate)
-    return {name: accuracies(wrapped, *parts[name]) for name in ("validation", "test")}
+    return wrapped.eval(), parts
 
 
 def steps(epochs: int) -> int:
@@ -139,17 +144,20 @@ def steps(epochs: int) -> int:
 
 
 @torch.no_grad()
-def accuracies(wrapped: nn.Module, x: Tensor, y: Tensor) -> list[float]:
-    """Accuracy (%) at every width."""
-    wrapped.eval()
-    found = []
-    for width in WIDTHS:
-        with surgery.at_widths(wrapped, {"*": width}):
-            found.append(100 * (wrapped(x).argmax(1) == y).double().mean().item())
-    return found
+def accuracy(wrapped: nn.Module, widths: object, x: Tensor, y: Tensor) -> float:
+    """Accuracy (%) of a wrapped model in eval mode."""
+    with surgery.at_widths(wrapped, widths):
+        return 100 * (wrapped(x).argmax(1) == y).double().mean().item()
 
 
-def drawn(wrapped: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> None:
+def accuracies(wrapped: nn.Module, parts: Parts) -> dict[str, list[float]]:
+    """Accuracies (%) at every width."""
+    return {
+        name: [accuracy(wrapped, {"*": width}, *parts[name]) for width in WIDTHS] for name in ("validation", "test")
+    }
+
+
+def drawn(wrapped: nn.Module, x: Tensor, loss: Loss) -> None:
     """A step of an ordinary loop: one forward, at the widths that it draws."""
     loss(wrapped(x)).backward()
 
@@ -157,7 +165,7 @@ def drawn(wrapped: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> No
 def paper(seed: int, p: float, epochs: int) -> dict[str, list[float]]:
     """The paper's training: independent uniform cuts, H/c, Adam at a constant rate, plain cross-entropy."""
     draw = surgery.paper(p=p, rescale=True)
-    return train(seed, lambda step: PAPER_RATE, epochs, drawn, smoothing=0.0, draw=draw)
+    return accuracies(*train(seed, lambda step: PAPER_RATE, epochs, drawn, F.cross_entropy, draw=draw))
 
 
 def ratio(rounds: int) -> dict[str, float]:
@@ -165,8 +173,8 @@ def ratio(rounds: int) -> dict[str, float]:
     x, y = data(0)["train"]
     plain, wrapped = mlp(256, 0), surgery.wrap(mlp(256, 0), x[:2]).train()
     runs = {
-        "plain": (plain, lambda x, y: loss(plain(x), y).backward()),
-        "nested": (wrapped, lambda x, y: surgery.train_step(wrapped, x, lambda output: loss(output, y))),
+        "plain": (plain, lambda x, y: smoothed(plain(x), y).backward()),
+        "nested": (wrapped, lambda x, y: surgery.train_step(wrapped, x, lambda output: smoothed(output, y))),
     }
     optimizers = {name: torch.optim.AdamW(model.parameters()) for name, (model, _) in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}

@@ -1,0 +1,213 @@
+"""The default recipe with one piece changed at a time: `python -m tests.benchmarks ablations`.
+
+Three tables. Recipes on the MLP of the benchmark `digits` (one-cycle to 0.01); statistics of BatchNorm on a small CNN;
+criteria of `surgery.sort` on plainly trained models. Accuracies are on all images that were not trained on, and no
+setting is chosen by them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import surgery
+from surgery.schedules import NARROW
+from tests.benchmarks.digits import (
+    BATCH,
+    EPOCHS,
+    WIDTHS,
+    Loss,
+    Step,
+    accuracy,
+    batches,
+    data,
+    drawn,
+    mlp,
+    optimize,
+    rates,
+    smoothed,
+    steps,
+    train,
+)  # fmt: skip
+from tests.benchmarks.run import Run
+
+RATE = 1e-2
+MIXES = 16  # mixed width vectors, the same for all rows
+
+
+def stepped(**options: Any) -> Step:
+    """`train_step` with some of its defaults changed."""
+    return lambda wrapped, x, loss: surgery.train_step(wrapped, x, loss, **options)
+
+
+def on_labels(wrapped: nn.Module, x: Tensor, loss: Loss) -> None:
+    surgery.train_step(wrapped, x, loss, distil=lambda narrow, full: loss(narrow))
+
+
+def on_both(wrapped: nn.Module, x: Tensor, loss: Loss) -> None:
+    divergence = surgery.kl()
+    surgery.train_step(wrapped, x, loss, distil=lambda narrow, full: (divergence(narrow, full) + loss(narrow)) / 2)
+
+
+def one(**options: Any) -> tuple[Any, ...]:
+    """One narrow pass: the default draw with some of it changed."""
+    options = {"p": 1.0, "smallest": 0.3, "independent": 0.25, **options}
+    independent = options.pop("independent")
+    return (surgery.mixed(surgery.shared(**options), independent),)
+
+
+RECIPES: dict[str, tuple[Step, Mapping[str, Any]]] = {
+    "the default": (surgery.train_step, {}),
+    "narrow widths learn the labels": (on_labels, {}),
+    "narrow widths learn half of each": (on_both, {}),
+    "no share at the smallest width": (stepped(narrow=one(smallest=0.0)), {}),
+    "half at the smallest width": (stepped(narrow=one(smallest=0.5)), {}),
+    "drawn uniformly, not log-uniformly": (stepped(narrow=one(log=False)), {}),
+    "five fixed fractions": (stepped(narrow=(surgery.grid([1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2]),)), {}),
+    "never each group by itself": (stepped(narrow=one(independent=0.0)), {}),
+    "always each group by itself": (stepped(narrow=one(independent=1.0)), {}),
+    "two narrow passes": (stepped(narrow=NARROW * 2), {}),
+    "smallest, and two drawn": (stepped(narrow=(1 / 32, *one(smallest=0.0) * 2)), {}),
+    "an ordinary loop, default draw": (drawn, {}),
+    "an ordinary loop, sandwich": (drawn, {"draw": surgery.sandwich}),
+    "an ordinary loop, sandwich after a tenth at full width": (drawn, {"draw": "warm"}),
+    "an ordinary loop, paper(p=0.9)": (drawn, {"draw": lambda: surgery.paper(p=0.9)}),
+}
+
+
+def recipe(name: str, seed: int, epochs: int) -> dict[str, Any]:
+    """Accuracies (%) at each width, and at mixed widths, of one row."""
+    step, options = RECIPES[name]
+    draw = options.get("draw")
+    if draw is not None:
+        made = surgery.warmup(surgery.sandwich(), steps(epochs) // 10) if draw == "warm" else draw()
+        options = {"draw": made}
+    wrapped, parts = train(seed, rates("one-cycle", RATE, steps(epochs)), epochs, step, **options)
+    x, y = held_out(parts)
+    return {
+        "widths": [accuracy(wrapped, {"*": width}, x, y) for width in WIDTHS],
+        "mixed": statistics.mean(accuracy(wrapped, widths, x, y) for widths in mixes(wrapped)),
+    }
+
+
+def held_out(parts: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Everything that was not trained on."""
+    images, labels = zip(parts["validation"], parts["test"], strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def mixes(wrapped: nn.Module) -> list[dict[str, int]]:
+    """Widths from the table, drawn for each group by itself."""
+    generator = torch.Generator().manual_seed(0)
+    names = list(surgery.widths(wrapped))
+    picks = torch.randint(len(WIDTHS), (MIXES, len(names)), generator=generator)
+    return [{name: WIDTHS[i] for name, i in zip(names, row, strict=True)} for row in picks.tolist()]
+
+
+# --- BatchNorm ---
+
+FRACTIONS = (0.125, 0.25, 0.5, 1.0)
+
+
+def cnn(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        *(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()),
+        *(nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
+    )
+
+
+def mixing(wrapped: nn.Module, x: Tensor, loss: Loss) -> None:
+    """The step of `train_step`, except that every width changes the running statistics."""
+    with surgery.at_widths(wrapped, 1.0):
+        full = wrapped(x)
+        loss(full).backward()
+    F.cross_entropy(wrapped(x), full.detach().softmax(1)).backward()
+
+
+STATISTICS: dict[str, Step] = {"of the full width": surgery.train_step, "of all widths": mixing}
+
+
+def statistics_of(name: str, seed: int, epochs: int) -> dict[str, Any]:
+    """Accuracies (%) of a CNN at each fraction: as it was trained, and recalibrated."""
+    rate = rates("one-cycle", RATE, steps(epochs))
+    wrapped, parts = train(seed, rate, epochs, STATISTICS[name], build=cnn, draw=NARROW[0])
+    x, y = held_out(parts)
+    found: dict[str, list[float]] = {"as trained": [], "recalibrated": []}
+    calibration = parts["train"][0].split(BATCH)[:10]
+    for fraction in FRACTIONS:
+        found["as trained"].append(accuracy(wrapped, fraction, x, y))
+    for fraction in FRACTIONS:
+        with surgery.at_widths(wrapped, fraction):
+            surgery.recalibrate(wrapped, calibration)
+        found["recalibrated"].append(accuracy(wrapped, fraction, x, y))
+    return found
+
+
+# --- sort ---
+
+CRITERIA: dict[str, Callable[[Any], Any]] = {
+    "not sorted": lambda batches: lambda wrapped, plan: {},
+    "magnitude(1)": lambda batches: surgery.magnitude(1),
+    "magnitude(2)": lambda batches: surgery.magnitude(2),
+    "taylor": lambda batches: surgery.taylor(batches, lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])),
+}
+MODELS: dict[str, Callable[[int], nn.Module]] = {"mlp": lambda seed: mlp(256, seed), "cnn": cnn}
+
+
+def sorted_by(model: str, seed: int, epochs: int) -> dict[str, list[float]]:
+    """Accuracies (%) of a plainly trained model, sorted and cut to each fraction, recalibrated."""
+    parts, plain = data(seed), MODELS[model](seed)
+    (x, y), rows = parts["train"], list(batches(len(parts["train"][0]), epochs, seed))
+
+    def gradients(batch: Tensor) -> None:
+        smoothed(plain.train()(x[batch]), y[batch]).backward()
+
+    optimize(list(plain.parameters()), gradients, rows, rates("one-cycle", RATE, len(rows)))
+    groups = list(zip(x.split(BATCH), y.split(BATCH), strict=True))[:8]
+    found = {}
+    for name, by in CRITERIA.items():
+        wrapped = surgery.wrap(surgery.sort(plain.eval(), x[:4], by=by(groups)), x[:4])
+        found[name] = []
+        for fraction in FRACTIONS:
+            with surgery.at_widths(wrapped, fraction):
+                surgery.recalibrate(wrapped, [images for images, _ in groups])
+            found[name].append(accuracy(wrapped, fraction, *held_out(parts)))
+    return found
+
+
+def main(run: Run) -> list[dict[str, object]]:
+    """Print and return the rows of all tables: means over seeds."""
+    seeds, epochs = run.seeds(3), 5 if run.quick else EPOCHS
+    rows: list[dict[str, object]] = []
+
+    def keep(**row: object) -> None:
+        rows.append(row)
+        print(row)
+
+    for name in tqdm(RECIPES, "recipes"):
+        found = [run.cell(recipe, name=name, seed=seed, epochs=epochs) for seed in seeds]
+        widths = means([one["widths"] for one in found])
+        mixed, seconds = (means([[one[key]] for one in found])[0] for key in ("mixed", "cpu seconds"))
+        keep(recipe=name, accuracy=widths, mean=round(statistics.mean(widths), 2), mixed=mixed, seconds=seconds)
+    for name in tqdm(STATISTICS, "statistics"):
+        found = [run.cell(statistics_of, name=name, seed=seed, epochs=epochs // 5) for seed in seeds]
+        for when in ("as trained", "recalibrated"):
+            keep(statistics=name, when=when, accuracy=means([one[when] for one in found]))
+    for model in tqdm(MODELS, "sort"):
+        found = [run.cell(sorted_by, model=model, seed=seed, epochs=epochs // 5) for seed in seeds]
+        for name in CRITERIA:
+            keep(sort=name, model=model, accuracy=means([one[name] for one in found]))
+    return rows
+
+
+def means(found: list[list[float]]) -> list[float]:
+    return [round(statistics.mean(values), 1) for values in zip(*found, strict=True)]
