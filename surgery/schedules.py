@@ -19,7 +19,7 @@ from surgery.plan import Plan, WidthSpec
 Turn: TypeAlias = "Draw | WidthSpec"
 
 # One narrow width in each step: more cost more, and make wide models worse (docs/benchmarks.md, ablations).
-NARROW: tuple[Turn, ...] = (mixed(shared(p=1.0, smallest=0.3)),)
+NARROW: tuple[Draw, ...] = (mixed(shared(p=1.0, smallest=0.3)),)
 
 
 @dataclass(frozen=True)

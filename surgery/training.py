@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from surgery.distil import Distil, class_dim, kl, towards
+from surgery.draws import DEFAULT
 from surgery.elastic import is_wrapped, state_of
 from surgery.errors import InputError
 from surgery.inputs import Examples, Inputs, call
@@ -21,13 +23,16 @@ from surgery.setting import at_widths
 from surgery.state import State
 from surgery.tree import named_modules
 
+WEIGHT = 0.5  # more makes wide models worse, and gives narrow ones little (docs/benchmarks.md, ablations)
+
 
 def train_step(
     wrapped: nn.Module,
     inputs: Examples,
     loss: Callable[[Any], Tensor],
     *,
-    narrow: Sequence[Turn] = NARROW,
+    narrow: Sequence[Turn] | None = None,
+    weight: float = WEIGHT,
     teacher: Callable[..., Any] | None = None,
     distil: Distil | None = None,
     backward: Callable[[Tensor], Any] = Tensor.backward,
@@ -44,8 +49,10 @@ def train_step(
         wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
         inputs: a tensor, a tuple (positional arguments), a dict (keyword arguments) or `surgery.inputs(...)`.
         loss: takes the model's output, and returns a scalar.
-        narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: one pass, in three
-            steps of ten at 1/32, else at a log-uniform fraction; in a quarter of them drawn for each group by itself.
+        narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: one pass, at the draw
+            that the model was wrapped with; without one, in three steps of ten at 1/32, else at a log-uniform fraction,
+            in a quarter of them drawn for each group by itself.
+        weight: what the mean over the narrow passes counts, where the loss of the full width counts 1.
         teacher: a frozen model that narrow widths learn from instead, called with `inputs` in eval mode.
         distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar. Default:
             `surgery.kl` over the dimension of the classes.
@@ -55,9 +62,10 @@ def train_step(
     Raises InputError where `loss` or `distil` gives no scalar, and where there is no `distil` and the output holds no
     logits of a softmax cross-entropy. The widths that were set are as before, whatever happens.
     """
-    run, draws = call(inputs), turns(narrow)
-    twin = twin_in(wrapped)
+    run, twin = call(inputs), twin_in(wrapped)
     state = _state(twin, run)
+    draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)
+    share = _weight(weight) / len(draws)
     with at_widths(twin, 1.0):
         full = wrapped(*run.args, **run.kwargs)
         value = _scalar(loss(full), "loss")
@@ -67,7 +75,7 @@ def train_step(
     with _statistics_kept(twin):
         for draw in draws:
             with at_widths(twin, state.drawn(draw)):
-                backward(_scalar(learn(wrapped(*run.args, **run.kwargs)), "distil"))
+                backward(share * _scalar(learn(wrapped(*run.args, **run.kwargs)), "distil"))
     return value.detach()
 
 
@@ -84,6 +92,12 @@ def _state(twin: nn.Module, run: Inputs) -> State:
     if state.pending is not None:  # it was wrapped without example inputs: these are the first
         state.pending.first(twin, run.args, run.kwargs)
     return state_of(twin)
+
+
+def _weight(weight: float) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise InputError(f"weight is a number of at least 0, got {weight!r}")
+    return weight
 
 
 def _scalar(value: Any, name: str) -> Tensor:

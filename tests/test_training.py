@@ -36,7 +36,7 @@ def gradients(model: nn.Module) -> list[Tensor]:
     return [p.grad.clone() for p in model.parameters()]
 
 
-def by_hand(wrapped: nn.Module, widths: list[Any], teacher: Tensor | None = None) -> list[Tensor]:
+def by_hand(wrapped: nn.Module, widths: list[Any], teacher: Tensor | None = None, weight: float = 0.5) -> list[Tensor]:
     """The definition: the labels at full width, the divergence from the full output at the others."""
     with surgery.at_widths(wrapped, 1.0):
         full = wrapped(X.double())
@@ -45,7 +45,7 @@ def by_hand(wrapped: nn.Module, widths: list[Any], teacher: Tensor | None = None
     for width in widths:
         with surgery.at_widths(wrapped, width):
             said = wrapped(X.double()).log_softmax(-1)
-            F.kl_div(said, target, log_target=True, reduction="batchmean").backward()
+            (weight / len(widths) * F.kl_div(said, target, log_target=True, reduction="batchmean")).backward()
     return gradients(wrapped)
 
 
@@ -60,6 +60,20 @@ def test_the_gradients_are_those_of_the_definition() -> None:
     value = surgery.train_step(wrapped, X.double(), loss, narrow=widths)
     assert_close(gradients(wrapped), by_hand(twin(), widths))
     assert not value.requires_grad and value == loss(net().double().train()(X.double()))
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_narrow_widths_count_by_their_mean(weight: float) -> None:
+    widths = [0.25, 0.5, {"0.o": 5}]
+    wrapped = twin()
+    surgery.train_step(wrapped, X.double(), loss, narrow=widths, weight=weight)
+    assert_close(gradients(wrapped), by_hand(twin(), widths, weight=weight))
+
+
+def test_the_draw_of_the_twin_is_used() -> None:
+    wrapped = twin(draw=surgery.grid([0.25]))
+    surgery.train_step(wrapped, X.double(), loss)
+    assert_close(gradients(wrapped), by_hand(twin(), [0.25]))
 
 
 def test_a_frozen_teacher_speaks_in_eval_mode_and_learns_nothing() -> None:
@@ -160,7 +174,7 @@ def test_a_distil_of_ones_own() -> None:
         full = other(X.double())
         F.mse_loss(full, target).backward()
     with surgery.at_widths(other, 0.5):
-        F.mse_loss(other(X.double()), full.detach()).backward()
+        (0.5 * F.mse_loss(other(X.double()), full.detach())).backward()
     assert_close(gradients(wrapped), gradients(other))
 
 
@@ -230,7 +244,7 @@ def test_under_autocast_each_width_is_what_it_is_alone() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16), surgery.at_widths(other, width):
             parts.append(other(X))
     loss(parts[0]).backward()
-    F.cross_entropy(parts[1], parts[0].detach().softmax(-1)).backward()
+    (0.5 * F.cross_entropy(parts[1], parts[0].detach().softmax(-1))).backward()
     found, expected = (torch.cat([g.flatten() for g in gradients(model)]) for model in (wrapped, other))
     assert (found - expected).norm() < 0.02 * expected.norm()
 
@@ -287,6 +301,7 @@ FAILURES = [
     (dict(teacher=_boom), ZeroDivisionError, None),
     (dict(narrow=0.5), InputError, "narrow is a sequence of one or more draws and widths, got 0.5"),
     (dict(narrow=[]), InputError, "narrow is a sequence of one or more draws and widths"),
+    (dict(weight=-1), InputError, "weight is a number of at least 0, got -1"),
     (dict(narrow=[{"nobody": 1}]), WidthError, "no group matches 'nobody'"),
     (dict(narrow=[_boom]), ZeroDivisionError, None),
     (dict(inputs=X[:, :2].double()), RuntimeError, None),

@@ -64,6 +64,8 @@ def one(**options: Any) -> tuple[Any, ...]:
 
 RECIPES: dict[str, tuple[Step, Mapping[str, Any]]] = {
     "the default": (surgery.train_step, {}),
+    "narrow widths weigh 1": (stepped(weight=1.0), {}),
+    "narrow widths weigh 1/4": (stepped(weight=0.25), {}),
     "narrow widths learn the labels": (on_labels, {}),
     "narrow widths learn half of each": (on_both, {}),
     "no share at the smallest width": (stepped(narrow=one(smallest=0.0)), {}),
@@ -130,7 +132,7 @@ def mixing(wrapped: nn.Module, x: Tensor, loss: Loss) -> None:
     with surgery.at_widths(wrapped, 1.0):
         full = wrapped(x)
         loss(full).backward()
-    F.cross_entropy(wrapped(x), full.detach().softmax(1)).backward()
+    (0.5 * F.cross_entropy(wrapped(x), full.detach().softmax(1))).backward()
 
 
 STATISTICS: dict[str, Step] = {"of the full width": surgery.train_step, "of all widths": mixing}

@@ -57,7 +57,9 @@ def nested_step(model: nn.Module, x: Tensor, y: Tensor) -> None:
 
     low = RECIPE["lower"]
     drawn = surgery.mixed(surgery.shared(p=1.0, lower=low), RECIPE["independent"])
-    surgery.train_step(model, x, lambda output: F.cross_entropy(output, y), narrow=[low, drawn], distil=lesson)
+    surgery.train_step(
+        model, x, lambda output: F.cross_entropy(output, y), narrow=[low, drawn], weight=2.0, distil=lesson
+    )
 
 
 def at_each_width(wrapped: nn.Module, quick: bool) -> list[Value]:
