@@ -247,7 +247,8 @@ def test_what_else_the_sweep_said_is_told(tmp_path):
     assert "A remark & more." in seen.of("p") and slow_notes(slow)[0] in seen.of("p")
     assert "Time: the median of calls (device cpu, threads 2)." in "".join(seen.of("figcaption") + seen.of("span"))
     line = seen.facts()[0]["points"][0]["code"].splitlines()[1]
-    assert line == "small = surgery.shrink(wrapped, widths, recalibrate=batches)  # the 3 batches of the sweep"
+    assert line == "small = surgery.shrink(wrapped, widths, recalibrate=batches)"
+    assert any(text.startswith("batches: the 3 batches of training inputs") for text in seen.of("p"))
 
 
 def test_files_beside_the_page(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from surgery.plot import figure_class
 from surgery.report import summary
 
 MARGIN = 0.02  # the score that a small model may lose on validation data
+FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)  # of every width, for the sweep
 BUDGETS = (0.5, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03)  # shares of the multiply-adds, for the search
 EVALUATIONS = 100  # of models, by the search
 CALIBRATION = 512  # training images that BatchNorm statistics are estimated on
@@ -42,7 +44,7 @@ With {}:
 
 {}
 """
-CHOSEN = "The smallest model that loses at most {:g} points on these images: {}"
+CHOSEN = "The smallest model that loses at most {:g} points on the validation images. {}"
 TESTED = (
     "On the test images, which took no part in choosing, the full model gets {:.1f} % right and the small one {:.1f} %."
 )
@@ -116,7 +118,7 @@ def demonstrate(job: Job, data: Data, options: Options) -> Section:
     wrapped = trained(job, data.name, part, options)
     batches = part.first(CALIBRATION).images.split(128)
     curves = explored(wrapped, data.validation, part.images[:TIMED], batches, options)
-    limits = {"min_score": curves[UNIFORM][0].score - MARGIN}
+    limits = {"min_score": math.floor(1e5 * (curves[UNIFORM][0].score - MARGIN)) / 1e5}
     section = Section(f"{job.title} on {data.name}", curves, limits, score="accuracy")
     chosen = section.curve[section.pick()]
     small = surgery.shrink(wrapped, chosen, recalibrate=batches)
@@ -139,7 +141,7 @@ def explored(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what they warn of is printed below the table
         print("2. Try it at the same fraction of every width.")
-        uniform = surgery.sweep(wrapped, validate, examples=examples, recalibrate=batches)
+        uniform = surgery.sweep(wrapped, validate, FRACTIONS, examples=examples, recalibrate=batches)
         print("3. Search a width for each layer, within shares of the multiply-adds.")
         most = QUICK_EVALUATIONS if options.quick else EVALUATIONS
         searched = surgery.search(wrapped, validate, BUDGETS, evaluations=most, examples=examples, recalibrate=batches)

@@ -84,8 +84,8 @@ def code(section: Section, place: int) -> str:
     else:
         cut = {group: width for group, width in point.widths.items() if width != section.curve.sizes.get(group)}
         widths = _mapping(cut) if cut else "1.0"
-    more = f", recalibrate=batches)  # the {batches} batches of the sweep" if batches else ")"
-    return f"widths = {widths}\nsmall = surgery.shrink(wrapped, widths{more}"
+    more = ", recalibrate=batches" if batches else ""
+    return f"widths = {widths}\nsmall = surgery.shrink(wrapped, widths{more})"
 
 
 def _mapping(cut: dict[str, int]) -> str:

@@ -21,6 +21,7 @@ INTRO = (
     "start to make more mistakes. Say what you can afford, or pick a point."
 )
 NO_SCRIPT = "Without JavaScript this page shows one model in full. All others are in the tables."
+BATCHES = "batches: the {} batches of training inputs that BatchNorm statistics were estimated on in the sweep."
 LUCK = "Allow for luck: one standard error counts as nothing"
 ERRORS = "± and thin bars: one standard error of the score."
 MANY = 40  # groups or rows that are not all shown at once
@@ -197,6 +198,8 @@ def _code(section: Section, picked: int) -> Element:
         tag("button", "Copy", type="button", class_="copy script"),
         tag("p", class_="same script"),
     ]
+    if batches := max(curve.recalibrated for curve in section.curves.values()):
+        parts.append(tag("p", BATCHES.format(batches), class_="remark"))
     if section.load:
         parts += [tag("h3", "To load the saved model"), tag("pre", tag("code", section.load), tabindex=0)]
     return tag("div", *parts, class_="python")
