@@ -204,5 +204,5 @@ def plot(rows: list[Value], path: Path) -> None:
         if row.get("seed") == 0 and "time / plain" in row:
             found = zip(FRACTIONS, row["above plain %, error"], strict=True)
             series[row["elastic"]] = [(fraction, *values) for fraction, values in found]
-    title = "Language model, one training for each line"
-    lines(path, series, "width of the elastic axes, of the full one", "perplexity above plain training, %", title)
+    x, y = "width of the elastic axes, of the full one", "perplexity above plain training, %"
+    lines(path, series, x, y, "Language model, one training for each line", bend=10)

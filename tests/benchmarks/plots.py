@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 Points = Sequence[tuple[float, float, float]]  # x, y, standard deviation or error of y
 
 
-def lines(path: Path, series: Mapping[str, Points], x: str, y: str, title: str, low: float | None = None) -> None:
+def lines(path: Path, series: Mapping[str, Points], x: str, y: str, title: str, bend: float | None = None) -> None:
     """Write a PNG with one line for each name; x is a share of the full size, on a logarithmic axis.
 
     Args:
-        low: where the y axis begins, so that one bad point does not flatten the rest.
+        bend: beyond it the y axis is logarithmic, where lines differ by orders of magnitude.
     """
     figure = Figure(figsize=(6.4, 3.8), dpi=100, layout="constrained")
     axes = figure.subplots()
@@ -26,8 +26,9 @@ def lines(path: Path, series: Mapping[str, Points], x: str, y: str, title: str, 
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks], fontsize=8)
     axes.minorticks_off()
     axes.set(xlabel=x, ylabel=y, title=title)
-    if low is not None:
-        axes.set_ylim(bottom=low)
+    if bend is not None:
+        axes.set_yscale("symlog", linthresh=bend)
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
