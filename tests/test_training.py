@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -323,3 +325,38 @@ def test_a_failure_leaves_widths_and_modes(options: dict[str, Any], error: type,
 def test_a_plain_model_is_refused() -> None:
     with pytest.raises(InputError, match="Sequential is not wrapped"):
         surgery.train_step(net(), X, loss)
+
+
+# --- in parallel ---
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    if not torch.distributed.is_gloo_available():
+        pytest.skip("torch is built without gloo")
+    dist = torch.distributed
+    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def _ddp(wrapped: nn.Module) -> nn.Module:
+    return nn.parallel.DistributedDataParallel(wrapped)
+
+
+def _fsdp(wrapped: nn.Module) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    return fully_shard(wrapped, mesh=init_device_mesh("cpu", (1,)))
+
+
+@pytest.mark.parametrize("parallel", [_ddp, _fsdp])
+def test_a_step_in_parallel_is_a_step(process_group: None, parallel: Callable[[nn.Module], nn.Module]) -> None:
+    results = []
+    for change in (parallel, lambda wrapped: wrapped):
+        model = change(twin())
+        for _ in range(3):
+            surgery.train_step(model, X.double(), loss, narrow=[0.25, surgery.shared()])
+        results.append([getattr(p.grad, "full_tensor", lambda p=p: p.grad)() for p in model.parameters()])
+    assert_close(*results)
