@@ -53,20 +53,19 @@ def test_the_trainer_of_transformers_runs_a_sandwich(tmp_path: Path) -> None:
         vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=2
     )
     model = transformers.BertForSequenceClassification(config)
-    tokens = torch.randint(0, 20, (32, 5), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, 20, (36, 5), generator=torch.Generator().manual_seed(0))
     rows = [{"input_ids": row, "labels": (row[0] > 9).long()} for row in tokens]
     draw = surgery.sandwich([0.25, 0.5])
     wrapped = surgery.wrap(model, {"input_ids": tokens[:2]}, only="*intermediate*", draw=draw)
     seen = watched(wrapped.bert.encoder.layer[0].intermediate.dense)
     arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path), per_device_train_batch_size=4, gradient_accumulation_steps=3, max_steps=4,
+        output_dir=str(tmp_path), per_device_train_batch_size=4, gradient_accumulation_steps=3, max_steps=6,
         learning_rate=1e-2, report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True, seed=0,
     )  # fmt: skip
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     trainer = transformers.Trainer(model=wrapped, args=arguments, train_dataset=rows)
     trainer.train()
-    turns = [32, 8, 16] * 4
-    assert draw.forwards == len(seen) and seen == turns[: len(seen)] and len(seen) >= 8
+    assert seen == [32, 8, 16] * 6 and draw.forwards == 18
     assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters()), "`model` follows"
 
     trainer.save_model(str(tmp_path / "saved"))
@@ -155,5 +154,5 @@ def test_lightning_as_it_is_draws_widths(tmp_path: Path) -> None:
     module = Classifier(surgery.wrap(net(), X, draw=surgery.warmup(surgery.sandwich([0.25]), 2)))
     seen = watched(module.wrapped[0])
     _fit(module, tmp_path, accumulate_grad_batches=2)
-    assert seen == [16, 16, 4, 16, 4, 16, 4, 16] or seen == [16, 16, 16, 4, 16, 4, 16, 4]
+    assert seen == [16, 16] + [16, 4] * 3
     surgery.shrink(module.wrapped, 0.25)
