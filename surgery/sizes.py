@@ -119,11 +119,27 @@ class observe_decisions:
     def __enter__(self) -> None:
         _observers.append(self.observer)
         builtins.range = _Range  # type: ignore[misc]
+        self.importing = builtins.__import__
+        builtins.__import__ = _own_range(self.importing)
 
     def __exit__(self, *_: object) -> None:
+        builtins.__import__ = self.importing
         _observers.remove(self.observer)
         if not _observers:
             builtins.range = _range  # type: ignore[misc]
+
+
+def _own_range(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, run with Python's own `range`: an import in it may keep that, as those of torch.compile do."""
+
+    def run(*args: Any, **keywords: Any) -> Any:
+        replaced, builtins.range = builtins.range, _range  # type: ignore[misc]
+        try:
+            return function(*args, **keywords)
+        finally:
+            builtins.range = replaced  # type: ignore[misc]
+
+    return run
 
 
 def _decide(sign: str, left: Any, right: Any, outcome: bool, operand: int = 0) -> None:

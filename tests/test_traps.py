@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -338,3 +340,28 @@ class Constant(Named):
 @pytest.mark.parametrize(("cls", "free"), [(Named, True), (Computed, False), (Formatted, False), (Constant, False)])
 def test_a_name_that_is_computed_could_be_any(cls: type[Named], free: bool) -> None:
     assert ("a.o" in surgery.inspect(cls(), X).groups) is free
+
+
+class Importing(nn.Module):
+    """Imports a module at its first forward, as lazy packages do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x):
+        import keeps_range
+
+        for i in keeps_range.kept(len(self.layers)):
+            x = self.layers[i](x)
+        return x
+
+
+def test_a_module_imported_while_recording_sees_pythons_own_range(tmp_path, monkeypatch):
+    """torch.compile keeps builtins in tables when it is imported, which may happen in a forward."""
+    (tmp_path / "keeps_range.py").write_text("kept = range\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = builtins.__import__
+    surgery.inspect(Importing(), torch.randn(2, 8))
+    assert sys.modules.pop("keeps_range").kept is range
+    assert builtins.__import__ is before
