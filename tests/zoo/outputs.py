@@ -9,6 +9,7 @@ from torch import nn
 from surgery.capture import line
 from surgery.inputs import Inputs
 from surgery.planning import record as recorded
+from surgery.tensors import parts_of
 
 from .record import Reason
 
@@ -17,7 +18,7 @@ OUTPUT = "it is an output of the model"
 
 def with_lines(reasons: list[Reason], model: nn.Module, run: Inputs) -> list[Reason]:
     """The reasons, with the lines of the model's source that make its outputs."""
-    captures, _ = recorded(model, run)
+    captures, _ = recorded(parts_of(model), run)
     lines = dict.fromkeys(line(node.meta["where"]) for capture in captures for node in capture.root.returned)
     made = f"{OUTPUT} ({', '.join(lines)})"
     return [replace(reason, reason=reason.reason.replace(OUTPUT, made)) for reason in reasons]

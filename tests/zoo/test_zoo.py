@@ -1,13 +1,19 @@
 """A few small and diverse models of the zoo, checked in full. All of them: `python -m tests.zoo`."""
 
+import re
 from functools import partial
 
 import pytest
+import torch
+from torch import nn
 
+import surgery
+from surgery.inputs import Inputs
 from tests.zoo import failures, report, timm_models, torchvision_models, transformers_models
 from tests.zoo.check import check
 from tests.zoo.entry import Entry, listed
-from tests.zoo.record import Failure, Record, restored
+from tests.zoo.outputs import with_lines
+from tests.zoo.record import Failure, Record, main_reasons, restored
 from tests.zoo.runner import dump, load
 
 BUILD = {
@@ -47,6 +53,14 @@ def test_records_survive_a_file(tmp_path) -> None:
     assert restored(record.plain()) == record
     assert "0/1" in report.page([record], {"torch": "2"})
     assert "1 models of the lists: timm/y." in report.page([record], {"torch": "2"}, ["timm/y"])
+
+
+def test_what_fixes_a_weakly_elastic_model_names_its_lines() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    reasons = main_reasons(surgery.inspect(model, torch.ones(2, 3)))
+    named = with_lines(reasons, model, Inputs((torch.ones(2, 3),)))
+    assert len(named) == 2  # the bias, and the weight, which meets the input as well
+    assert all(re.search(r"it is an output of the model \(\w+\.py:\d+\)", reason.reason) for reason in named)
 
 
 def test_failures_are_grouped_without_what_is_particular() -> None:
