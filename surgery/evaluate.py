@@ -80,10 +80,11 @@ class Evaluator:
         Raises SweepError where one fails; its curve has the finished rows of this run.
         """
         rows = list(rows)
+        new = {self.ledger.key(row.widths) for row in rows} - self.asked.keys()
         self.asked.update({self.ledger.key(row.widths): row for row in rows})
         missing = [row for row in rows if self.ledger.find(row.widths) is None]
         missing = list({self.ledger.key(row.widths): row for row in reversed(missing)}.values())[::-1]
-        self.bar.update(len(rows) - len(missing))
+        self.bar.update(len(new) - len(missing))  # those that an earlier run has finished
         (self._here if self.executor is None else self._elsewhere)(missing)
         for row in rows:
             self._attempt(row, self._time, row)

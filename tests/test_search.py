@@ -10,8 +10,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from tqdm import tqdm
 
 import surgery
+import surgery.evaluate
 from surgery.bundles import bundles
 from surgery.chain import best_chain, inside
 from surgery.curve import Curve, Point
@@ -157,6 +159,25 @@ def test_it_is_resumed_without_scoring_twice(tmp_path):
     other = wrapped(fixed="0.o")
     with pytest.raises(FileError, match="another model"):
         surgery.search(other, careless, (0.5,), resume=path, **OPTIONS)
+
+
+def test_the_bar_counts_each_model_once(monkeypatch):
+    bars = []
+
+    class Bar(tqdm):
+        def __init__(self, *args, **keywords):
+            super().__init__(*args, **keywords)
+            bars.append(self)
+            self.counted = 0
+
+        def update(self, n=1):
+            self.counted += n
+            return super().update(n)
+
+    monkeypatch.setattr(surgery.evaluate, "tqdm", Bar)
+    calls = []
+    surgery.search(TWIN, lambda model: calls.append(1) or 0.5, (0.3,), evaluations=12, progress=False)
+    assert bars[0].counted == len(calls) <= bars[0].total == 12
 
 
 def test_several_constraints_hold_at_once():
