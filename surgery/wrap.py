@@ -45,7 +45,8 @@ def wrap(
         only: globs or module paths to make elastic; everything else is kept at full width.
         granularity: widths are multiples of this; an int, or a mapping of globs to ints.
         minimum: the smallest width that is drawn; an int, or a mapping of globs to ints. Default: the granularity.
-        draw: how widths are drawn, see `surgery.paper`. Default: mostly one log-uniform fraction for all groups.
+        draw: how widths are drawn, see `surgery.paper`. Default: full width half of the time, else mostly one fraction
+            for all groups, log-uniform or 1/32.
         generator: a seeded CPU generator for the draws. Default: a new one with seed 0.
 
     Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
