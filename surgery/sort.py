@@ -60,18 +60,25 @@ class Magnitude:
 
     @torch.no_grad()
     def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
-        powers = {name: tensor.detach().abs().double() ** self.p for name, tensor in _parameters(wrapped, plan).items()}
+        powers = {
+            name: tensor.detach().abs().double() ** self.p
+            for name, tensor in _parameters(wrapped, plan).items()
+            if tensor.dim() > 1
+        }
         found = {}
         for group in plan.groups.values():
-            parts = [_relative(part ** (1 / self.p)) for part in per_unit(plan, group, powers)]
-            found[group.name] = torch.stack(parts).sum(0) if parts else torch.zeros(group.size)
+            norms = [part ** (1 / self.p) for part in per_unit(plan, group, powers)]
+            if norms:
+                found[group.name] = torch.stack([_relative(norm).log() for norm in norms]).mean(0).exp()
         return found
 
 
 def magnitude(p: float = 1.0) -> Magnitude:
-    """Importance by the p-norm of all weights of a unit: 1 for absolute values, 2 for squares.
+    """Importance by the p-norms of a unit's weights: 1 for absolute values, 2 for squares.
 
-    Each tensor that a group cuts counts alike: its norms are divided by their mean over the units.
+    It is their geometric mean over the tensors of two or more dimensions that the group cuts. So a unit that is made
+    twice as large and read half as much counts as before, as it should: under ReLU it computes the same. Groups that
+    cut no such tensor keep their order.
     """
     if isinstance(p, bool) or not isinstance(p, int | float) or not p > 0:
         raise InputError(f"p is a positive number, got {p!r}")
@@ -111,7 +118,8 @@ def taylor(batches: Iterable[Any], loss: Callable[[nn.Module, Any], Tensor]) -> 
     That is the sum of weight times gradient over a unit, squared, for each tensor that its group cuts and each batch.
 
     Args:
-        batches: anything that `loss` takes; gradients are taken on one after another.
+        batches: anything that `loss` takes; gradients are taken on one after another. Many small batches tell more
+            than a few large ones, whose gradients cancel in a trained model.
         loss: `loss(model, batch)`, a scalar. The model is in eval mode and at full width; its `.grad` stay as they are.
     """
     return Taylor(batches, loss)

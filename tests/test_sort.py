@@ -73,6 +73,26 @@ def test_each_tensor_counts_alike() -> None:
     assert round(surgery.sort(model, X.double())[0].bias[0].item()) == 1
 
 
+def test_what_a_relu_cannot_tell_apart_counts_alike() -> None:
+    model = net()
+    scores = []
+    for factor in (1.0, 100.0):
+        with torch.no_grad():
+            model[0].weight[1] *= factor
+            model[2].weight[:, 1] /= factor
+        wrapped = surgery.wrap(model, X.double())
+        found = surgery.magnitude()(wrapped, surgery.inspect(wrapped))["0.o"]
+        scores.append(found / found[0])
+    assert torch.allclose(*scores)
+
+
+def test_a_unit_of_zeros_is_last() -> None:
+    model = net()
+    with torch.no_grad():
+        model[2].weight[:, 2] = 0.0
+    assert round(surgery.sort(model, X.double())[0].bias[-1].item()) == 5
+
+
 def test_taylor_orders_by_what_the_loss_would_change_by() -> None:
     model = net()
     with torch.no_grad():

@@ -142,16 +142,8 @@ def statistics_of(name: str, seed: int, epochs: int) -> dict[str, Any]:
     """Accuracies (%) of a CNN at each fraction: as it was trained, and recalibrated."""
     rate = rates("one-cycle", RATE, steps(epochs))
     wrapped, parts = train(seed, rate, epochs, STATISTICS[name], build=cnn, draw=NARROW[0])
-    x, y = held_out(parts)
-    found: dict[str, list[float]] = {"as trained": [], "recalibrated": []}
-    calibration = parts["train"][0].split(BATCH)[:10]
-    for fraction in FRACTIONS:
-        found["as trained"].append(accuracy(wrapped, fraction, x, y))
-    for fraction in FRACTIONS:
-        with surgery.at_widths(wrapped, fraction):
-            surgery.recalibrate(wrapped, calibration)
-        found["recalibrated"].append(accuracy(wrapped, fraction, x, y))
-    return found
+    trained = [accuracy(wrapped, fraction, *held_out(parts)) for fraction in FRACTIONS]
+    return {"as trained": trained, "recalibrated": recalibrated(wrapped, parts)}
 
 
 # --- sort ---
@@ -165,8 +157,8 @@ CRITERIA: dict[str, Callable[[Any], Any]] = {
 MODELS: dict[str, Callable[[int], nn.Module]] = {"mlp": lambda seed: mlp(256, seed), "cnn": cnn}
 
 
-def sorted_by(model: str, seed: int, epochs: int) -> dict[str, list[float]]:
-    """Accuracies (%) of a plainly trained model, sorted and cut to each fraction, recalibrated."""
+def sorted_by(model: str, seed: int, epochs: int) -> dict[str, Any]:
+    """Accuracies (%) of a plainly trained model: sorted and cut, and after a fifth of the epochs of `train_step`."""
     parts, plain = data(seed), MODELS[model](seed)
     (x, y), rows = parts["train"], list(batches(len(parts["train"][0]), epochs, seed))
 
@@ -174,15 +166,34 @@ def sorted_by(model: str, seed: int, epochs: int) -> dict[str, list[float]]:
         smoothed(plain.train()(x[batch]), y[batch]).backward()
 
     optimize(list(plain.parameters()), gradients, rows, rates("one-cycle", RATE, len(rows)))
-    groups = list(zip(x.split(BATCH), y.split(BATCH), strict=True))[:8]
-    found = {}
-    for name, by in CRITERIA.items():
-        wrapped = surgery.wrap(surgery.sort(plain.eval(), x[:4], by=by(groups)), x[:4])
-        found[name] = []
-        for fraction in FRACTIONS:
-            with surgery.at_widths(wrapped, fraction):
-                surgery.recalibrate(wrapped, [images for images, _ in groups])
-            found[name].append(accuracy(wrapped, fraction, *held_out(parts)))
+    small = list(zip(x[:512].split(8), y[:512].split(8), strict=True))
+    return {
+        name: continued(surgery.sort(plain.eval(), x[:4], by=by(small)), parts, epochs // 5, seed)
+        for name, by in CRITERIA.items()
+    }
+
+
+def continued(plain: nn.Module, parts: Parts, epochs: int, seed: int) -> dict[str, list[float]]:
+    """Accuracies (%) at each fraction, recalibrated: before and after a nested training that goes on."""
+    x, y = parts["train"]
+    wrapped = surgery.wrap(plain, x[:4], generator=torch.Generator().manual_seed(seed))
+    found = {"cut": recalibrated(wrapped, parts)}
+    rows = list(batches(len(x), epochs, seed + 1))
+    wrapped.train()
+
+    def gradients(batch: Tensor) -> None:
+        surgery.train_step(wrapped, x[batch], lambda output: smoothed(output, y[batch]))
+
+    optimize(list(wrapped.parameters()), gradients, rows, rates("one-cycle", RATE / 2, len(rows)))
+    return {**found, "continued": recalibrated(wrapped.eval(), parts)}
+
+
+def recalibrated(wrapped: nn.Module, parts: Parts) -> list[float]:
+    found = []
+    for fraction in FRACTIONS:
+        with surgery.at_widths(wrapped, fraction):
+            surgery.recalibrate(wrapped, parts["train"][0].split(BATCH)[:10])
+        found.append(accuracy(wrapped, fraction, *held_out(parts)))
     return found
 
 
@@ -207,7 +218,8 @@ def main(run: Run) -> list[dict[str, object]]:
     for model in tqdm(MODELS, "sort"):
         found = [run.cell(sorted_by, model=model, seed=seed, epochs=epochs // 5) for seed in seeds]
         for name in CRITERIA:
-            keep(sort=name, model=model, accuracy=means([one[name] for one in found]))
+            for when in ("cut", "continued"):
+                keep(sort=name, model=model, when=when, accuracy=means([one[name][when] for one in found]))
     return rows
 
 
