@@ -73,8 +73,8 @@ class Magnitude:
         return found
 
 
-def magnitude(p: float = 1.0) -> Magnitude:
-    """Importance by the p-norms of a unit's weights: 1 for absolute values, 2 for squares.
+def magnitude(p: float = 2.0) -> Magnitude:
+    """Importance by the p-norms of a unit's weights: 2 for squares, 1 for absolute values.
 
     It is their geometric mean over the tensors of two or more dimensions that the group cuts. So a unit that is made
     twice as large and read half as much counts as before, as it should: under ReLU it computes the same. Groups that

@@ -23,6 +23,7 @@ from tests.benchmarks.digits import (
     EPOCHS,
     WIDTHS,
     Loss,
+    Parts,
     Step,
     accuracy,
     batches,
