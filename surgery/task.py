@@ -39,15 +39,14 @@ class Task:
     left: int
     points: list[Point] = field(default_factory=list)
 
-    def add(self, rows: Iterable[Tensor | Row]) -> int:
-        """Evaluate models that are new, as many as are left; how many they were."""
+    def add(self, rows: Iterable[Tensor | Row]) -> None:
+        """Evaluate models that are new, as many as are left."""
         known = {tuple(point.widths.values()) for point in self.points}
         asked = [row if isinstance(row, Row) else Row(self.prices.named(row)) for row in rows]
         new = list({key: row for row in asked if (key := tuple(row.widths.values())) not in known}.values())
         new = new[: self.left]
         self.left -= len(new)
         self.points += self.evaluate(new)
-        return len(new)
 
     def candidates(self, number: int) -> list[Point]:
         """The points that a budget may choose: those that fit and are not worse than uniform, the best first."""

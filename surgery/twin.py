@@ -29,14 +29,12 @@ from surgery.tree import named_modules
 def twin_of(parts: Parts, plan: Plan, examples: Examples) -> nn.Module:
     """A twin for a plan that is made already: what a plain model is cut and proven by."""
     twin = copy_of(parts, lambda _, tensor: tensor).model
-    install(twin, parts.model, plan, State(None, detached(examples), DEFAULT))
+    install(twin, plan, State(None, detached(examples), DEFAULT))
     return twin
 
 
-def install(
-    twin: nn.Module, model: nn.Module, plan: Plan, state: State, minimum: int | Mapping[str, int] | None = None
-) -> None:
-    """Make every module of a copy of `model` elastic. Raises InputError where the plan has nothing to cut."""
+def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[str, int] | None = None) -> None:
+    """Make every module of a copy of a model elastic. Raises InputError where the plan has nothing to cut."""
     if not plan.groups:
         reasons = "; ".join(dict.fromkeys(item.reason for item in plan.fixed[:3]))
         raise InputError(

@@ -84,7 +84,7 @@ class _Preparation:
 
     def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
         plan = make_plan(model, examples, self.fixed, self.only, self.granularity)
-        install(twin, model, plan, state, self.minimum)
+        install(twin, plan, state, self.minimum)
         state.examples, state.pending = detached(examples), None
 
     def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

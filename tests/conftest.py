@@ -1,6 +1,7 @@
 """Settings for the whole suite. `--laws=N` runs every random law N times as often."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -25,3 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
     settings.load_profile("laws")
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Models are built in float64, and so are the constants that their forwards make."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

@@ -29,17 +29,10 @@ INTERFACE = (
 )
 
 
+pytestmark = pytest.mark.usefixtures("double")
 NAMED = pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 ELASTIC = {name: failure for name, failure in FAILURES.items() if failure.groups}
 WITH_GROUPS = pytest.mark.parametrize("failure", ELASTIC.values(), ids=ELASTIC)
-
-
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 @functools.cache

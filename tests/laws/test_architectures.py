@@ -24,12 +24,7 @@ UNCOUNTED = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 @pytest.mark.parametrize("case", (*CASES, *TRICKY), ids=str)
