@@ -10,7 +10,8 @@ from .record import LOW, Record
 HEAD = """# Coverage
 
 Real architectures, each checked in a process of its own from its example inputs alone: `python -m tests.zoo`. This page
-and [coverage.json](coverage.json) are written by that command.
+and [coverage.json](coverage.json) are written by that command. With `--resume` it keeps the rows of earlier runs, which
+may be of earlier commits: *inspect* then says what it took at that time.
 
 A model passes when a random permutation of every group leaves its outputs unchanged; when it wraps, and trains at drawn
 widths; and when at half width, at the smallest widths and at three random mixed widths `shrink` gives a model that
