@@ -24,11 +24,15 @@ def exchange(task: Task, axes: Sequence[Ladder]) -> None:
         rows: list[Tensor] = []
         known = {tuple(point.widths.values()) for point in task.points}
         for number, budget in enumerate(task.budgets):
-            if waited[number] < PATIENCE:
-                found = _proposal(task, axes, chain, number, budget, known)
-                waited[number] = waited[number] + 1 if found is not None else PATIENCE
-                rows += [found] if found is not None else []
-                known |= {tuple(found.tolist())} if found is not None else set()
+            if waited[number] == PATIENCE:
+                continue
+            found = _proposal(task, axes, chain, number, budget, known)
+            if found is None:
+                waited[number] = PATIENCE
+                continue
+            waited[number] += 1
+            rows.append(found)
+            known.add(tuple(found.tolist()))
         task.add(rows)
         after = task.chain()
         for number, (old, new) in enumerate(zip(chain, after, strict=True)):
