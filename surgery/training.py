@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,9 @@ from surgery.setting import at_widths
 from surgery.state import State
 from surgery.tree import named_modules
 
-WEIGHT = 0.5  # more makes wide models worse, and gives narrow ones little (docs/benchmarks.md, ablations)
+Learn: TypeAlias = "Callable[[Any], Tensor]"
+# What narrow widths count, and the share of the labels in it (docs/benchmarks.md, ablations).
+WEIGHT, LABELS = 1.0, 0.5
 
 
 def train_step(
@@ -33,14 +35,16 @@ def train_step(
     *,
     narrow: Sequence[Turn] | None = None,
     weight: float = WEIGHT,
+    labels: float = LABELS,
     teacher: Callable[..., Any] | None = None,
     distil: Distil | None = None,
     backward: Callable[[Tensor], Any] = Tensor.backward,
 ) -> Tensor:
     """Gradients of one batch at several widths; returns the loss of the full width, detached.
 
-    The full width learns from `loss`. Each of the narrow widths learns to say what the full width has just said. The
-    gradients are added to those that are there already: `zero_grad` and the optimizer's step are yours.
+    The full width learns from `loss`. Each of the narrow widths learns in part from `loss`, and in part to say what the
+    full width has just said. The gradients are added to those that are there already: `zero_grad` and the optimizer's
+    step are yours.
 
     BatchNorm keeps the running statistics of the full width; narrow widths use those of the batch, and are scored after
     `surgery.recalibrate`.
@@ -48,35 +52,52 @@ def train_step(
     Args:
         wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
         inputs: a tensor, a tuple (positional arguments), a dict (keyword arguments) or `surgery.inputs(...)`.
-        loss: takes the model's output, and returns a scalar.
+        loss: takes the model's output, and returns a scalar. Called once for each pass.
         narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: one pass, at the draw
             that the model was wrapped with; without one, in three steps of ten at 1/32, else at a log-uniform fraction,
             in a quarter of them drawn for each group by itself.
         weight: what the mean over the narrow passes counts, where the loss of the full width counts 1.
+        labels: the share of `loss` in what narrow widths learn. At 1 they learn nothing else, so that the output may be
+            anything; at 0 they learn from the full width alone.
         teacher: a frozen model that narrow widths learn from instead, called with `inputs` in eval mode.
         distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar. Default:
             `surgery.kl` over the dimension of the classes.
         backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
-    Raises InputError where `loss` or `distil` gives no scalar, and where there is no `distil` and the output holds no
-    logits of a softmax cross-entropy. The widths that were set are as before, whatever happens.
+    Raises InputError where `loss` or `distil` gives no scalar, and where there is no `distil`, `labels` is below 1 and
+    the output holds no logits of a softmax cross-entropy. The widths that were set are as before, whatever happens.
     """
     run, twin = call(inputs), twin_in(wrapped)
     state = _state(twin, run)
     draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)
-    share = _weight(weight) / len(draws)
+    share, labels = _weight(weight) / len(draws), _share(labels)
     with at_widths(twin, 1.0):
         full = wrapped(*run.args, **run.kwargs)
         value = _scalar(loss(full), "loss")
-        distil = _lesson(state, full, value) if distil is None else distil
+        distil = _divergence(state, full, value) if distil is None and labels < 1 else distil
         backward(value)
-    learn = towards(distil, _detached(full if teacher is None else _said(teacher, run)))
+    said = full if teacher is None or distil is None else _said(teacher, run)
+    learn = lesson(loss, None if distil is None else towards(distil, _detached(said)), labels)
     with _statistics_kept(twin):
         for draw in draws:
             with at_widths(twin, state.drawn(draw)):
-                backward(share * _scalar(learn(wrapped(*run.args, **run.kwargs)), "distil"))
+                backward(share * learn(wrapped(*run.args, **run.kwargs)))
     return value.detach()
+
+
+def lesson(loss: Learn, divergence: Learn | None, labels: float) -> Learn:
+    """What a narrow output learns by: the loss and the divergence, in shares of `labels` and the rest."""
+
+    def learn(narrow: Any) -> Tensor:
+        parts = []
+        if labels > 0:
+            parts.append(labels * _scalar(loss(narrow), "loss"))
+        if divergence is not None and labels < 1:
+            parts.append((1 - labels) * _scalar(divergence(narrow), "distil"))
+        return sum(parts[1:], parts[0])
+
+    return learn
 
 
 def twin_in(model: nn.Module) -> nn.Module:
@@ -100,6 +121,12 @@ def _weight(weight: float) -> float:
     return weight
 
 
+def _share(labels: float) -> float:
+    if isinstance(labels, bool) or not isinstance(labels, int | float) or not 0 <= labels <= 1:
+        raise InputError(f"labels is a share in [0, 1], got {labels!r}")
+    return labels
+
+
 def _scalar(value: Any, name: str) -> Tensor:
     if isinstance(value, Tensor) and value.numel() == 1:
         return value
@@ -107,7 +134,7 @@ def _scalar(value: Any, name: str) -> Tensor:
     raise InputError(f"{name} must return a tensor of one element, got {seen}: take the mean")
 
 
-def _lesson(state: State, output: Any, loss: Tensor) -> Distil:
+def _divergence(state: State, output: Any, loss: Tensor) -> Distil:
     """The divergence over the classes. Their dimension is found in the first step that tells it, and remembered."""
     if state.classes is None:
         state.classes = class_dim(output, loss)

@@ -38,16 +38,19 @@ def gradients(model: nn.Module) -> list[Tensor]:
     return [p.grad.clone() for p in model.parameters()]
 
 
-def by_hand(wrapped: nn.Module, widths: list[Any], teacher: Tensor | None = None, weight: float = 0.5) -> list[Tensor]:
-    """The definition: the labels at full width, the divergence from the full output at the others."""
+def by_hand(
+    wrapped: nn.Module, widths: list[Any], teacher: Tensor | None = None, weight: float = 1.0, labels: float = 0.5
+) -> list[Tensor]:
+    """The definition: the labels at full width; the labels and the divergence from the full output at the others."""
     with surgery.at_widths(wrapped, 1.0):
         full = wrapped(X.double())
         loss(full).backward()
     target = (full if teacher is None else teacher).detach().log_softmax(-1)
     for width in widths:
         with surgery.at_widths(wrapped, width):
-            said = wrapped(X.double()).log_softmax(-1)
-            (weight / len(widths) * F.kl_div(said, target, log_target=True, reduction="batchmean")).backward()
+            output = wrapped(X.double())
+            divergence = F.kl_div(output.log_softmax(-1), target, log_target=True, reduction="batchmean")
+            (weight / len(widths) * (labels * loss(output) + (1 - labels) * divergence)).backward()
     return gradients(wrapped)
 
 
@@ -70,6 +73,13 @@ def test_narrow_widths_count_by_their_mean(weight: float) -> None:
     wrapped = twin()
     surgery.train_step(wrapped, X.double(), loss, narrow=widths, weight=weight)
     assert_close(gradients(wrapped), by_hand(twin(), widths, weight=weight))
+
+
+@pytest.mark.parametrize("labels", [0.0, 0.25, 1.0])
+def test_narrow_widths_learn_from_the_labels_and_from_the_full_width(labels: float) -> None:
+    wrapped = twin()
+    surgery.train_step(wrapped, X.double(), loss, narrow=[0.25, 0.5], labels=labels)
+    assert_close(gradients(wrapped), by_hand(twin(), [0.25, 0.5], labels=labels))
 
 
 def test_the_draw_of_the_twin_is_used() -> None:
@@ -167,6 +177,20 @@ def test_other_outputs_need_to_be_told_what_to_learn(name: str) -> None:
     assert surgery.widths(wrapped) == before and wrapped.net[1].track_running_stats
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_any_output_may_learn_from_the_loss_alone(name: str) -> None:
+    make, loss_of = OTHERS[name]
+    wrapped, other = (surgery.wrap(Says(make), X).train() for _ in range(2))
+    teacher = pytest.fail  # nothing is asked of it
+    surgery.train_step(wrapped, X, loss_of, narrow=[0.5], labels=1.0, teacher=teacher)
+    for width in (1.0, 0.5):
+        other.net[1].track_running_stats = width == 1.0
+        with surgery.at_widths(other, width):
+            loss_of(other(X)).backward()
+    for a, b in zip(gradients(wrapped), gradients(other), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
 def test_a_distil_of_ones_own() -> None:
     wrapped, other = twin(), twin()
     target = X.double() @ torch.ones(6, 3).double()
@@ -176,7 +200,8 @@ def test_a_distil_of_ones_own() -> None:
         full = other(X.double())
         F.mse_loss(full, target).backward()
     with surgery.at_widths(other, 0.5):
-        (0.5 * F.mse_loss(other(X.double()), full.detach())).backward()
+        narrow = other(X.double())
+        (0.5 * F.mse_loss(narrow, target) + 0.5 * F.mse_loss(narrow, full.detach())).backward()
     assert_close(gradients(wrapped), gradients(other))
 
 
@@ -246,7 +271,7 @@ def test_under_autocast_each_width_is_what_it_is_alone() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16), surgery.at_widths(other, width):
             parts.append(other(X))
     loss(parts[0]).backward()
-    (0.5 * F.cross_entropy(parts[1], parts[0].detach().softmax(-1))).backward()
+    (0.5 * loss(parts[1]) + 0.5 * F.cross_entropy(parts[1], parts[0].detach().softmax(-1))).backward()
     found, expected = (torch.cat([g.flatten() for g in gradients(model)]) for model in (wrapped, other))
     assert (found - expected).norm() < 0.02 * expected.norm()
 
@@ -304,6 +329,8 @@ FAILURES = [
     (dict(narrow=0.5), InputError, "narrow is a sequence of one or more draws and widths, got 0.5"),
     (dict(narrow=[]), InputError, "narrow is a sequence of one or more draws and widths"),
     (dict(weight=-1), InputError, "weight is a number of at least 0, got -1"),
+    (dict(labels=1.5), InputError, r"labels is a share in \[0, 1\], got 1.5"),
+    (dict(labels=True), InputError, r"labels is a share in \[0, 1\], got True"),
     (dict(narrow=[{"nobody": 1}]), WidthError, "no group matches 'nobody'"),
     (dict(narrow=[_boom]), ZeroDivisionError, None),
     (dict(inputs=X[:, :2].double()), RuntimeError, None),

@@ -40,4 +40,4 @@ class Setup:
     rates: tuple[float, ...]
 
 
-SETUPS = {"mlp": Setup(mlp, 10, (3e-3, 1e-2)), "cnn": Setup(cnn, 2, (6e-3,))}
+SETUPS = {"mlp": Setup(mlp, 20, (3e-3, 6e-3, 1e-2)), "cnn": Setup(cnn, 2, (6e-3,))}
