@@ -16,8 +16,8 @@ from surgery.errors import InputError
 
 Distil: TypeAlias = "Callable[[Any, Any], Tensor]"
 ADVICE = (
-    "Pass distil=, a callable (narrow output, full output) -> scalar, such as surgery.kl(dim=1) or a mean squared error, "
-    "or labels=1.0, so that narrow widths learn from the loss alone"
+    "Pass distil=, a callable (narrow output, full output) -> scalar, such as surgery.kl(dim=1) or a mean squared "
+    "error; or labels=1.0, so that narrow widths learn from the loss alone"
 )
 
 

@@ -47,15 +47,6 @@ def stepped(**options: Any) -> Step:
     return lambda wrapped, x, loss: surgery.train_step(wrapped, x, loss, **options)
 
 
-def on_labels(wrapped: nn.Module, x: Tensor, loss: Loss) -> None:
-    surgery.train_step(wrapped, x, loss, distil=lambda narrow, full: loss(narrow))
-
-
-def on_both(wrapped: nn.Module, x: Tensor, loss: Loss) -> None:
-    divergence = surgery.kl()
-    surgery.train_step(wrapped, x, loss, distil=lambda narrow, full: (divergence(narrow, full) + loss(narrow)) / 2)
-
-
 def one(**options: Any) -> tuple[Any, ...]:
     """One narrow pass: the default draw with some of it changed."""
     options = {"p": 1.0, "smallest": 0.3, "independent": 0.25, **options}
@@ -65,10 +56,12 @@ def one(**options: Any) -> tuple[Any, ...]:
 
 RECIPES: dict[str, tuple[Step, Mapping[str, Any]]] = {
     "the default": (surgery.train_step, {}),
-    "narrow widths weigh 1": (stepped(weight=1.0), {}),
+    "narrow widths weigh 2": (stepped(weight=2.0), {}),
+    "narrow widths weigh 1/2": (stepped(weight=0.5), {}),
     "narrow widths weigh 1/4": (stepped(weight=0.25), {}),
-    "narrow widths learn the labels": (on_labels, {}),
-    "narrow widths learn half of each": (on_both, {}),
+    "narrow widths learn from the labels": (stepped(labels=1.0), {}),
+    "narrow widths learn from the full one": (stepped(labels=0.0), {}),
+    "the same, and weigh 1/2": (stepped(labels=0.0, weight=0.5), {}),
     "no share at the smallest width": (stepped(narrow=one(smallest=0.0)), {}),
     "half at the smallest width": (stepped(narrow=one(smallest=0.5)), {}),
     "drawn uniformly, not log-uniformly": (stepped(narrow=one(log=False)), {}),
@@ -77,6 +70,7 @@ RECIPES: dict[str, tuple[Step, Mapping[str, Any]]] = {
     "always each group by itself": (stepped(narrow=one(independent=1.0)), {}),
     "two narrow passes": (stepped(narrow=NARROW * 2), {}),
     "smallest, and two drawn": (stepped(narrow=(1 / 32, *one(smallest=0.0) * 2)), {}),
+    "taught by a frozen plain model": (surgery.train_step, {"teacher": True}),
     "an ordinary loop, default draw": (drawn, {}),
     "an ordinary loop, sandwich": (drawn, {"draw": surgery.sandwich}),
     "an ordinary loop, sandwich after a tenth at full width": (drawn, {"draw": "warm"}),
@@ -87,6 +81,8 @@ RECIPES: dict[str, tuple[Step, Mapping[str, Any]]] = {
 def recipe(name: str, seed: int, epochs: int) -> dict[str, Any]:
     """Accuracies (%) at each width, and at mixed widths, of one row."""
     step, options = RECIPES[name]
+    if options.get("teacher"):
+        step, options = stepped(teacher=plainly(mlp(256, seed), seed, epochs)), {}
     draw = options.get("draw")
     if draw is not None:
         made = surgery.warmup(surgery.sandwich(), steps(epochs) // 10) if draw == "warm" else draw()
@@ -97,6 +93,18 @@ def recipe(name: str, seed: int, epochs: int) -> dict[str, Any]:
         "widths": [accuracy(wrapped, {"*": width}, x, y) for width in WIDTHS],
         "mixed": statistics.mean(accuracy(wrapped, widths, x, y) for widths in mixes(wrapped)),
     }
+
+
+def plainly(model: nn.Module, seed: int, epochs: int) -> nn.Module:
+    """The model after a training without this library."""
+    x, y = data(seed)["train"]
+    rows = list(batches(len(x), epochs, seed))
+
+    def gradients(batch: Tensor) -> None:
+        smoothed(model.train()(x[batch]), y[batch]).backward()
+
+    optimize(list(model.parameters()), gradients, rows, rates("one-cycle", RATE, len(rows)))
+    return model.eval()
 
 
 def held_out(parts: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -133,7 +141,8 @@ def mixing(wrapped: nn.Module, x: Tensor, loss: Loss) -> None:
     with surgery.at_widths(wrapped, 1.0):
         full = wrapped(x)
         loss(full).backward()
-    (0.5 * F.cross_entropy(wrapped(x), full.detach().softmax(1))).backward()
+    narrow = wrapped(x)
+    (0.5 * loss(narrow) + 0.5 * F.cross_entropy(narrow, full.detach().softmax(1))).backward()
 
 
 STATISTICS: dict[str, Step] = {"of the full width": surgery.train_step, "of all widths": mixing}
@@ -160,16 +169,11 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {"mlp": lambda seed: mlp(256, se
 
 def sorted_by(model: str, seed: int, epochs: int) -> dict[str, Any]:
     """Accuracies (%) of a plainly trained model: sorted and cut, and after a fifth of the epochs of `train_step`."""
-    parts, plain = data(seed), MODELS[model](seed)
-    (x, y), rows = parts["train"], list(batches(len(parts["train"][0]), epochs, seed))
-
-    def gradients(batch: Tensor) -> None:
-        smoothed(plain.train()(x[batch]), y[batch]).backward()
-
-    optimize(list(plain.parameters()), gradients, rows, rates("one-cycle", RATE, len(rows)))
+    parts, plain = data(seed), plainly(MODELS[model](seed), seed, epochs)
+    x, y = parts["train"]
     small = list(zip(x[:512].split(8), y[:512].split(8), strict=True))
     return {
-        name: continued(surgery.sort(plain.eval(), x[:4], by=by(small)), parts, epochs // 5, seed)
+        name: continued(surgery.sort(plain, x[:4], by=by(small)), parts, epochs // 5, seed)
         for name, by in CRITERIA.items()
     }
 

@@ -17,7 +17,7 @@ from tests.benchmarks.images import FRACTIONS, SETUPS
 
 Value = dict[str, Any]
 QUICK = 5_120  # training images of a quick look
-# The one narrow width of a step: `train_step` is as it is, but nothing below the smallest fraction of the tables is drawn.
+# `train_step` is as it is, but for its draw: nothing below the smallest fraction of the tables.
 RECIPE = {"lower": 1 / 16, "smallest": 0.3, "independent": 0.25}
 EXAMPLE = torch.zeros(2, 1, 28, 28)
 

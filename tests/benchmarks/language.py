@@ -95,11 +95,8 @@ def step(model: nn.Module, x: Tensor, y: Tensor, kind: Kind | None) -> None:
         loss(model(x)).backward()
         return
 
-    def lesson(narrow: Tensor, full: Tensor) -> Tensor:
-        return kind.labels * loss(narrow) + (1 - kind.labels) * surgery.kl()(narrow, full)
-
     draw = surgery.mixed(surgery.grid(FRACTIONS[1:]), kind.independent)
-    surgery.train_step(model, x, loss, narrow=[draw], weight=1.0, distil=lesson)
+    surgery.train_step(model, x, loss, narrow=[draw], weight=kind.weight, labels=kind.labels)
 
 
 @torch.no_grad()
