@@ -37,7 +37,7 @@ def continued(
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     wrapped = surgery.wrap(started(model, start, by), EXAMPLE, generator=generator)
-    seconds = measured(wrapped, epochs, rate, seed, quick, nested_step) if epochs else 0.0
+    seconds = measured(wrapped, epochs, rate, seed, quick, nested_step(model)) if epochs else 0.0
     widths = at_each_width(wrapped, quick)
     validation = sum(width["validation"] for width in widths) / len(widths)
     return {"seconds": seconds, "validation": validation, "widths": widths}

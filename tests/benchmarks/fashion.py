@@ -2,7 +2,7 @@
 
 `python -m tests.benchmarks fashion_mlp` and `fashion_cnn`. All methods share the loop, the schedule and the choice of
 learning rates: on validation images, by trainings of a fifth of the epochs with the first seed. Torch-Pruning starts
-from the plain model, whose training is not counted as its compute; so does nested training in the last row.
+from the plain model, whose training is not counted as its compute.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.continued import continued
-from tests.benchmarks.image_cells import RECIPE, alone, nested, pruned
+from tests.benchmarks.image_cells import alone, nested, pruned, recipe
 from tests.benchmarks.images import FRACTIONS, SETUPS
 from tests.benchmarks.plots import lines
 from tests.benchmarks.run import Run
@@ -35,6 +35,7 @@ class Fashion:
         self.epochs = 1 if run.quick else SETUPS[name].epochs
         self.rates = SETUPS[name].rates
         self.common = {"model": name, "quick": run.quick}
+        self.recipe = recipe(name)
 
     def chosen(self, cell: Cell, seed: int, epochs: float) -> Value:
         rate = self.rates[0]
@@ -52,7 +53,7 @@ class Fashion:
         """Its `validation` is the mean over the widths."""
 
         def cell(rate: float, seed: int, epochs: float) -> Value:
-            return self.run.cell(nested, **self.common, epochs=epochs, rate=rate, seed=seed, recipe=RECIPE)
+            return self.run.cell(nested, **self.common, epochs=epochs, rate=rate, seed=seed, recipe=self.recipe)
 
         return self.chosen(cell, seed, self.epochs)
 
@@ -69,7 +70,7 @@ class Fashion:
         def cell(rate: float, seed: int, epochs: float) -> Value:
             given = {"start": self.alone(1.0, seed)["weights"]}
             settings = {**self.common, "by": by, "epochs": epochs, "rate": rate, "seed": seed}
-            return self.run.cell(continued, given, **settings, recipe=RECIPE)
+            return self.run.cell(continued, given, **settings, recipe=self.recipe)
 
         return self.chosen(cell, seed, epochs) if epochs else cell(0.0, seed, 0.0)
 
@@ -84,7 +85,6 @@ class Fashion:
         found["nested"] = self.nested(seed)["widths"]
         found["Torch-Pruning, equal compute"] = [self.pruned(f, seed, self.share(f)) for f in FRACTIONS]
         found["Torch-Pruning, equal epochs"] = [self.pruned(f, seed, self.epochs) for f in FRACTIONS]
-        found["nested, from the plain model"] = self.continued("magnitude", seed, self.epochs)["widths"]
         return found
 
 

@@ -17,8 +17,8 @@ from tests.benchmarks.images import FRACTIONS, SETUPS
 
 Value = dict[str, Any]
 QUICK = 5_120  # training images of a quick look
-# `train_step` is as it is, but for its draw: nothing below the smallest fraction of the tables.
-RECIPE = {"lower": 1 / 16, "smallest": 0.3, "independent": 0.25}
+# What `train_step` draws by default, but for `lower`: nothing below the smallest fraction of the tables.
+DRAW = surgery.mixed(surgery.shared(p=1.0, lower=1 / 16, smallest=0.3), independent=0.25)
 EXAMPLE = torch.zeros(2, 1, 28, 28)
 
 
@@ -48,11 +48,20 @@ def alone(model: str, fraction: float, rate: float, seed: int, epochs: float, qu
     return {"seconds": seconds, **scores(built, quick), **({"weights": built.state_dict()} if fraction == 1 else {})}
 
 
-def nested_step(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Gradients of one batch: of full width, and of one drawn width."""
-    fractions = surgery.shared(p=1.0, lower=RECIPE["lower"], smallest=RECIPE["smallest"])
-    narrow = [surgery.mixed(fractions, RECIPE["independent"])]
-    surgery.train_step(model, x, lambda output: F.cross_entropy(output, y), narrow=narrow)
+def recipe(model: str) -> Value:
+    """How narrow widths are trained, as a part of the key of a cell."""
+    return {"draw": repr(DRAW), "narrow": SETUPS[model].narrow, "weight": SETUPS[model].weight}
+
+
+def nested_step(name: str) -> Step:
+    """Gradients of one batch: of full width, and of drawn widths."""
+    setup = SETUPS[name]
+
+    def step(model: nn.Module, x: Tensor, y: Tensor) -> None:
+        narrow = [DRAW] * setup.narrow
+        surgery.train_step(model, x, lambda output: F.cross_entropy(output, y), narrow=narrow, weight=setup.weight)
+
+    return step
 
 
 def at_each_width(wrapped: nn.Module, quick: bool) -> list[Value]:
@@ -72,7 +81,7 @@ def nested(model: str, rate: float, seed: int, epochs: float, quick: bool, recip
     built = SETUPS[model].build(1.0)
     generator = torch.Generator().manual_seed(seed)
     wrapped = surgery.wrap(built, EXAMPLE, generator=generator)
-    seconds = measured(wrapped, epochs, rate, seed, quick, nested_step)
+    seconds = measured(wrapped, epochs, rate, seed, quick, nested_step(model))
     widths = at_each_width(wrapped, quick)
     validation = sum(width["validation"] for width in widths) / len(widths)
     return {"seconds": seconds, "validation": validation, "widths": widths, "weights": built.state_dict()}
