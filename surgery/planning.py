@@ -16,6 +16,7 @@ from surgery import layout, trial
 from surgery.analysis import Analysis, pin_held
 from surgery.axes import Axis, Dim, Sum, axes_of, extent, pin, resolve
 from surgery.capture import Capture, Shared, capture
+from surgery.collecting import seldom
 from surgery.elastic import is_wrapped
 from surgery.errors import CaptureError, InputError
 from surgery.inputs import Examples, check_device, runs
@@ -33,6 +34,7 @@ from surgery.unreached import reach
 from surgery.verify import TOLERANCES
 
 
+@seldom()
 def make_plan(
     model: nn.Module,
     examples: Examples,
