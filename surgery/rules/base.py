@@ -195,7 +195,12 @@ def used(output: int) -> bool:
 
 
 def require(size: Any, target: Dim | Origin) -> None:
-    """State that an integer argument of the call is the width of a dimension, at every width."""
+    """State that an integer argument of the call is the width of a dimension, at every width.
+
+    A size that the model computes as a tensor cannot follow: it pins the dimension.
+    """
+    if isinstance(size, Dims) and not isinstance(target, Origin):
+        ordered(target, "its size is computed")
     target = target if isinstance(target, Origin) else SizeOf(target)
     if isinstance(size, int):
         _calls[-1].requirements.append(Requirement(_calls[-1].node, size, getattr(size, "site", None), target))

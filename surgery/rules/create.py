@@ -6,7 +6,6 @@ from typing import Any
 
 from surgery.axes import fresh
 from surgery.rules.base import Dims, ordered, positions, require, result_shape, rule, tensors_in
-from surgery.rules.shape import _listed
 
 
 def _constant(*args: Any, **kwargs: Any) -> Dims:
@@ -15,7 +14,9 @@ def _constant(*args: Any, **kwargs: Any) -> Dims:
     sizes = kwargs.get("size")
     if sizes is None:
         sizes = (
-            args[0] if args and isinstance(args[0], tuple | list) else _listed([a for a in args if isinstance(a, int)])
+            args[0]
+            if args and isinstance(args[0], tuple | list) and not isinstance(args[0], Dims)
+            else [a for a in args if isinstance(a, int | Dims)]
         )
     dims = Dims(fresh(n) for n in result_shape())
     for size, dim in zip(sizes, dims, strict=True):
