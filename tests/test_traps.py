@@ -167,6 +167,24 @@ def test_what_is_called_free_is_free(trap: Callable[[], tuple[nn.Module, tuple]]
             shrunk_is_wrapped(surgery.wrap(model, inputs), smallest(plan), inputs)
 
 
+class Noisy(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.b(self.function(self, h) if self.training else h)
+
+
+@pytest.mark.parametrize("noise", [
+    lambda h: h + torch.randn_like(h), lambda h: h * torch.empty_like(h).bernoulli_(0.5),
+    lambda h: h + torch.rand(h.shape, dtype=h.dtype), lambda h: h * torch.bernoulli(torch.full_like(h, 0.5)),
+])  # fmt: skip
+def test_noise_in_training_leaves_features_free(noise: Callable[[Tensor], Tensor]) -> None:
+    model = Noisy(lambda s, x: noise(x))
+    assert list(surgery.inspect(model, X).groups) == ["a.o"]
+    wrapped = surgery.wrap(model, X)
+    wrapped.train()(X).sum().backward()
+    assert not surgery.inspect(Net(lambda s, x: s.b(noise(s.a(x)))), X).groups
+
+
 def test_windows_leave_features_free() -> None:
     model = Net(overlapping)
     plan = surgery.inspect(model, torch.randn(2, 6, 5))

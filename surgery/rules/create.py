@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from surgery.axes import fresh
-from surgery.rules.base import Dims, ordered, positions, require, result_shape, rule, tensors_in
+from surgery.rules.base import (
+    Dims,
+    in_training,
+    operation_name,
+    ordered,
+    positions,
+    require,
+    result_shape,
+    rule,
+    tensors_in,
+)
+from surgery.rules.elementwise import elementwise
 
 
 def _constant(*args: Any, **kwargs: Any) -> Dims:
@@ -67,11 +78,19 @@ def new_from_data(_: Dims, data: Any, *__: Any, **___: Any) -> Any:
 
 
 def _random(*args: Any, **kwargs: Any) -> Dims:
-    """What the draws depend on has positions, and so has what gives its shape."""
+    """What the draws depend on has positions, and so has what gives its shape.
+
+    In training, as in dropout, values that are drawn one by one are alike wherever they are.
+    """
+    name = operation_name().rstrip("_")
+    if in_training() and name in _ONE_BY_ONE and "size" not in kwargs:
+        return elementwise(*args, **kwargs) if tensors_in(args) else _constant(*args)
     for dim in (dim for x in tensors_in(args, kwargs) for dim in x):
         ordered(dim, "random values are drawn by position")
     return Dims(positions(n, "random values are drawn by position") for n in result_shape())
 
+
+_ONE_BY_ONE = frozenset("rand randn rand_like randn_like bernoulli uniform exponential normal".split())
 
 rule(*"rand randn randint randperm normal rand_like randn_like randint_like".split())(_random)
 rule(*"bernoulli uniform exponential multinomial random cauchy log_normal geometric poisson".split())(_random)
