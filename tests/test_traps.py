@@ -185,6 +185,17 @@ def test_noise_in_training_leaves_features_free(noise: Callable[[Tensor], Tensor
     assert not surgery.inspect(Net(lambda s, x: s.b(noise(s.a(x)))), X).groups
 
 
+def test_a_parameter_without_elements_is_no_group() -> None:
+    """As register tokens of which there are none."""
+
+    def forward(s: nn.Module, x: Tensor) -> Tensor:
+        return s.b(torch.cat([s.w.expand(x.shape[0], -1, -1), s.a(x)], 1))
+
+    model = Net(forward, w=weights(1, 0, 8))
+    assert [group.size for group in surgery.inspect(model, X).groups.values()] == [8]
+    assert surgery.shrink(model, 0.5, X).w.shape == (1, 0, 4)
+
+
 def test_windows_leave_features_free() -> None:
     model = Net(overlapping)
     plan = surgery.inspect(model, torch.randn(2, 6, 5))
