@@ -411,7 +411,7 @@ calls(
 )
 calls("view reshape", lambda d: (lambda x: call(x, -1, x.shape[-1]))(d.x(2)))
 calls("view reshape", lambda d: call(d.ints(4, 6), 2, torch.tensor(2), 6))  # a size that is computed
-calls("new_zeros new_ones new_empty", lambda d: call(d.ints(2), (d.size(), torch.tensor(3))))
+calls("new_zeros new_ones", lambda d: call(d.ints(2), (d.size(), torch.tensor(3))))
 calls(
     "view_as reshape_as", lambda d: (lambda x, k: call(x, d.ints(k, x.numel() // k)))(d.ints(4, 6), d.pick(2, 3, 4, 6))
 )
