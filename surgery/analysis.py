@@ -124,7 +124,7 @@ class Analysis:
         rule = find(function)
         if rule is None:
             raise Unexplained(f"no rule for {_describe(node)}")
-        call = Call(node, where, node.meta["shape"], capture.root.returned, self.values)
+        call = Call(node, where, node.meta["shape"], capture.root.returned, self.values, capture.training)
         value = run(call, rule, args, kwargs)
         frame = node.meta["frame"]
         self.needs += [Needed(requirement, capture, frame, where) for requirement in call.requirements]

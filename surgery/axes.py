@@ -52,8 +52,8 @@ class Dims(tuple[Dim, ...]):
 
 
 def fresh(size: int, pin: str | None = None) -> Dim:
-    """A new dimension about which nothing is known. A dimension of size 1 has no axis."""
-    return () if size == 1 else (Axis(int(size), pin),)
+    """A new dimension about which nothing is known. A dimension of size 1 has no axis, one of size 0 nothing to cut."""
+    return () if size == 1 else (Axis(int(size), pin if size else pin or "it is empty"),)
 
 
 def extent(dim: Dim) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 import operator
 import os
 import sys
@@ -203,7 +204,7 @@ DESCRIPTIONS = frozenset(
     "grad_fn is_mkldnn is_mps is_xpu names dim ndimension is_floating_point is_complex is_contiguous element_size "
     "is_signed is_inference get_device type_ is_same_size has_names data_ptr storage_offset is_conj is_neg "
     "_has_compatible_shallow_copy_type is_tensor is_grad_enabled _set_grad_enabled requires_grad_ retain_grad "
-    "register_hook is_shared is_storage stride _version output_nr name".split()
+    "register_hook is_shared is_storage _version output_nr name".split()
 )
 _TORCH = os.path.dirname(torch.__file__)
 _OURS = tuple(
@@ -440,12 +441,23 @@ class Recorder(TorchFunctionMode):
         name = call_name(func)
         if name in DESCRIPTIONS:
             return func(*args, **kwargs)
-        if name in ("shape", "size", "numel", "nelement", "__len__"):
+        if name in ("shape", "size", "numel", "nelement", "__len__", "stride"):
             return self.extent(name, func(*args, **kwargs), *args, **kwargs)
         lifted = self.lift(args), self.lift(kwargs)
+        order = self.order(args[0]) if name == "as_strided" else None
         result = self.quietly(func, *args, **kwargs)
-        self.register(result, self.node("call_function", func, *lifted, result, *_chain(func)))
+        node = self.node("call_function", func, *lifted, result, *_chain(func))
+        node.meta["order"] = order
+        self.register(result, node)
         return result
+
+    def order(self, tensor: torch.Tensor) -> tuple[int, ...] | None:
+        """The order in which the dimensions of a tensor lie in memory; None in that of a parameter or buffer."""
+        kept = (*self.model.parameters(), *self.model.buffers())
+        with torch._C.DisableTorchFunction():
+            memory = tensor.untyped_storage().data_ptr()
+            own = all(memory != other.untyped_storage().data_ptr() for other in kept)
+            return _order(tensor) if own else None
 
     def extent(self, name: str, result: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """A shape whose integers remember the tensor and the dimension."""
@@ -458,10 +470,21 @@ class Recorder(TorchFunctionMode):
             return torch.Size(sizes)
         if name == "__len__":
             return sizes[0]
+        if name == "stride":
+            return self.strides(result, tensor, sizes, dim)
         total = sizes[0] if sizes else 1
         for size in sizes[1:]:
             total = total * size
         return total
+
+    def strides(self, plain: Any, tensor: torch.Tensor, sizes: list[Size], dim: Any) -> Any:
+        """The strides of a tensor without gaps are products of the sizes of what lies inside each dimension."""
+        order = _order(tensor)
+        if order is None:
+            return plain
+        found: list[int] = [math.prod(sizes[j] for j in order[order.index(i) + 1 :]) for i in range(len(order))]
+        found = [step if n > 1 else given for n, step, given in zip(tensor.shape, found, tensor.stride(), strict=True)]
+        return tuple(found) if dim is None else found[dim]
 
     def module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Run a module: as one node if it has an adapter, else as a frame around what it does."""
@@ -607,6 +630,15 @@ class _Contents:
             name for name, length in self.lengths.items() if now.get(name) is before[name] and len(now[name]) != length
         ]
         return changed + [name for name in before if name not in now]
+
+
+def _order(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """The dimensions of a tensor from the outermost in memory, those of one unit first; None if there are gaps."""
+    strides, shape = tensor.stride(), tensor.shape
+    order = sorted(range(tensor.dim()), key=lambda i: (shape[i] != 1, -strides[i], i))
+    inside = [math.prod(shape[j] for j in order[place + 1 :]) for place in range(len(order))]
+    whole = all(strides[i] == n for i, n in zip(order, inside, strict=True) if shape[i] != 1)
+    return tuple(order) if whole else None
 
 
 def _hooked(module: nn.Module) -> bool:

@@ -231,9 +231,8 @@ def elastic_class(
         "surgery_base": base,
         "surgery_names": (tensors_, attributes, held),
         "get_parameter": _get_parameter,
+        "forward": functools.wraps(base.forward)(lambda self, *a, **k: _forward(self, *a, **k)),
     }
-    if base.forward is not nn.Module.forward:
-        members["forward"] = functools.wraps(base.forward)(lambda self, *a, **k: _forward(self, *a, **k))
     members |= {name: _tensor_property(name) for name in tensors_}
     members |= {name: _attribute_property(name) for name in attributes}
     members |= {name: _held_property(name) for name in held}

@@ -278,13 +278,21 @@ class _Solver:
                 if not isinstance(leaf, Attribute) or (leaf.module, leaf.path) in self.formulas:
                     continue
                 formula = _invert(need.origin, leaf, need.target)
-                if formula is None:
+                if formula is None or leaf in self._attributes(formula):
                     continue
                 before = sum(map(self.met, uses[leaf]))
                 self.formulas[leaf.module, leaf.path] = formula
                 if self.met(need) and sum(map(self.met, uses[leaf])) > before:
                     break
                 del self.formulas[leaf.module, leaf.path]
+
+    def _attributes(self, origin: Origin) -> Iterator[Attribute]:
+        """The attributes that an expression reads, also through the formulas of others."""
+        for leaf in leaves(origin):
+            if isinstance(leaf, Attribute):
+                yield leaf
+                formula = self.formulas.get((leaf.module, leaf.path))
+                yield from () if formula is None else self._attributes(formula)
 
 
 _INVERSES = {

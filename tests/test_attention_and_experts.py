@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.setting import plan_of
-from tests.laws.laws import cost_is_counted
+from tests.laws.laws import cost_is_counted, counted_macs
 from tests.models import BY_NAME
 from tests.models.experts import Expert
 
@@ -82,6 +82,11 @@ def test_an_unreached_expert_follows_its_reached_sibling() -> None:
     assert set(plan_of(wrapped).groups) == set(widths)
     with surgery.at_widths(wrapped, widths):
         surgery.verify(wrapped, small, BOTH)
+
+
+def test_the_work_of_an_unreached_expert_is_not_counted() -> None:
+    model = Routed((12, 12))
+    assert surgery.cost(surgery.wrap(model, FIRST)).macs == counted_macs(model, FIRST)
 
 
 def test_an_unreached_expert_without_a_sibling_is_fixed_and_said_so() -> None:

@@ -429,3 +429,23 @@ def test_the_new_forward_can_be_read() -> None:
     source = surgery.inspect(model, x).rewrites[""].source
     assert "windows" in source
     assert "x.view(b, n // size, size, surgery_module.surgery_size_0)" in source
+
+
+class Quotients(nn.Module):
+    """Two widths, each of them the same quotient of attributes that nothing else states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole, self.ratio = 24, 4
+        self.a, self.b, self.c, self.d = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).view(x.shape[0], self.whole // self.ratio)
+        g = self.b(x).view(x.shape[0], self.whole // self.ratio)
+        return self.c(h.relu()) + self.d(g)
+
+
+def test_no_attribute_is_solved_for_by_itself() -> None:
+    x = torch.randn(2, 5)
+    small = surgery.shrink(Quotients(), {"a.o": 4, "b.o": 1}, x)
+    assert (small.a.out_features, small.b.out_features) == (4, 1)

@@ -92,6 +92,19 @@ def written_in_place(s: nn.Module, x: Tensor) -> Tensor:
     return s.b(y)
 
 
+def overlapping(s: nn.Module, x: Tensor) -> Tensor:
+    """Windows of four rows, every second one, of features whose rows lie outermost in memory."""
+    h = s.a(x.transpose(0, 1)).transpose(0, 1)
+    outer, row, feature = h.stride()
+    return s.b(h.as_strided((h.shape[0], 2, 4, h.shape[2]), (outer, 2 * row, row, feature)))
+
+
+def beside_pairs(s: nn.Module, x: Tensor) -> Tensor:
+    """Features, and pairs of others behind them in memory."""
+    plain, pairs = s.c(x).split((6, 4), -1)
+    return torch.view_as_complex(pairs.unflatten(-1, (-1, 2))).abs().sum(-1, keepdim=True) + s.o(plain[:, ::2])
+
+
 TRAPS: dict[str, Callable[[], tuple[nn.Module, tuple]]] = {
     "rows meet columns": lambda: (
         Net(lambda s, x: s.b(F.linear(s.a(x), s.w.clone().fill_diagonal_(0))), w=weights(8, 8)), (X,)),
@@ -126,6 +139,11 @@ TRAPS: dict[str, Callable[[], tuple[nn.Module, tuple]]] = {
         Net(lambda s, x: s.b((h := s.a(x), h[..., :4].uniform_())[0])), (torch.randn(3, 5),)),
     "behind a view": lambda: (
         Net(lambda s, x: s.b(s.a(x)) + s.a(x)[:, :2].as_strided((3, 3), (8, 2))), (torch.randn(3, 5),)),
+    "overlapping windows": lambda: (Net(overlapping), (torch.randn(2, 6, 5),)),
+    "windows of a table": lambda: (
+        Net(lambda s, x: s.b(s.a(x) + s.w.as_strided((2, 2, 8), (8, 8, 1)).sum(1)), w=weights(3, 8)),
+        (torch.randn(2, 5),)),
+    "strides of pairs": lambda: (Net(beside_pairs, c=nn.Linear(5, 10), o=nn.Linear(3, 2)), (torch.randn(2, 5),)),
     "an axis of numpy": lambda: (Net(lambda s, x: s.b(s.a(x.mT @ x).cumsum(axis=-1))), (X,)),
     "indices that go out": lambda: (Net(lambda s, x: tuple(s.a(x).max(-1))), (X,)),
     "noise like it": lambda: (Net(lambda s, x: s.b(torch.randn_like(s.a(x)) + 1)), (X,)),
@@ -147,6 +165,52 @@ def test_what_is_called_free_is_free(trap: Callable[[], tuple[nn.Module, tuple]]
             order_is_free(model, dataclasses.replace(plan, groups={group.name: group}), inputs, torch.Generator())
         if plan.groups:
             shrunk_is_wrapped(surgery.wrap(model, inputs), smallest(plan), inputs)
+
+
+class Noisy(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        return self.b(self.function(self, h) if self.training else h)
+
+
+@pytest.mark.parametrize("noise", [
+    lambda h: h + torch.randn_like(h), lambda h: h * torch.empty_like(h).bernoulli_(0.5),
+    lambda h: h + torch.rand(h.shape, dtype=h.dtype), lambda h: h * torch.bernoulli(torch.full_like(h, 0.5)),
+])  # fmt: skip
+def test_noise_in_training_leaves_features_free(noise: Callable[[Tensor], Tensor]) -> None:
+    model = Noisy(lambda s, x: noise(x))
+    assert list(surgery.inspect(model, X).groups) == ["a.o"]
+    wrapped = surgery.wrap(model, X)
+    wrapped.train()(X).sum().backward()
+    assert not surgery.inspect(Net(lambda s, x: s.b(noise(s.a(x)))), X).groups
+
+
+def test_a_parameter_without_elements_is_no_group() -> None:
+    """As register tokens of which there are none."""
+
+    def forward(s: nn.Module, x: Tensor) -> Tensor:
+        return s.b(torch.cat([s.w.expand(x.shape[0], -1, -1), s.a(x)], 1))
+
+    model = Net(forward, w=weights(1, 0, 8))
+    assert [group.size for group in surgery.inspect(model, X).groups.values()] == [8]
+    assert surgery.shrink(model, 0.5, X).w.shape == (1, 0, 4)
+
+
+def test_windows_leave_features_free() -> None:
+    model = Net(overlapping)
+    plan = surgery.inspect(model, torch.randn(2, 6, 5))
+    assert plan.elastic_share > 0.9 and not plan.rewrites
+
+
+def test_features_beside_complex_pairs_go_in_pairs() -> None:
+    model = Net(
+        lambda s, x: s.b(s.c(x)[:, :8]) + torch.view_as_complex(s.c(x)[:, 8:].unflatten(-1, (-1, 2))).abs().sum(),
+        c=nn.Linear(5, 14),
+    )
+    plan = surgery.inspect(model, torch.randn(2, 5))
+    sizes = sorted(group.size for group in plan.groups.values())
+    assert sizes == [3, 4]  # three pairs, and eight features in twos
+    surgery.shrink(model, {"*": 1}, torch.randn(2, 5))
 
 
 def test_results_in_objects_are_compared_and_pinned() -> None:
@@ -212,6 +276,53 @@ def test_a_buffer_that_another_input_reads_pins_what_fits_it() -> None:
     gated = surgery.inputs(X, gated=True)
     assert not surgery.inspect(Gated(), gated).groups
     assert "shift, which" in str(surgery.inspect(Gated(), gated))
+
+
+class Rounded(nn.Linear):
+    """Keeps rounded weights where a flag says so, as quantized layers do. A subclass of its own says how."""
+
+    rounding = False
+
+    def __init__(self) -> None:
+        super().__init__(8, 8)
+        self.whole, self.part = nn.Buffer(torch.zeros(8, 8)), nn.Buffer(torch.zeros(8))
+
+
+class KeptFirst(Rounded):
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.rounding:
+            return F.linear(x, self.weight, self.bias)
+        self.whole = self.weight.round()
+        if self.bias is not None:
+            self.part = self.bias.round()
+        return F.linear(x, self.whole, self.part)
+
+
+class KeptSometimes(Rounded):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rounding:
+            if x.isfinite().all():
+                self.whole = self.weight.round()
+            x = F.linear(x, self.whole)
+        return F.linear(x, self.weight, self.bias)
+
+
+class KeptLater(Rounded):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rounding:
+            x, self.whole = F.linear(x, self.whole), self.weight.round()
+        return F.linear(x, self.weight, self.bias)
+
+
+@pytest.mark.parametrize(("layer", "free"), [(KeptFirst, 2), (KeptSometimes, 0), (KeptLater, 0)])
+def test_a_buffer_that_is_written_before_it_is_read_pins_nothing(layer: type[Rounded], free: int) -> None:
+    model = nn.Sequential(nn.Linear(5, 8), layer(), nn.Linear(8, 3))
+    plan = surgery.inspect(model, X)
+    assert len(plan.groups) == free
+    if free:
+        small = surgery.shrink(model, 0.5, X)
+        small[1].rounding = True
+        assert small(X).shape == (2, 4, 3)
 
 
 def test_with_inputs_that_read_it_a_parameter_is_cut_with_the_rest() -> None:

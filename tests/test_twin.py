@@ -851,3 +851,24 @@ def test_reentrant_checkpoints_around_the_twin_are_refused_where_widths_are_lost
     several = sum(run(x.clone().requires_grad_()).sum() for _ in range(3))
     with pytest.raises(surgery.InputError, match="use_reentrant=False"):
         several.backward()
+
+
+class Chosen(nn.Module):
+    """Has no forward in its class: its constructor chooses one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.forward = self.shifted
+
+    def shifted(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + 1
+
+
+def test_a_module_whose_constructor_chooses_its_forward() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 4), Chosen(), nn.Linear(4, 2)), torch.randn(5, 3)
+    wrapped = surgery.wrap(model, x)
+    small = surgery.shrink(wrapped, 0.5)
+    with surgery.at_widths(wrapped, 0.5):
+        surgery.verify(wrapped, small, x)
+    assert small[1].inner.out_features == 2 and wrapped[1].forward.__self__ is not model[1]

@@ -64,6 +64,7 @@ class Call:
     shape: Any
     returned: Sequence[fx.Node] = ()  # what leaves the recorded run
     values: Mapping[fx.Node, Any] = field(default_factory=dict)  # what is known of earlier nodes
+    training: bool = False
     requirements: list[Requirement] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     pairs: list[Dim] = field(default_factory=list)
@@ -174,6 +175,11 @@ def current_node() -> fx.Node:
     return _calls[-1].node
 
 
+def in_training() -> bool:
+    """Whether the call was made in training mode only."""
+    return _calls[-1].training
+
+
 def operation_name() -> str:
     """The name of the operation, for rules of several."""
     return str(getattr(current_node().target, "__name__", ""))
@@ -195,7 +201,12 @@ def used(output: int) -> bool:
 
 
 def require(size: Any, target: Dim | Origin) -> None:
-    """State that an integer argument of the call is the width of a dimension, at every width."""
+    """State that an integer argument of the call is the width of a dimension, at every width.
+
+    A size that the model computes as a tensor cannot follow: it pins the dimension.
+    """
+    if isinstance(size, Dims) and not isinstance(target, Origin):
+        ordered(target, "its size is computed")
     target = target if isinstance(target, Origin) else SizeOf(target)
     if isinstance(size, int):
         _calls[-1].requirements.append(Requirement(_calls[-1].node, size, getattr(size, "site", None), target))
@@ -274,6 +285,7 @@ def contraction(text: str, *inputs: Dims | None, macs: str = "", **sizes: int) -
 
 __all__ = [
     "Call", "Dim", "Dims", "RULES", "Requirement", "Size", "SizeOf", "at_least_two", "axis", "axis_list",
-    "contraction", "current_node", "find", "here", "made_from", "minus", "multiply", "operation_name", "ordered",
-    "origin_of", "positions", "require", "result_shape", "rule", "run", "spellings", "tensors_in", "unify", "used",
+    "contraction", "current_node", "find", "here", "in_training", "made_from", "minus", "multiply",
+    "operation_name", "ordered", "origin_of", "positions", "require", "result_shape", "rule", "run", "spellings",
+    "tensors_in", "unify", "used",
 ]  # fmt: skip

@@ -210,8 +210,8 @@ def multi_head_attention(
     average_attn_weights: bool = True, is_causal: bool = False,
 ) -> Any:  # fmt: skip
     """Torch asserts that heads times head width is the width of queries, so that the two are one dimension here."""
-    if any(x is not None for x in (bias_k, bias_v, key_padding_mask, attn_mask, static_k, static_v)) or add_zero_attn:
-        raise NotImplementedError("biases of keys, masks, and keys that are given")
+    if any(x is not None for x in (bias_k, bias_v, static_k, static_v)) or add_zero_attn:
+        raise NotImplementedError("biases of keys, and keys that are given")
     if is_causal or len(query) != 3:
         raise NotImplementedError("causal attention, and inputs without a batch")
     parts = divide(query[2], extent(query[2]) // int(num_heads))
@@ -219,6 +219,11 @@ def multi_head_attention(
         raise NotImplementedError("features that do not divide into heads")
     heads, inner = parts[0], resolve(parts[0]) + resolve(parts[1])
     s, n = unify(key[0], value[0]), unify(unify(query[1], key[1]), value[1])
+    if attn_mask is not None:
+        scores = Dims((query[0], s)) if len(attn_mask) == 2 else Dims((n + heads, query[0], s))
+        broadcast([scores, attn_mask], here())
+    if key_padding_mask is not None:
+        broadcast([Dims((n, s)), key_padding_mask], here())
     weights = [q_proj_weight, k_proj_weight, v_proj_weight]
     if not use_separate_proj_weight:
         rows = pieces(in_proj_weight[0], [extent(inner)] * 3, here())

@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from surgery.axes import fresh
-from surgery.rules.base import Dims, ordered, positions, require, result_shape, rule, tensors_in
-from surgery.rules.shape import _listed
+from surgery.rules.base import (
+    Dims,
+    in_training,
+    operation_name,
+    ordered,
+    positions,
+    require,
+    result_shape,
+    rule,
+    tensors_in,
+)
+from surgery.rules.elementwise import elementwise
 
 
 def _constant(*args: Any, **kwargs: Any) -> Dims:
@@ -15,7 +25,9 @@ def _constant(*args: Any, **kwargs: Any) -> Dims:
     sizes = kwargs.get("size")
     if sizes is None:
         sizes = (
-            args[0] if args and isinstance(args[0], tuple | list) else _listed([a for a in args if isinstance(a, int)])
+            args[0]
+            if args and isinstance(args[0], tuple | list) and not isinstance(args[0], Dims)
+            else [a for a in args if isinstance(a, int | Dims)]
         )
     dims = Dims(fresh(n) for n in result_shape())
     for size, dim in zip(sizes, dims, strict=True):
@@ -66,11 +78,19 @@ def new_from_data(_: Dims, data: Any, *__: Any, **___: Any) -> Any:
 
 
 def _random(*args: Any, **kwargs: Any) -> Dims:
-    """What the draws depend on has positions, and so has what gives its shape."""
+    """What the draws depend on has positions, and so has what gives its shape.
+
+    In training, as in dropout, values that are drawn one by one are alike wherever they are.
+    """
+    name = operation_name().rstrip("_")
+    if in_training() and name in _ONE_BY_ONE and "size" not in kwargs:
+        return elementwise(*args, **kwargs) if tensors_in(args) else _constant(*args)
     for dim in (dim for x in tensors_in(args, kwargs) for dim in x):
         ordered(dim, "random values are drawn by position")
     return Dims(positions(n, "random values are drawn by position") for n in result_shape())
 
+
+_ONE_BY_ONE = frozenset("rand randn rand_like randn_like bernoulli uniform exponential normal".split())
 
 rule(*"rand randn randint randperm normal rand_like randn_like randint_like".split())(_random)
 rule(*"bernoulli uniform exponential multinomial random cauchy log_normal geometric poisson".split())(_random)

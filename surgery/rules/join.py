@@ -193,6 +193,10 @@ def pad(x: Dims, pad: Any, mode: str = "constant", value: Any = None) -> Dims:
     dims = list(x)
     for k, i in enumerate(range(len(x) - 1, len(x) - 1 - len(pad) // 2, -1)):
         before, after = pad[2 * k], pad[2 * k + 1]
+        if isinstance(before, Dims) or isinstance(after, Dims):
+            ordered(x[i], "its size is computed")
+            dims[i] = positions(result_shape()[i])
+            continue
         if int(before) == int(after) == 0:
             continue
         if mode != "constant" or before < 0 or after < 0 or pinned(x[i]):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from surgery.axes import Dim, divide, extent, fresh, resolve
+from surgery.axes import Dim, Sum, axes_of, divide, extent, fresh, resolve
 from surgery.rules.base import (
     Dims,
     at_least_two,
@@ -14,6 +14,7 @@ from surgery.rules.base import (
     axis_list,
     contraction,
     here,
+    made_from,
     operation_name,
     ordered,
     positions,
@@ -72,11 +73,11 @@ def _regroup_block(block: Sequence[Dim], sizes: Sequence[int]) -> list[Dim]:
 @rule("view", "reshape")
 def view(x: Dims, *shape: Any, **kwargs: Any) -> Dims:
     sizes = _listed(shape) or kwargs.get("shape") or kwargs.get("size") or ()
-    if any(not isinstance(size, int) for size in sizes):
+    if any(not isinstance(size, int | Dims) for size in sizes):
         raise NotImplementedError("a view as another dtype")
     result = regroup(x, result_shape())
     for size, dim in zip(sizes, result, strict=True):
-        if int(size) != -1:
+        if isinstance(size, Dims) or int(size) != -1:
             require(size, dim)
     return result
 
@@ -231,7 +232,13 @@ def channel_shuffle(x: Dims, groups: int) -> Dims:
 
 @rule("view_as_complex")
 def view_as_complex(x: Dims) -> Dims:
+    """Torch takes even strides alone, so that what lies beside the pairs in memory keeps to pairs as well."""
     ordered(x[-1], "real and imaginary parts")
+    pair = set(axes_of(x[-1]))
+    for dim in (dim for tensor in made_from() for dim in tensor):
+        if any(isinstance(factor, Sum) for factor in resolve(dim)) and not pair.isdisjoint(axes_of(dim)):
+            parts = divide(dim, 2)
+            ordered(parts[1] if parts else dim, "view_as_complex takes even strides")
     return Dims(x[:-1])
 
 

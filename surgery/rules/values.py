@@ -11,7 +11,6 @@ from surgery.rules.base import (
     Dims,
     current_node,
     here,
-    made_from,
     ordered,
     positions,
     result_shape,
@@ -39,14 +38,6 @@ rule("nonzero", "argwhere")(_listed("positions are read"))
 rule("masked_select")(_listed("a mask selects positions"))
 rule("unique", "unique_consecutive", "bincount", "cartesian_prod", "combinations")(_listed("values are listed"))
 rule("take", "put")(_listed("indexed by position"))
-
-
-@rule("as_strided", "as_strided_scatter")
-def strided(x: Dims, *args: Any, **kwargs: Any) -> Dims:
-    """It sees the memory behind a view, too."""
-    for dim in (dim for tensor in (*made_from(), *tensors_in(args, kwargs)) for dim in tensor):
-        ordered(dim, "places in memory are named")
-    return Dims(map(positions, result_shape()))
 
 
 @rule("histc")

@@ -316,7 +316,8 @@ calls("scaled_dot_product_attention", _attention, _grouped_attention, mixes=True
 def _many_heads(d: Draw) -> Arguments:
     h, k, t, s, n, o = d.pick(1, 2, 3), d.pick(2, 3), d.size(), d.size(), d.size(), d.size()
     e = h * k
-    tail = d.real(o, e), d.real(o), False, None, d.pick(True, False), None
+    padding, mask = d.pick(None, d.real(n, s)), d.pick(None, d.real(t, s), d.real(n * h, t, s))
+    tail = d.real(o, e), d.real(o), False, padding, d.pick(True, False), mask
     parts = {"average_attn_weights": d.pick(True, False)}
     if d.pick(True, False):
         q, kv = d.real(t, n, e), d.real(s, n, e)
@@ -409,6 +410,8 @@ calls(
     lambda d: (lambda x: call(x, d.pick(-1, x.numel())))(d.x()),
 )
 calls("view reshape", lambda d: (lambda x: call(x, -1, x.shape[-1]))(d.x(2)))
+calls("view reshape", lambda d: call(d.ints(4, 6), 2, torch.tensor(2), 6))  # a size that is computed
+calls("new_zeros new_ones", lambda d: call(d.ints(2), (d.size(), torch.tensor(3))))
 calls(
     "view_as reshape_as", lambda d: (lambda x, k: call(x, d.ints(k, x.numel() // k)))(d.ints(4, 6), d.pick(2, 3, 4, 6))
 )
@@ -584,6 +587,7 @@ calls(
     lambda d: call(d.x(), (d.pick(0, 1, 2), d.pick(0, 1))),
     lambda d: call(d.x(2), (0, 0, d.pick(-1, 1), 2), value=3.0),
     lambda d: call(d.x(3, 3), (1, 1), mode="reflect"),
+    lambda d: call(d.ints(4, 6), (0, 0, torch.tensor(1), 2)),
 )
 
 # --- indices ---
@@ -834,6 +838,15 @@ calls("unique", lambda d: call(d.ids(2, 4, 3), dim=0, return_inverse=True))
 calls("cartesian_prod", lambda d: call(d.x(1, 1), d.x(1, 1)))
 calls("combinations", lambda d: call(d.x(1, 1)))
 calls("as_strided", lambda d: call(d.ints(4, 6), (2, 2), (1, 2)))
+
+
+def _overlapping_chunks(d: Draw) -> Arguments:
+    """Windows of two rows that overlap, as Longformer makes them. Batch and features are whole."""
+    b, n, f = d.size(), d.pick(4, 6), d.size()
+    return call(d.ints(b, n, f), (b, n - 1, 2, f), (n * f, f, f, 1))
+
+
+calls("as_strided", _overlapping_chunks, lambda d: call(d.ints(4, 6), (4, 2, 6), (6, 6, 1)))
 calls("as_strided_scatter", lambda d: call(d.ints(4, 6), d.ints(2, 2), (2, 2), (1, 2)))
 calls("take", lambda d: call(d.ints(4, 6), d.ids(24, d.size())))
 calls("put", lambda d: call(d.ints(4, 6), torch.arange(3), d.ints(3)))

@@ -158,7 +158,7 @@ def everything_is_accounted_for(plan: surgery.Plan, model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         inside = torch.zeros(parameter.shape, dtype=torch.bool)
         for dim, parts in enumerate(plan.layouts.get(name, ())):
-            mark = torch.tensor([bool(owner) for owner in owners(parts)])
+            mark = torch.tensor([bool(owner) for owner in owners(parts)], dtype=torch.bool)
             shape = [1] * parameter.dim()
             shape[dim] = -1
             inside |= mark.view(shape)

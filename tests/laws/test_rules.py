@@ -58,7 +58,7 @@ def draws(name: str) -> int:
 
 # Nothing is free in calls of these: they number, draw or read positions, or have no dimensions.
 ORDERED = frozenset(
-    "_assert _is_all_true _is_any_true _parse_to arange argwhere as_strided as_strided_scatter bartlett_window "
+    "_assert _is_all_true _is_any_true _parse_to arange argwhere as_strided_scatter bartlett_window "
     "bernoulli bincount blackman_window cartesian_prod cauchy combinations exponential gumbel_softmax geometric "
     "hamming_window hann_window kaiser_window linspace log_normal logspace meshgrid multinomial nonzero normal put "
     "poisson rand rand_like randint randint_like randn randn_like randperm random scalar_tensor tensor "
