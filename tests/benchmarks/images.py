@@ -49,4 +49,4 @@ class Setup:
     weight: float = 1.0
 
 
-SETUPS = {"mlp": Setup(mlp, 20, (3e-3, 6e-3, 1e-2)), "cnn": Setup(cnn, 4, (6e-3, 1.2e-2), narrow=3, weight=2.0)}
+SETUPS = {"mlp": Setup(mlp, 20, (3e-3, 6e-3)), "cnn": Setup(cnn, 4, (6e-3, 1.2e-2), narrow=3, weight=2.0)}
