@@ -45,6 +45,11 @@ class Points:
         return self.columns.get(factor) or self.constant(factor.size)
 
 
+def every(axis: Axis) -> Points:
+    """All widths of one axis."""
+    return Points(axis.size, {axis: list(range(1, axis.size + 1))})
+
+
 def many(axes: Sequence[Axis]) -> Points:
     """More points for some axes: all of their widths, or many where there are too many."""
     if math.prod(axis.size for axis in axes) <= MANY:

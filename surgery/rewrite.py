@@ -33,8 +33,9 @@ class Change:
     """A size in the code of a forward: what the code computes, and what it must be at every width.
 
     `site` is where it is an argument of a recorded call; None for a comparison, of which it is one side; or the number
-    of the operand that leaves the arithmetic of sizes. Changes of one `key` are the same. One that is not `needed` is
-    left out where it cannot be made.
+    of the operand that leaves the arithmetic of sizes. A comparison comes out as it did, `equal` or not; where not,
+    `seen` and `now` are its two sides. Changes of one `key` are the same. One that is not `needed` is left out where it
+    cannot be made.
     """
 
     frame: Frame
@@ -45,6 +46,7 @@ class Change:
     scales: bool
     key: Any
     needed: bool = True
+    equal: bool = True
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class _Writer:
         if where is None or node is None:
             raise Blocked(change, "it is no argument of a call")
         route, inside = _route(node, change)
-        edit = Edit(where, route, inside, self._number(change), change.scales)
+        edit = Edit(where, route, inside, self._number(change), change.scales, change.equal)
         if draft.edits.setdefault((where, route, inside), edit) != edit:
             raise Blocked(change, "the same code runs with several widths")
 

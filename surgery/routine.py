@@ -32,7 +32,8 @@ class Edit:
     """One size in the source of a function: it stands in an expression, at a route in its syntax tree.
 
     `inside` goes on into the value there, where that is a whole tuple. A comparison has no route: it must come out as
-    it did. With `scales`, the size also counts something that changes with the input, and is changed in proportion.
+    it did, `equal` or not. With `scales`, the size also counts something that changes with the input, and is changed in
+    proportion.
     """
 
     where: Span
@@ -40,6 +41,7 @@ class Edit:
     inside: tuple[Any, ...]
     number: int
     scales: bool
+    equal: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def _apply(edit: Edit, node: Any, module: str) -> None:
         ast.Attribute(ast.Name(module, ast.Load()), f"{kind}{edit.number}", ast.Load()) for kind in (SEEN, SIZE)
     )
     if isinstance(node, ast.Compare):
-        node.left = _call("surgery_agree", node.left, node.comparators[0], seen, now)
+        helper = "surgery_agree" if edit.equal else "surgery_meet"
+        node.left = _call(helper, node.left, node.comparators[0], seen, now)
         node.comparators = [ast.Constant(True)]
         return
     *way, last = edit.route
@@ -198,8 +201,14 @@ def agree(left: Any, right: Any, left_seen: int, right_seen: int) -> bool:
     return bool(left == right or (left, right) == (left_seen, right_seen) or (right, left) == (left_seen, right_seen))
 
 
+def meet(left: Any, right: Any, left_seen: int, right_seen: int) -> bool:
+    """Whether two sizes are equal, and not what two different sizes of the full model are at these widths."""
+    return bool(left == right and (left, right) != (left_seen, right_seen))
+
+
 _HELPERS = {
     "surgery_sized": sized, "surgery_scaled": scaled, "surgery_inside": inside, "surgery_agree": agree,
+    "surgery_meet": meet,
 }  # fmt: skip
 
 

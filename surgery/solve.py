@@ -8,7 +8,8 @@ reason. Everything found is checked at several sample widths before it is believ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from torch import fx
 from surgery.analysis import Analysis, Needed
 from surgery.axes import Axis, Dim, axes_of, extent, pin, resolve, unify
 from surgery.capture import Frame, line
-from surgery.columns import Column, Points, beyond, many, sampled
+from surgery.columns import Column, Points, beyond, every, many, sampled
 from surgery.errors import CaptureError
 from surgery.rewrite import Blocked, Change, Rewrite, plan_rewrites
 from surgery.rules.base import SizeOf
@@ -30,7 +31,7 @@ Key: TypeAlias = "tuple[str, tuple[Any, ...]]"  # a module's path, and the path 
 
 @dataclass(frozen=True)
 class Need:
-    """`origin` must equal `target` at every width. A comparison has neither node nor site."""
+    """`origin` must equal `target` at every width; where not `equal`, at none. A comparison has no node and no site."""
 
     node: fx.Node | None
     origin: Origin
@@ -39,6 +40,7 @@ class Need:
     frame: Frame
     chain: Chain
     where: str
+    equal: bool = True
 
 
 @dataclass
@@ -85,7 +87,8 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
         except Blocked as blocked:
             solver.give_up([(unmet[changes.index(blocked.change)], f"cannot follow: {blocked}")])
             continue
-        return Solution(solver.formulas, rewrites, tuple(solver.turns()))
+        held = {need.chain for need in unmet if not need.equal}
+        return Solution(solver.formulas, rewrites, tuple(solver.turns(held)))
 
 
 class _Solver:
@@ -109,16 +112,26 @@ class _Solver:
         return Need(requirement.node, origin, target, requirement.site, frame, chain, needed.where)
 
     def _comparisons(self) -> Iterator[Need]:
+        """Sizes that code found equal stay so; sizes that it found unequal, if one is an attribute, as well.
+
+        That may be a width for which no call ever asks, as in `if self.inside != self.outside: ...`: it stays what it
+        is, and would seem equal to the other one at a single width, where nobody has seen what the code does.
+        """
         for capture in self.analysis.captures:
             for branch in capture.branches:
                 decision = branch.decision
-                if (decision.sign, decision.outcome) not in (("==", True), ("!=", False)):
+                if decision.sign not in ("==", "!="):
                     continue
                 sides = self.known(decision.left), self.known(decision.right)
-                left, right = sides if isinstance(sides[0], Attribute) else sides[::-1]
-                if any(isinstance(leaf, SizeOf) for side in sides for leaf in leaves(side)):
+                equal = decision.outcome == (decision.sign == "==")
+                if equal:
+                    sides = sides if isinstance(sides[0], Attribute) else sides[::-1]
+                    held = any(isinstance(leaf, SizeOf) for side in sides for leaf in leaves(side))
+                else:
+                    held = any(isinstance(side, Attribute) for side in sides)
+                if held:
                     where = f"the comparison at {line(branch.where)}"
-                    yield Need(None, left, right, None, capture.frames[branch.frame], branch.chain, where)
+                    yield Need(None, *sides, None, capture.frames[branch.frame], branch.chain, where, equal)
 
     def known(self, origin: Origin) -> Origin:
         """An origin with the dimensions of tensors in place of their extents."""
@@ -144,12 +157,23 @@ class _Solver:
     def met(self, need: Need) -> bool:
         """Whether a need holds at every width, from those where it can fail: without divisions, beyond any model's."""
         sides = (need.origin, need.target)
+        if not need.equal:
+            return not self._may_meet(*sides)
         left, right = map(self._width, sides)
         if left is not None and left == right:  # one dimension has one width, and most needs are as plain as that
             return True
         if not any(map(self._divides, sides)):
             return self._agree(need, self.beyond)
         return self._agree(need, self.samples) and self._agree(need, many(self._axes(sides)))
+
+    def _may_meet(self, left: Origin, right: Origin) -> bool:
+        """Whether one side is an attribute that stays, and the other a width that may come to be equal to it."""
+        sides = (left, right)
+        axes = [axis for axis in self._axes(sides) if axis in self.features]
+        if not axes or all(not isinstance(s, Attribute) or (s.module, s.path) in self.formulas for s in sides):
+            return False
+        points = every(axes[0]) if len(axes) == 1 else many(axes)
+        return any(map(operator.eq, self.values(left, points), self.values(right, points)))
 
     def _agree(self, need: Need, points: Points) -> bool:
         try:
@@ -175,12 +199,15 @@ class _Solver:
         dims = [dim for side in sides for dim in self.dims(side)]
         return list(dict.fromkeys(axis for dim in dims for axis in axes_of(dim) if not axis.pin))
 
-    def turns(self) -> Iterator[str]:
-        """A note for every place where Python code goes another way at other widths than at the full ones."""
+    def turns(self, held: Set[Chain]) -> Iterator[str]:
+        """A note for every place where Python code goes another way at other widths than at the full ones.
+
+        Comparisons in `held` places come out as they did.
+        """
         for capture in self.analysis.captures:
             for branch in capture.branches:
                 decision = branch.decision
-                if decision.sign == "is":
+                if decision.sign == "is" or branch.chain in held:
                     continue
                 compare, sides = COMPARISONS[decision.sign], (self.known(decision.left), self.known(decision.right))
                 outcomes = set(map(compare, *(self.values(side, self.samples) for side in sides)))
@@ -221,13 +248,14 @@ class _Solver:
             need.site,
             need.origin,
             need.target,
-            key[1] != need.target,
-            (*key, need.site is None),
+            need.equal and key[1] != need.target,
+            (*key, need.site is None, need.equal),
+            equal=need.equal,
         )
 
     def departures(self, changes: Sequence[Change]) -> Iterator[Change]:
         """Where sizes that are changed leave the arithmetic (`scale = (c // heads) ** -0.5`), they change as well."""
-        first = {(change.frame.path, change.seen): change for change in reversed(changes)}
+        first = {(change.frame.path, change.seen): change for change in reversed(changes) if change.equal}
         for capture in self.analysis.captures:
             for branch in capture.branches:
                 frame = capture.frames[branch.frame]
@@ -249,7 +277,7 @@ class _Solver:
 
     def _fixed_by_uses(self) -> None:
         for need in self.needs:
-            if isinstance(need.origin, Attribute) and isinstance(need.target, SizeOf):
+            if need.equal and isinstance(need.origin, Attribute) and isinstance(need.target, SizeOf):
                 self._state((need.origin.module, need.origin.path), need.target.dim)
 
     def _state(self, key: Key, dim: Dim) -> None:
@@ -267,11 +295,12 @@ class _Solver:
     def _inverted(self) -> None:
         """Solve expressions such as `c // heads` for the one attribute in them that nothing states."""
         uses: dict[Attribute, list[Need]] = {}
-        for need in self.needs:
+        needs = [need for need in self.needs if need.equal]
+        for need in needs:
             for leaf in dict.fromkeys((*leaves(need.origin), *leaves(need.target))):
                 if isinstance(leaf, Attribute):
                     uses.setdefault(leaf, []).append(need)
-        for need in self.needs:
+        for need in needs:
             if self.met(need):
                 continue
             for leaf in leaves(need.origin):

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 import surgery
 from surgery.inputs import tensors
 from surgery.plan import Plan
+from surgery.routine import meet
 from surgery.setting import plan_of
 from surgery.verify import output, verify
+from tests.models import BY_NAME
 
 
 class Heads(nn.Module):
@@ -406,6 +408,26 @@ def test_another_size_is_an_error() -> None:
     assert output(small, surgery.inputs(x)).shape == (2, 2)
     with pytest.raises(surgery.InputError, match=r"test_rewrite.py:\d+ computes the size 4, and 8 is what"):
         small(torch.randn(3, 4))
+
+
+@pytest.mark.parametrize("widths", [0.5, {"stages.0.proj.o": 12, "stages.1.proj.o": 24}, {"stages.1.proj.o": 24}])
+def test_widths_that_differ_never_seem_equal(widths: Any) -> None:
+    """`if self.inside != self.outside` takes the way that it took, though nothing tells that `inside` is a width."""
+    case = BY_NAME["widths_that_differ"]
+    model, inputs = case.build().eval(), case.inputs(0)
+    plan = surgery.inspect(model, inputs)
+    assert plan.elastic_share > 0.99 and not plan.notes and set(plan.rewrites) == {"stages.0", "stages.1"}
+    small = surgery.shrink(model, widths, inputs)
+    wide = plan.widths(widths)
+    assert small.stages[1].proj.weight.shape == (wide["stages.1.proj.o"], wide["stages.0.proj.o"])
+    assert pickle.loads(pickle.dumps(small))(*inputs).equal(small(*inputs))
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"), [(12, 12, False), (12, 24, False), (24, 24, True), (7, 7, True), (7, 12, False)]
+)
+def test_two_sizes_meet_where_they_did_not_come_from_different_ones(left: int, right: int, expected: bool) -> None:
+    assert meet(left, right, 12, 12) is expected
 
 
 def test_a_forward_without_source_is_pinned() -> None:

@@ -117,6 +117,35 @@ class NumpyRoundTrip(nn.Module):
         return self.fc(x * torch.from_numpy(ranks).to(x))
 
 
+class Stage(nn.Module):
+    """It projects where its widths differ, and nothing else reads how wide its input is."""
+
+    def __init__(self, inside, outside):
+        super().__init__()
+        self.inside, self.outside = inside, outside
+        self.norm = nn.LayerNorm(inside)
+        self.proj = nn.Linear(inside, outside)
+
+    def forward(self, x):
+        x = self.norm(x)
+        if self.inside != self.outside:
+            x = self.proj(x).view(len(x), self.outside)
+        return F.gelu(x)
+
+
+class Pyramid(nn.Module):
+    """Each stage is twice as wide as the one before: half the width of one is what the other was."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(10, 12)
+        self.stages = nn.Sequential(Stage(12, 24), Stage(24, 48))
+        self.head = nn.Linear(48, 5)
+
+    def forward(self, x):
+        return self.head(self.stages(self.stem(x)))
+
+
 class Around(nn.Module):
     """A traceable model around an untraceable submodule; all but its inside and its width can be sliced."""
 
@@ -135,6 +164,7 @@ class Around(nn.Module):
 
 
 TRICKY = (
+    case("widths_that_differ", Pyramid, normal(4, 10)),
     case("unused_parameters", Unused, normal(4, 10)),
     case("in_place", InPlace, normal(2, 3, 9, 8)),
     case("filled_buffer", FilledBuffer, normal(4, 10)),

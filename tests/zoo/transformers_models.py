@@ -157,7 +157,8 @@ def _pixels(config: Any, seed: int) -> Tensor:
     config = getattr(config, "vision_config", config)
     frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
     side = getattr(config, "image_size", SIDE)
-    return image(seed, 2, *frames, 3, side, side)
+    sides = side if isinstance(side, list | tuple) else (side, side)
+    return image(seed, 2, *frames, 3, *sides)
 
 
 INPUTS: dict[str, Callable[[Any, int], Tensor]] = {
