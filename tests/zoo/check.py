@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -100,28 +99,26 @@ def _ties(model: nn.Module) -> list[list[str]]:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Median seconds of a call: of three after one that is not counted, but where one takes long, of that one."""
+    """The least processor time of a call: of four, but where one takes long, of that one."""
     times: list[float] = []
     while len(times) < 4 and not (times and times[0] > SLOW):
-        start = time.perf_counter()
+        start = time.process_time()  # waiting for other processes is not counted: the machine may be busy
         run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:] or times)
+        times.append(time.process_time() - start)
+    return min(times)
 
 
 def _inspected(built: Built, record: Record) -> surgery.Plan:
     """The plan, and what it costs to make."""
     model, run = built.model, built.inputs(0)
     start = memory.reset_peak()
-    began = time.perf_counter()
+    began = time.process_time()
     plan = surgery.inspect(model, run)
-    record.inspect = time.perf_counter() - began
+    record.inspect = time.process_time() - began
     top = memory.peak()
     record.memory = round(top - start, 1) if start is not None and top is not None else None
     if record.inspect < 4 * SLOW:
-        began = time.perf_counter()
-        surgery.inspect(model, run)  # warmed up now
-        record.inspect = time.perf_counter() - began
+        record.inspect = seconds(lambda: surgery.inspect(model, run))  # warmed up now
     record.groups, record.elastic = len(plan.groups), round(plan.elastic_share, 4)
     record.fixed = main_reasons(plan)
     if record.elastic < LOW:
