@@ -21,7 +21,8 @@ the largest difference is at most 1e-9 of the largest output in float64. Models 
 to float32 inside, are held to 1e-4, and are marked. Weights are random, inputs are small, and the batch is two.
 
 - *elastic*: the share of the parameters that some group cuts; *half*: the share of the parameters left at half width
-- *inspect*: its processor time, the least of a few calls, relative to that of one forward and backward; *MiB*: the memory that it needs beside the model
+- *inspect*: its processor time, the least of a few calls, relative to that of one forward and backward
+- *MiB*: the memory that `inspect` needs beside the model
 - *new forwards*: submodules whose forward was rewritten; *replaced*: submodules of another class in the small model
 """
 
