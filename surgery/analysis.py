@@ -13,9 +13,12 @@ from torch import fx
 from surgery import signature
 from surgery.adapter import Adapter, LayerCall, adapter_class, adapter_for, attribute_path
 from surgery.axes import Dim, Dims, extent, fresh, pin, resolve
-from surgery.capture import Capture, Frame, call_name, foreign, line
+from surgery.capture import Capture
 from surgery.errors import AxisError
+from surgery.frames import Frame
 from surgery.held import shut
+from surgery.places import line
+from surgery.recorder import call_name, foreign
 from surgery.rules.base import Call, Requirement, find, run, tensors_in
 from surgery.sizes import Size, origin_of
 from surgery.tensors import Parts, aliases

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from surgery.capture import Frame, call_name
+from surgery.frames import Frame
+from surgery.recorder import call_name
 from surgery.routine import SEEN, SIZE, Edit, Routine
 from surgery.sizes import Origin
 from surgery.source import Chain, NoSource, Span, Text, at, collapsed, expression, text

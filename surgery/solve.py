@@ -18,9 +18,10 @@ from torch import fx
 
 from surgery.analysis import Analysis, Needed
 from surgery.axes import Axis, Dim, axes_of, extent, pin, resolve, unify
-from surgery.capture import Frame, line
 from surgery.columns import Column, Points, beyond, every, many, sampled
 from surgery.errors import CaptureError
+from surgery.frames import Frame
+from surgery.places import line
 from surgery.rewrite import Blocked, Change, Rewrite, plan_rewrites
 from surgery.rules.base import SizeOf
 from surgery.sizes import COMPARISONS, OPERATORS, Arithmetic, Attribute, Constant, Extent, Origin, leaves, origin_of

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from surgery.capture import class_name
 from surgery.errors import ProofError, SurgeryError
 from surgery.inputs import Examples, Inputs, cloned, runs, tensors
 from surgery.modes import evaluating
+from surgery.nested import class_name
 from surgery.restoring import Watch
 from surgery.tensors import parts_of
 

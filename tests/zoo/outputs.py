@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from surgery.capture import line
 from surgery.inputs import Inputs
+from surgery.places import line
 from surgery.planning import record as recorded
 from surgery.tensors import parts_of
 

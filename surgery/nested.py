@@ -1,0 +1,70 @@
+"""Tensors and nodes in nested values: arguments, results, and the objects among them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+
+def rebuild(value: Any, convert: Callable[[Any, Any], Any], types: bool = False) -> Any:
+    """A container with its items converted, as a plain tuple, list or dict unless `types` are kept; else the value."""
+    if isinstance(value, dict):
+        new = {key: convert(key, item) for key, item in value.items()}
+        return type(value)(**new) if types and type(value) is not dict else new
+    if isinstance(value, tuple | list):
+        items = [convert(i, item) for i, item in enumerate(value)]
+        if types and hasattr(value, "_fields"):
+            return type(value)(*items)
+        return tuple(items) if isinstance(value, tuple) else items
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        named = {item.name: convert(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return dataclasses.replace(value, **named) if types else named
+    return value
+
+
+def is_object(value: Any) -> bool:
+    """Whether a value is an object with attributes of its own, and neither a container nor a record of results."""
+    if isinstance(value, torch.Tensor | nn.Module | type | Mapping | tuple | list | set):
+        return False
+    return hasattr(value, "__dict__") and not dataclasses.is_dataclass(value) and not callable(value)
+
+
+def class_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def all_tensors(value: Any, skipped: Mapping[int, Any], seen: dict[int, Any]) -> Iterator[torch.Tensor]:
+    """The tensors in a result, in containers and in the attributes of objects, but those that are `skipped`."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif id(value) not in seen and not isinstance(value, type | nn.Module):
+        seen[id(value)] = value
+        if id(value) in skipped:
+            return
+        items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list | set) else ()
+        for item in (*items, *getattr(value, "__dict__", {}).values()):
+            yield from all_tensors(item, skipped, seen)
+
+
+def nodes_in(value: Any) -> Iterator[fx.Node]:
+    """The nodes in nested arguments."""
+    if isinstance(value, fx.Node):
+        yield value
+    elif isinstance(value, tuple | list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from nodes_in(item)
+
+
+def shapes(value: Any) -> Any:
+    """A result with shapes in place of tensors and None in place of everything else."""
+    if isinstance(value, torch.Tensor):
+        return value.shape
+    if isinstance(value, Mapping):
+        return {key: shapes(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [shapes(item) for item in value]
+    return None

@@ -1,0 +1,71 @@
+"""What modules hold while a run is recorded: integers that know their place, and what the run changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from surgery.mentions import mentions
+from surgery.records import ATOMS, LONGEST, Field, altered, is_record
+from surgery.sizes import Attribute, Size
+from surgery.tensors import Parts
+
+
+def remember_attributes(parts: Parts, prefix: str, records: bool) -> list[Any]:
+    """Replace the integers in modules' attributes, also nested in containers, by ones that know their place.
+
+    With `records`, objects that are plain data are replaced too, by copies for each module whose code mentions them.
+    Returns these copies.
+    """
+    copies: list[Any] = []
+    known: dict[int, bool] = {}
+    for inner, module in parts.modules.items():
+        path = f"{prefix}.{inner}".strip(".")
+        for name, value in vars(module).items():
+            if type(value) not in _WITHOUT_SIZES and (not name.startswith("_") or name == "_axes_lengths"):
+                wanted = records and type(value) is not int and mentions(type(module), {name})
+                vars(module)[name] = _remember(value, path, (name,), copies if wanted else None, known)
+    return copies
+
+
+_WITHOUT_SIZES = frozenset(ATOMS) - {int}
+
+
+def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] | None, known: dict[int, bool]) -> Any:
+    """A value with integers that know their place. Objects are followed where there is a list for their `copies`."""
+    if type(value) is int:
+        return Size(value, Attribute(module, path, value))
+    inside = any(isinstance(step, Field) for step in path)
+    if type(value) in (tuple, list, dict) and len(path) < 4 and not (inside and len(value) > LONGEST):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        new = {key: _remember(item, module, (*path, key), copies, known) for key, item in items}
+        return new if isinstance(value, dict) else type(value)(new.values())
+    if copies is None or type(value) in ATOMS or len(path) >= 4:
+        return value
+    if id(value) not in known:  # the model that is recorded keeps the object alive: modules share it
+        known[id(value)] = is_record(value)
+    if not known[id(value)]:
+        return value
+    own = vars(value).items()
+    copies.append(altered(value, {key: _remember(v, module, (*path, Field(key)), copies, known) for key, v in own}))
+    return copies[-1]
+
+
+_FILLED = (dict, list, set)
+
+
+class Contents:
+    """What a module or an object holds at a moment; of containers, which forwards may fill, the length as well."""
+
+    def __init__(self, holder: Any):
+        self.holder = holder
+        self.before = dict(vars(holder))
+        self.lengths = {name: len(value) for name, value in self.before.items() if isinstance(value, _FILLED)}
+
+    def changed(self) -> list[str]:
+        """The attributes that were set, filled or removed since then."""
+        now, before = vars(self.holder), self.before
+        changed = [name for name, value in now.items() if name not in before or before[name] is not value]
+        changed += [
+            name for name, length in self.lengths.items() if now.get(name) is before[name] and len(now[name]) != length
+        ]
+        return changed + [name for name in before if name not in now]
