@@ -32,6 +32,8 @@ _WITHOUT_SIZES = frozenset(ATOMS) - {int}
 
 def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] | None, known: dict[int, bool]) -> Any:
     """A value with integers that know their place. Objects are followed where there is a list for their `copies`."""
+    if type(value) in _WITHOUT_SIZES:
+        return value
     if type(value) is int:
         return Size(value, Attribute(module, path, value))
     inside = any(isinstance(step, Field) for step in path)
@@ -39,7 +41,7 @@ def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] 
         items = value.items() if isinstance(value, dict) else enumerate(value)
         new = {key: _remember(item, module, (*path, key), copies, known) for key, item in items}
         return new if isinstance(value, dict) else type(value)(new.values())
-    if copies is None or type(value) in ATOMS or len(path) >= 4:
+    if copies is None or len(path) >= 4:
         return value
     if id(value) not in known:  # the model that is recorded keeps the object alive: modules share it
         known[id(value)] = is_record(value)

@@ -27,7 +27,7 @@ from .stir import stir
 
 Tell = Callable[[Record], None]
 RANDOM = 3  # mixed width vectors
-SLOW = 0.5  # seconds; what takes longer is measured once, without a run to warm up
+SLOW = 2.0  # seconds; a plan that takes longer is made once, without a run to warm up
 
 
 def check(entry: Entry, tell: Tell = lambda record: None) -> Record:
@@ -99,9 +99,9 @@ def _ties(model: nn.Module) -> list[list[str]]:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """The least processor time of a call: of four, but where one takes long, of that one."""
+    """The least processor time of a call: of nine, or of as many as fit into a second, at least one."""
     times: list[float] = []
-    while len(times) < 4 and not (times and times[0] > SLOW):
+    while len(times) < 9 and sum(times) < 1.0:
         start = time.process_time()  # waiting for other processes is not counted: the machine may be busy
         run()
         times.append(time.process_time() - start)
@@ -117,7 +117,7 @@ def _inspected(built: Built, record: Record) -> surgery.Plan:
     record.inspect = time.process_time() - began
     top = memory.peak()
     record.memory = round(top - start, 1) if start is not None and top is not None else None
-    if record.inspect < 4 * SLOW:
+    if record.inspect < SLOW:
         record.inspect = seconds(lambda: surgery.inspect(model, run))  # warmed up now
     record.groups, record.elastic = len(plan.groups), round(plan.elastic_share, 4)
     record.fixed = main_reasons(plan)
