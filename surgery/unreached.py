@@ -15,7 +15,7 @@ from surgery.axes import Dims, extent, pin, unify
 from surgery.capture import Capture, capture
 from surgery.errors import CaptureError
 from surgery.inputs import Inputs
-from surgery.mentions import mentions, overwrites
+from surgery.mentions import mentions
 from surgery.rules.base import tensors_in
 
 
@@ -71,8 +71,6 @@ def _bare(analysis: Analysis) -> None:
             "(give inputs that read it as well: surgery.batches([...]))"
         )
         names = {attribute, "getattr", "_parameters", "_buffers"}  # the module itself may also look it up by a string
-        if overwrites(analysis.modules[path], attribute):
-            names.remove(attribute)
         while True:
             if mentions(type(analysis.modules[path]), names):
                 _pin_around(analysis, path, set(shape) - {1}, reason)

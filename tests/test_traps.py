@@ -278,53 +278,6 @@ def test_a_buffer_that_another_input_reads_pins_what_fits_it() -> None:
     assert "shift, which" in str(surgery.inspect(Gated(), gated))
 
 
-class Rounded(nn.Linear):
-    """Keeps rounded weights where a flag says so, as quantized layers do. A subclass of its own says how."""
-
-    rounding = False
-
-    def __init__(self) -> None:
-        super().__init__(8, 8)
-        self.whole, self.part = nn.Buffer(torch.zeros(8, 8)), nn.Buffer(torch.zeros(8))
-
-
-class KeptFirst(Rounded):
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.rounding:
-            return F.linear(x, self.weight, self.bias)
-        self.whole = self.weight.round()
-        if self.bias is not None:
-            self.part = self.bias.round()
-        return F.linear(x, self.whole, self.part)
-
-
-class KeptSometimes(Rounded):
-    def forward(self, x: Tensor) -> Tensor:
-        if self.rounding:
-            if x.isfinite().all():
-                self.whole = self.weight.round()
-            x = F.linear(x, self.whole)
-        return F.linear(x, self.weight, self.bias)
-
-
-class KeptLater(Rounded):
-    def forward(self, x: Tensor) -> Tensor:
-        if self.rounding:
-            x, self.whole = F.linear(x, self.whole), self.weight.round()
-        return F.linear(x, self.weight, self.bias)
-
-
-@pytest.mark.parametrize(("layer", "free"), [(KeptFirst, 2), (KeptSometimes, 0), (KeptLater, 0)])
-def test_a_buffer_that_is_written_before_it_is_read_pins_nothing(layer: type[Rounded], free: int) -> None:
-    model = nn.Sequential(nn.Linear(5, 8), layer(), nn.Linear(8, 3))
-    plan = surgery.inspect(model, X)
-    assert len(plan.groups) == free
-    if free:
-        small = surgery.shrink(model, 0.5, X)
-        small[1].rounding = True
-        assert small(X).shape == (2, 4, 3)
-
-
 def test_with_inputs_that_read_it_a_parameter_is_cut_with_the_rest() -> None:
     every = surgery.batches([X, surgery.inputs(X, gated=True, shifted=True)])
     assert sum(group.size for group in surgery.inspect(Gated(), every).groups.values()) == 8
