@@ -222,10 +222,11 @@ class Recorder(TorchFunctionMode):
 
     def order(self, tensor: torch.Tensor) -> tuple[int, ...] | None:
         """The order in which the dimensions of a tensor lie in memory; None in that of a parameter or buffer."""
-        kept = (*self.model.parameters(), *self.model.buffers())
+        kept = [other for other in self.names.values() if other.layout is torch.strided]
         with torch._C.DisableTorchFunction():
             memory = tensor.untyped_storage().data_ptr()
-            own = all(memory != other.untyped_storage().data_ptr() for other in kept)
+            # what is made of a parameter that lies otherwise may lie otherwise where that is gathered
+            own = all(other.is_contiguous() and memory != other.untyped_storage().data_ptr() for other in kept)
             return _order(tensor) if own else None
 
     def extent(self, name: str, result: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -248,8 +249,8 @@ class Recorder(TorchFunctionMode):
 
     def strides(self, plain: Any, tensor: torch.Tensor, sizes: list[Size], dim: Any) -> Any:
         """The strides of a tensor without gaps are products of the sizes of what lies inside each dimension."""
-        order = _order(tensor)
-        if order is None:
+        order = self.order(tensor)
+        if order is None:  # those of a slice of a parameter are the whole one's
             return plain
         found: list[int] = [math.prod(sizes[j] for j in order[order.index(i) + 1 :]) for i in range(len(order))]
         found = [step if n > 1 else given for n, step, given in zip(tensor.shape, found, tensor.stride(), strict=True)]

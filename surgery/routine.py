@@ -198,12 +198,21 @@ def inside(value: Any, keys: tuple[Any, ...], how: Callable[[int, int, int], int
 
 def agree(left: Any, right: Any, left_seen: int, right_seen: int) -> bool:
     """Whether two sizes are equal, or are what two equal sizes of the full model are at these widths."""
+    _two_sizes(left, right)
     return bool(left == right or (left, right) == (left_seen, right_seen) or (right, left) == (left_seen, right_seen))
 
 
 def meet(left: Any, right: Any, left_seen: int, right_seen: int) -> bool:
     """Whether two sizes are equal, and not what two different sizes of the full model are at these widths."""
+    _two_sizes(left, right)
     return bool(left == right and (left, right) != (left_seen, right_seen))
+
+
+def _two_sizes(left: Any, right: Any) -> None:
+    """Raises InputError where a comparison is of more than two numbers: it was recorded as one of two sizes in them."""
+    if not isinstance(left, int) or not isinstance(right, int):
+        kinds = f"{type(left).__name__} and {type(right).__name__}"
+        raise InputError(f"the code compares {kinds}, and sizes in them must follow the widths: compare one by one")
 
 
 _HELPERS = {

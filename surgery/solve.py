@@ -8,8 +8,9 @@ reason. Everything found is checked at several sample widths before it is believ
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from torch import fx
 
 from surgery.analysis import Analysis, Needed
 from surgery.axes import Axis, Dim, axes_of, extent, pin, resolve, unify
-from surgery.columns import Column, Points, beyond, every, many, sampled
+from surgery.columns import MANY, Column, Points, beyond, every, many, sampled
 from surgery.errors import CaptureError
 from surgery.frames import Frame
 from surgery.places import line
@@ -72,6 +73,12 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
         solver = _Solver(analysis)
         unmet = solver.unmet()
         given_up = [(need, refused[need.frame.path or ""]) for need in unmet if need.frame.path in refused]
+        both = solver.both_ways() if any(not need.equal for need in unmet) else set()
+        given_up += [
+            (need, "cannot follow: the same code compares several sizes")
+            for need in unmet
+            if not need.equal and (need.frame.path, need.chain) in both
+        ]
         # what a rule computed from arguments of the call follows when they do
         follows = {need.node for need in solver.needs if need.site is not None}
         computed = [need for need in unmet if need.site is None and need.node is not None]
@@ -125,12 +132,10 @@ class _Solver:
                     continue
                 sides = self.known(decision.left), self.known(decision.right)
                 equal = decision.outcome == (decision.sign == "==")
-                if equal:
-                    sides = sides if isinstance(sides[0], Attribute) else sides[::-1]
-                    held = any(isinstance(leaf, SizeOf) for side in sides for leaf in leaves(side))
-                else:
-                    held = any(isinstance(side, Attribute) for side in sides)
-                if held:
+                if equal and not isinstance(sides[0], Attribute):
+                    sides = sides[::-1]
+                held = SizeOf if equal else Attribute
+                if any(isinstance(leaf, held) for side in sides for leaf in leaves(side)):
                     where = f"the comparison at {line(branch.where)}"
                     yield Need(None, *sides, None, capture.frames[branch.frame], branch.chain, where, equal)
 
@@ -168,13 +173,27 @@ class _Solver:
         return self._agree(need, self.samples) and self._agree(need, many(self._axes(sides)))
 
     def _may_meet(self, left: Origin, right: Origin) -> bool:
-        """Whether one side is an attribute that stays, and the other a width that may come to be equal to it."""
-        sides = (left, right)
-        axes = [axis for axis in self._axes(sides) if axis in self.features]
-        if not axes or all(not isinstance(s, Attribute) or (s.module, s.path) in self.formulas for s in sides):
+        """Whether one side comes from attributes and stays, and the other is a width that may get equal to it."""
+        stays = [not self._widths(s) and any(isinstance(leaf, Attribute) for leaf in leaves(s)) for s in (left, right)]
+        if not any(stays) or not self._widths(left, right):
             return False
+        outcomes = self._outcomes(operator.eq, left, right)
+        return outcomes is None or True in outcomes
+
+    def _widths(self, *sides: Origin) -> list[Axis]:
+        """The axes of parameters that expressions depend on and that may be cut."""
+        return [axis for axis in self._axes(sides) if axis in self.features]
+
+    def _outcomes(self, compare: Callable[[int, int], bool], left: Origin, right: Origin) -> set[bool] | None:
+        """What a comparison comes to at all widths; None where they are too many, or where the code would fail."""
+        axes = self._widths(left, right)
+        if len(axes) > 1 and math.prod(axis.size for axis in axes) > MANY:
+            return None
         points = every(axes[0]) if len(axes) == 1 else many(axes)
-        return any(map(operator.eq, self.values(left, points), self.values(right, points)))
+        try:
+            return set(map(compare, self.values(left, points), self.values(right, points)))
+        except ZeroDivisionError:
+            return None
 
     def _agree(self, need: Need, points: Points) -> bool:
         try:
@@ -211,9 +230,29 @@ class _Solver:
                 if decision.sign == "is" or branch.chain in held:
                     continue
                 compare, sides = COMPARISONS[decision.sign], (self.known(decision.left), self.known(decision.right))
-                outcomes = set(map(compare, *(self.values(side, self.samples) for side in sides)))
+                outcomes = self._outcomes(compare, *sides) if decision.sign in ("==", "!=") else None
+                if outcomes is None:
+                    outcomes = self._sampled(compare, *sides)
                 if len(outcomes) > 1:
                     yield f"the code at {line(branch.where)} compares a width, and goes another way at some widths"
+
+    def _sampled(self, compare: Callable[[int, int], bool], left: Origin, right: Origin) -> set[bool]:
+        """What a comparison comes to at a few widths; both, where the code would fail at one of them."""
+        try:
+            return set(map(compare, self.values(left, self.samples), self.values(right, self.samples)))
+        except ZeroDivisionError:
+            return {True, False}
+
+    def both_ways(self) -> set[tuple[str | None, Chain]]:
+        """Places in forwards where sizes were found equal at one time and unequal at another."""
+        seen: dict[tuple[str | None, Chain], set[bool]] = {}
+        for capture in self.analysis.captures:
+            for branch in capture.branches:
+                decision = branch.decision
+                if decision.sign in ("==", "!="):
+                    place = capture.frames[branch.frame].path, branch.chain
+                    seen.setdefault(place, set()).add(decision.outcome == (decision.sign == "=="))
+        return {place for place, outcomes in seen.items() if len(outcomes) > 1}
 
     def unmet(self) -> list[Need]:
         return [need for need in self.needs if not self.met(need)]

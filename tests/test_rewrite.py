@@ -423,6 +423,87 @@ def test_widths_that_differ_never_seem_equal(widths: Any) -> None:
     assert pickle.loads(pickle.dumps(small))(*inputs).equal(small(*inputs))
 
 
+class Doubles(nn.Module):
+    """It doubles features where their width is not what an attribute says; `differ` says how it asks."""
+
+    def __init__(self, differ: Callable[[Any, Tensor], bool], widths: tuple[int, ...] = (16,)):
+        super().__init__()
+        self.c, self.differ = sum(widths) // 2, differ
+        self.ups = nn.ModuleList(nn.Linear(6, width) for width in widths)
+        self.down = nn.Linear(sum(widths), 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.cat([up(x) for up in self.ups], -1)
+        if self.differ(self, h):
+            h = h * 2
+        return self.down(h)
+
+
+def cut_by_hand(model: Doubles, width: int, x: Tensor) -> Tensor:
+    """The way that the full model takes, with the first units of every layer."""
+    h = torch.cat([F.linear(x, up.weight[:width], up.bias[:width]) for up in model.ups], -1) * 2
+    columns = torch.cat(
+        [weight[:, :width] for weight in model.down.weight.split([len(up.bias) for up in model.ups], 1)], 1
+    )
+    return F.linear(h, columns, model.down.bias)
+
+
+HELD: dict[str, tuple[Callable[[Any, Tensor], bool], tuple[int, ...]]] = {
+    "a width and an attribute": (lambda m, h: h.shape[-1] != m.c, (16,)),
+    "the other way round, as equal": (lambda m, h: (m.c == h.shape[-1]) is False, (16,)),
+    "arithmetic on both sides": (lambda m, h: h.shape[-1] // 2 != m.c // 2, (16,)),
+    "an attribute whose own width is fixed": (lambda m, h: h.shape[-1] != m.down.out_features * 8 // 3, (16,)),
+    "a sum of wide axes": (lambda m, h: h.shape[-1] != m.c, (512, 512)),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_unequal_sizes_stay_so_however_they_are_compared(name: str) -> None:
+    torch.manual_seed(0)
+    differ, widths = HELD[name]
+    model, x = Doubles(differ, widths).double().eval(), torch.randn(4, 6, dtype=torch.double)
+    plan = surgery.inspect(model, x)
+    assert set(plan.groups) == {f"ups.{i}.o" for i in range(len(widths))}
+    for width in {widths[0] // 2, widths[0] // 2 + 1, 8, 3}:
+        small = surgery.shrink(model, dict.fromkeys(plan.groups, width), x)
+        assert torch.allclose(small(x), cut_by_hand(model, width, x), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "differ",
+    [
+        lambda m, h: h.shape[1:] != (m.c,),
+        lambda m, h: [h.shape[-1]] != [m.c],
+        lambda m, h: m.c != 48 // (h.shape[-1] // 8),
+    ],
+)
+def test_comparisons_that_cannot_be_held_pin(differ: Callable[[Any, Tensor], bool]) -> None:
+    plan = surgery.inspect(Doubles(differ).double().eval(), torch.randn(4, 6, dtype=torch.double))
+    assert not plan.groups
+    assert any("the comparison at test_rewrite.py" in item.reason for item in plan.fixed)
+
+
+class Both(nn.Module):
+    """One place in the code finds sizes equal at one time and unequal at another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.c = nn.ModuleList([nn.Linear(6, 16), nn.Linear(16, 3)]), 6
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            if x.shape[-1] == self.c:
+                x = self.norm(x)
+            x = layer(x).tanh()
+        return x
+
+
+def test_a_comparison_that_came_out_both_ways_pins() -> None:
+    plan = surgery.inspect(Both(), torch.randn(4, 6))
+    assert not plan.groups and any("the same code compares several sizes" in item.reason for item in plan.fixed)
+
+
 @pytest.mark.parametrize(
     ("left", "right", "expected"), [(12, 12, False), (12, 24, False), (24, 24, True), (7, 7, True), (7, 12, False)]
 )

@@ -82,15 +82,14 @@ def _random(*args: Any, **kwargs: Any) -> Dims:
 
     In training, as in dropout, values that are drawn one by one are alike wherever they are.
     """
-    name = operation_name().rstrip("_")
-    if in_training() and name in _ONE_BY_ONE and "size" not in kwargs:
+    if in_training() and operation_name() in _ONE_BY_ONE and "size" not in kwargs:
         return elementwise(*args, **kwargs) if tensors_in(args) else _constant(*args)
     for dim in (dim for x in tensors_in(args, kwargs) for dim in x):
         ordered(dim, "random values are drawn by position")
     return Dims(positions(n, "random values are drawn by position") for n in result_shape())
 
 
-_ONE_BY_ONE = frozenset("rand randn rand_like randn_like bernoulli uniform exponential normal".split())
+_ONE_BY_ONE = frozenset("rand randn rand_like randn_like bernoulli bernoulli_ uniform_ exponential_ normal_".split())
 
 rule(*"rand randn randint randperm normal rand_like randn_like randint_like".split())(_random)
 rule(*"bernoulli uniform exponential multinomial random cauchy log_normal geometric poisson".split())(_random)

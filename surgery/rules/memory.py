@@ -31,10 +31,13 @@ def placed(x: Dims, *args: Any, **kwargs: Any) -> Dims:
 
 @rule("as_strided")
 def as_strided(x: Dims, size: Any, stride: Any, storage_offset: Any = None) -> Dims:
-    """What lies without gaps in memory of its own: a dimension carries over that is named whole, apart from others."""
+    """What lies without gaps in memory of its own: a dimension carries over that is named whole, apart from others.
+
+    Of a dimension of one unit the stride says nothing, and may be any.
+    """
     order = current_node().meta["order"]
     steps, kept = list(map(int, stride)), dict[int, Dim]()
-    if storage_offset is not None or order is None or not _inside(x, steps):
+    if storage_offset is not None or order is None or 1 in result_shape() or not _inside(x, steps):
         return placed(x, size, stride)
     for dim, block in zip(x, _blocks(x, order), strict=True):
         place = _whole(extent(dim), block, result_shape(), steps)
