@@ -30,6 +30,8 @@ from surgery.source import Chain
 
 Key: TypeAlias = "tuple[str, tuple[Any, ...]]"  # a module's path, and the path of an attribute in it
 
+Place: TypeAlias = "tuple[str | None, Chain]"  # a module's path, and where in its forward
+
 
 @dataclass(frozen=True)
 class Need:
@@ -95,7 +97,7 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
         except Blocked as blocked:
             solver.give_up([(unmet[changes.index(blocked.change)], f"cannot follow: {blocked}")])
             continue
-        held = {need.chain for need in unmet if not need.equal}
+        held = {(need.frame.path, need.chain) for need in unmet if not need.equal}
         return Solution(solver.formulas, rewrites, tuple(solver.turns(held)))
 
 
@@ -219,7 +221,7 @@ class _Solver:
         dims = [dim for side in sides for dim in self.dims(side)]
         return list(dict.fromkeys(axis for dim in dims for axis in axes_of(dim) if not axis.pin))
 
-    def turns(self, held: Set[Chain]) -> Iterator[str]:
+    def turns(self, held: Set[Place]) -> Iterator[str]:
         """A note for every place where Python code goes another way at other widths than at the full ones.
 
         Comparisons in `held` places come out as they did.
@@ -227,7 +229,7 @@ class _Solver:
         for capture in self.analysis.captures:
             for branch in capture.branches:
                 decision = branch.decision
-                if decision.sign == "is" or branch.chain in held:
+                if decision.sign == "is" or (capture.frames[branch.frame].path, branch.chain) in held:
                     continue
                 compare, sides = COMPARISONS[decision.sign], (self.known(decision.left), self.known(decision.right))
                 outcomes = self._outcomes(compare, *sides) if decision.sign in ("==", "!=") else None
@@ -243,9 +245,9 @@ class _Solver:
         except ZeroDivisionError:
             return {True, False}
 
-    def both_ways(self) -> set[tuple[str | None, Chain]]:
+    def both_ways(self) -> set[Place]:
         """Places in forwards where sizes were found equal at one time and unequal at another."""
-        seen: dict[tuple[str | None, Chain], set[bool]] = {}
+        seen: dict[Place, set[bool]] = {}
         for capture in self.analysis.captures:
             for branch in capture.branches:
                 decision = branch.decision

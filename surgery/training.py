@@ -1,4 +1,4 @@
-"""One training step at several widths: the full one learns the labels, narrow ones learn from the full one."""
+"""One training step at several widths: the full one learns the labels, narrow ones learn from both."""
 
 from __future__ import annotations
 
@@ -75,10 +75,13 @@ def train_step(
     with at_widths(twin, 1.0):
         full = wrapped(*run.args, **run.kwargs)
         value = _scalar(loss(full), "loss")
-        distil = _divergence(state, full, value) if distil is None and labels < 1 else distil
+        if labels == 1:
+            distil = None
+        elif distil is None:
+            distil = _divergence(state, full, value)
         backward(value)
     said = full if teacher is None or distil is None else _said(teacher, run)
-    learn = lesson(loss, None if distil is None else towards(distil, _detached(said)), labels)
+    learn = _lesson(loss, None if distil is None else towards(distil, _detached(said)), labels)
     with _statistics_kept(twin):
         for draw in draws:
             with at_widths(twin, state.drawn(draw)):
@@ -86,14 +89,14 @@ def train_step(
     return value.detach()
 
 
-def lesson(loss: Learn, divergence: Learn | None, labels: float) -> Learn:
+def _lesson(loss: Learn, divergence: Learn | None, labels: float) -> Learn:
     """What a narrow output learns by: the loss and the divergence, in shares of `labels` and the rest."""
 
     def learn(narrow: Any) -> Tensor:
         parts = []
         if labels > 0:
             parts.append(labels * _scalar(loss(narrow), "loss"))
-        if divergence is not None and labels < 1:
+        if divergence is not None:
             parts.append((1 - labels) * _scalar(divergence(narrow), "distil"))
         return sum(parts[1:], parts[0])
 
