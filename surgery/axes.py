@@ -66,10 +66,7 @@ def extent(dim: Dim) -> int:
 
 def resolve(dim: Dim) -> Dim:
     """The dimension with every refinement that is known so far."""
-    for factor in dim:  # most dimensions are known in full, and this is the hottest loop of an analysis
-        if type(factor) is not Axis or factor.is_ is not None:
-            break
-    else:
+    if _known(dim):
         return dim
     factors: list[Factor] = []
     for factor in dim:
@@ -81,6 +78,21 @@ def resolve(dim: Dim) -> Dim:
             factor.is_ = resolve(factor.is_)
             factors += factor.is_
     return tuple(factors)
+
+
+def _known(dim: Dim) -> bool:
+    """Whether a dimension is as it would be made anew. Most are, and this is the hottest loop of an analysis."""
+    for factor in dim:
+        if isinstance(factor, Axis):
+            if factor.is_ is not None or not factor.size:
+                return False
+        elif not (factor.terms and all(map(_known_term, factor.terms))):
+            return False
+    return True
+
+
+def _known_term(term: Dim) -> bool:
+    return _known(term) and not (len(term) == 1 and isinstance(term[0], Sum))
 
 
 def concat(terms: Sequence[Dim]) -> Dim:

@@ -17,20 +17,23 @@ from surgery.copying import copy_of
 from surgery.errors import CaptureError
 from surgery.frames import Branch, Frame
 from surgery.inputs import Inputs
+from surgery.modes import unfused
 from surgery.recorder import Recorder
 from surgery.remembering import Contents, remember_attributes
 from surgery.restoring import Watch
+from surgery.seeding import devices_of, forked, seed
 from surgery.tensors import Parts, parts_of
 
 
 @dataclass
 class Capture:
-    """The record of one run. Values in trees are nodes where the run had tensors."""
+    """The record of one run. Values in trees are nodes where the run had tensors; `output` is what it returned."""
 
     graph: fx.Graph
     frames: list[Frame]
     branches: list[Branch]
     training: bool
+    output: Any
 
     @property
     def root(self) -> Frame:
@@ -50,7 +53,7 @@ def capture(
     state stay as they were.
     """
     parts = model if isinstance(model, Parts) else parts_of(model)
-    with torch.random.fork_rng(devices=_devices(parts)):
+    with forked(devices_of(parts.tensors.values())):
         try:
             return _record(parts, run, training, prefix, records is not False)
         except Shared:
@@ -58,12 +61,6 @@ def capture(
                 raise
             # what one module writes into an object, another reads there: modules cannot have copies
             return _record(parts, run, training, prefix, records=False)
-
-
-def _devices(parts: Parts) -> list[int]:
-    devices = {parameter.device for parameter in parts.parameters.values()}
-    indices = {device.index for device in devices if device.type == "cuda"}
-    return sorted(index or 0 for index in indices)
 
 
 class Shared(Exception):
@@ -82,8 +79,10 @@ def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: boo
         with watch:
             twin.train(not training).train(training)  # modules clear what they keep between runs
         before = [Contents(copy) for copy in remember_attributes(copied, prefix, records)]
-        with torch.no_grad(), recorder.active():
-            twin(*args, **kwargs)
+        with torch.no_grad(), unfused():
+            seed(devices_of(parts.tensors.values()))  # as proofs do, which need what it returns
+            with recorder.active():
+                output = twin(*args, **kwargs)
     except Exception as error:
         if any(contents.changed() for contents in before):
             raise Shared from error
@@ -97,7 +96,7 @@ def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: boo
         watch.put_back()
     if any(contents.changed() for contents in before):
         raise Shared
-    return Capture(recorder.graph, recorder.frames, recorder.branches, training)
+    return Capture(recorder.graph, recorder.frames, recorder.branches, training, output)
 
 
 def _cloned(tensor: torch.Tensor) -> torch.Tensor:

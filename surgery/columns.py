@@ -30,7 +30,10 @@ class Points:
 
     def width(self, dim: Dim) -> Column:
         """The size of a dimension at every point."""
-        columns = [self._factor(factor) for factor in resolve(dim)]
+        return self._product(resolve(dim))
+
+    def _product(self, dim: Dim) -> Column:
+        columns = [self._factor(factor) for factor in dim]
         if not columns:
             return self.constant(1)
         first, *others = columns
@@ -40,8 +43,8 @@ class Points:
 
     def _factor(self, factor: Axis | Sum) -> Column:
         if isinstance(factor, Sum):
-            terms = map(self.width, factor.terms)
-            return [sum(sizes) for sizes in zip(*terms, strict=True)] if factor.terms else self.constant(0)
+            terms = map(self._product, factor.terms)
+            return list(map(sum, zip(*terms, strict=True))) if factor.terms else self.constant(0)
         return self.columns.get(factor) or self.constant(factor.size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -252,13 +252,19 @@ def replaced(value: Any, keys: tuple[Any, ...], item: int) -> Any:
     return type(value)(items)
 
 
-def put_back(module: nn.Module, stored: Mapping[str, Any]) -> None:
-    """Give a module the attributes that it had before its forwards set them."""
-    for name, value in stored.items():
-        if value is Absent:
-            vars(module).pop(name, None)
-        else:
-            vars(module)[name] = value if isinstance(value, Tensor) else copy.copy(value)
+def put_back(modules: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> None:
+    """Give modules the attributes that they had before forwards set them. What modules share, they share again."""
+    copies: dict[int, Any] = {}
+    for module, stored in modules:
+        for name, value in stored.items():
+            if value is Absent:
+                vars(module).pop(name, None)
+            elif isinstance(value, Tensor):
+                vars(module)[name] = value
+            else:
+                if id(value) not in copies:
+                    copies[id(value)] = copy.copy(value)
+                vars(module)[name] = copies[id(value)]
 
 
 def state_of(model: nn.Module) -> State:

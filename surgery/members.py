@@ -154,8 +154,9 @@ def _remember(state: State, widths: dict[str, int], _: Tensor) -> None:
 
 def _forget(root: nn.Module) -> None:
     """Put back what forwards store on modules: it belongs to one forward at one width."""
-    for module in vars(root)[KEY].state.storing:
-        put_back(module, vars(module)[KEY].stored)
+    storing = vars(root)[KEY].state.storing
+    if storing:
+        put_back((module, vars(module)[KEY].stored) for module in storing)
 
 
 def _named_members(cls: Any) -> Callable[..., Any]:

@@ -1,10 +1,11 @@
-"""Running a model in eval mode for a while."""
+"""Running a model in eval mode, or in other modes, for a while."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import nn
 
 from surgery.restoring import restored
@@ -33,6 +34,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         model.train(before[model])
         _set(before)
+
+
+@contextlib.contextmanager
+def unfused() -> Iterator[None]:
+    """Without the fused inference path of torch's transformer layers."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _set(modes: Mapping[nn.Module, bool]) -> None:

@@ -55,7 +55,8 @@ def make_plan(
     names = axis_names(analysis)
     coarse = _coarse(analysis)
     plan = _Freezer(analysis, solution, names, coarse, notes).plan()
-    while plan.rewrites and (refused := trial.refused(parts, plan, examples)):
+    known = [record.output for record in captures if not record.training]
+    while plan.rewrites and (refused := trial.refused(parts, plan, examples, known)):
         plan = _Freezer(analysis, solve(analysis, refused), names, coarse, notes).plan()
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
     if fixed or only:

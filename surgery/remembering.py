@@ -38,8 +38,10 @@ def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] 
         return Size(value, Attribute(module, path, value))
     inside = any(isinstance(step, Field) for step in path)
     if type(value) in (tuple, list, dict) and len(path) < 4 and not (inside and len(value) > LONGEST):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
+        items = list(value.items() if isinstance(value, dict) else enumerate(value))
         new = {key: _remember(item, module, (*path, key), copies, known) for key, item in items}
+        if all(new[key] is item for key, item in items):
+            return value  # modules may share it
         return new if isinstance(value, dict) else type(value)(new.values())
     if copies is None or len(path) >= 4:
         return value

@@ -145,8 +145,7 @@ def plain_copy(
     strip(small)
     modules: dict[str, Any] = dict(small.named_modules())
     full = widths == plan.full()
-    for path, values in stored.items():
-        put_back(modules[path], values)
+    put_back((modules[path], values) for path, values in stored.items())
     for path, (name, *keys), formula in plan.formulas:
         attributes = vars(modules[path])
         attributes[name] = replaced(attributes[name], tuple(keys), plan.value(formula, widths))

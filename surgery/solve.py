@@ -351,11 +351,16 @@ class _Solver:
                 formula = _invert(need.origin, leaf, need.target)
                 if formula is None or leaf in self._attributes(formula):
                     continue
-                before = sum(map(self.met, uses[leaf]))
-                self.formulas[leaf.module, leaf.path] = formula
-                if self.met(need) and sum(map(self.met, uses[leaf])) > before:
+                if self._pays((leaf.module, leaf.path), formula, need, uses[leaf]):
+                    self.formulas[leaf.module, leaf.path] = formula
                     break
-                del self.formulas[leaf.module, leaf.path]
+
+    def _pays(self, key: Key, formula: Origin, need: Need, uses: Sequence[Need]) -> bool:
+        """Whether an attribute that follows a formula meets a need, and more of its uses than without it."""
+        self.formulas[key] = formula
+        after = sum(map(self.met, uses)) if self.met(need) else 0
+        del self.formulas[key]
+        return after > 0 and after > sum(map(self.met, uses))
 
     def _attributes(self, origin: Origin) -> Iterator[Attribute]:
         """The attributes that an expression reads, also through the formulas of others."""

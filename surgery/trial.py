@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 import torch
 
-from surgery.copying import copy_of
 from surgery.elastic import KEY
 from surgery.errors import ProofError
 from surgery.inputs import Examples, runs, tensors
@@ -20,21 +20,24 @@ from surgery.twin import twin_of
 from surgery.verify import difference, proving
 
 
-def refused(parts: Parts, plan: Plan, examples: Examples) -> dict[str, str]:
+def refused(parts: Parts, plan: Plan, examples: Examples, known: Sequence[Any]) -> dict[str, str]:
     """The paths of modules that cannot do with their new forward, and why.
 
-    A twin must be the model at full width, and run at the smallest widths and at half.
+    A twin must return what is `known` of the model, for each of the examples, at full width, and run at the smallest
+    widths and at half.
     """
     twin = twin_of(parts, plan, examples)
-    model = copy_of(parts, lambda _, tensor: tensor).model  # what its forward stores stays off the model
     smallest = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
+    hollow = any(parameter.is_meta for parameter in parts.parameters.values())
     try:
-        with proving(model, twin) as output:
-            for widths, run in itertools.product((1.0, 0.5, smallest), runs(examples)):
+        with proving(twin) as output:
+            for widths, (run, whole) in itertools.product(
+                (1.0, 0.5, smallest), zip(runs(examples), known, strict=True)
+            ):
                 with at_widths(twin, widths):
                     made = output(twin, run)
-                if widths == 1.0 and not any(parameter.is_meta for parameter in parts.parameters.values()):
-                    difference(output(model, run), made)
+                if widths == 1.0 and not hollow:
+                    difference(whole, made)
                 else:
                     _finite(made)
     except Exception as error:

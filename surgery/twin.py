@@ -58,9 +58,7 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
     for path, (name, *keys), formula in plan.formulas:
         if path in elastics:
             elastics[path].attributes.setdefault(name, []).append((tuple(keys), formula))
-    stores: dict[str, set[str]] = {}
-    for path, name in plan.stored:
-        stores.setdefault(path, set()).add(name)
+    stores, before = _stores(modules, plan), {}
     owners = _owners(modules, elastics)
     classes: set[Any] = {type(module) for module in modules.values()}
     anything = any(mentions(cls, {"setattr", "register_buffer"}) for cls in classes)
@@ -81,12 +79,13 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
             if changes and _is_loose(elastic, name, vars(module)[name]):
                 stored.add(name)
         own = places.get(path, [])
-        elastic.stored = {
-            name: _before(elastic, name, vars(module).get(name, Absent), plan, own) for name in sorted(stored)
-        }
+        for name in sorted(stored):
+            value = vars(module).get(name, Absent)
+            if id(value) not in before:
+                before[id(value)] = _before(elastic, name, value, plan, own)
+            elastic.stored[name] = before[id(value)]
         if elastic.stored:
             state.storing.append(module)
-            put_back(module, elastic.stored)
         enter(module, elastic, held, replacements.get(path))
     for path, module in modules.items():
         decided = {name: decide(module) for name, decide in decisions(module).items() if hasattr(module, name)}
@@ -94,6 +93,21 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
             elastics[path].constants = decided
             cls: Any = type(module)
             enter(module, elastics[path], cls.surgery_names[2], cls.surgery_base)
+    put_back((module, vars(module)[KEY].stored) for module in state.storing)
+
+
+def _stores(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, set[str]]:
+    """What forwards were seen to store, by module; containers that they fill, in every module that shares them."""
+    stores: dict[str, set[str]] = {}
+    for path, name in plan.stored:
+        stores.setdefault(path, set()).add(name)
+    values = (vars(modules[path]).get(name) for path, names in stores.items() if path in modules for name in names)
+    filled = {id(value) for value in values if isinstance(value, dict | list | set)}
+    for path, module in modules.items() if filled else ():
+        for name, value in vars(module).items():
+            if id(value) in filled:
+                stores.setdefault(path, set()).add(name)
+    return stores
 
 
 def _owners(modules: Mapping[str, nn.Module], elastics: Mapping[str, Elastic]) -> dict[int, nn.Module]:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from surgery.errors import ProofError, SurgeryError
-from surgery.inputs import Examples, Inputs, cloned, runs, tensors
-from surgery.modes import evaluating
+from surgery.inputs import Examples, Inputs, cloned, runs
+from surgery.modes import evaluating, unfused
 from surgery.nested import class_name
 from surgery.restoring import Watch
+from surgery.seeding import devices_of, forked, seed
 from surgery.tensors import parts_of
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
@@ -88,18 +89,19 @@ def proving(*models: nn.Module) -> Iterator[Output]:
     parts = [parts_of(model) for model in models]
     tensors_ = _once(tensor for part in parts for tensor in part.tensors.values())
     apart = _once(tensor for part in parts for tensor in part.unlearned)
+    devices = devices_of(tensors_)
     modes, changes = contextlib.ExitStack(), Watch(tensors_)
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), _unfused():
+        with forked(devices), torch.no_grad(), unfused():
             with changes:  # modules may change their tensors together with their mode
                 for model in models:
                     modes.enter_context(evaluating(model))
-            watch, plain = Watch(tensors_), _draws_on_cpu(tensors_)
+            watch = Watch(tensors_)
 
             def output(model: nn.Module, run: Inputs) -> Any:
                 given = cloned(run)
                 with watch.restoring(apart):
-                    _seed(plain and _draws_on_cpu(tensors((given.args, given.kwargs))))
+                    seed(devices)
                     return model(*given.args, **given.kwargs)
 
             yield output
@@ -111,29 +113,6 @@ def proving(*models: nn.Module) -> Iterator[Output]:
 
 def _once(found: Iterable[Tensor]) -> list[Tensor]:
     return list({id(tensor): tensor for tensor in found}.values())
-
-
-def _draws_on_cpu(found: Iterable[Tensor]) -> bool:
-    return all(tensor.device.type in ("cpu", "meta") for tensor in found)
-
-
-def _seed(on_cpu: bool) -> None:
-    """Seed the generators that a run draws from. For those of accelerators torch formats a stack trace each time."""
-    if on_cpu:
-        torch.default_generator.manual_seed(0)
-    else:
-        torch.manual_seed(0)
-
-
-@contextlib.contextmanager
-def _unfused() -> Iterator[None]:
-    """Without the fused inference path of torch's transformer layers."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def difference(left: Any, right: Any, tolerance: float | None = None, apart: Collection[str] = ()) -> float:
@@ -156,9 +135,12 @@ def _paired(
             raise ProofError(f"{place}: {len(left)} values against {len(right)}")
         for i, (one, other) in enumerate(zip(left, right, strict=True)):
             yield from _paired(one, other, apart, f"{place}[{i}]")
+    elif isinstance(left, int) and isinstance(right, int):  # a recorded one is a `Size`
+        if left != right:
+            raise ProofError(f"{place}: {left!r} against {right!r}")
     elif type(left) is not type(right):
         raise ProofError(f"{place}: {type(left).__name__} against {type(right).__name__}")
-    elif isinstance(left, bool | int | float | complex | str | bytes):
+    elif isinstance(left, float | complex | str | bytes):
         if left != right and not (left != left and right != right):
             raise ProofError(f"{place}: {left!r} against {right!r}")
     elif hasattr(left, "__dict__") and not isinstance(left, type | nn.Module) and class_name(left) not in apart:

@@ -249,9 +249,8 @@ def test_the_recording_computes_what_the_model_does(
     seen: list[Any] = []
     model = build(lambda s, x: seen.append(function(s, x)) or seen[-1])
     for _ in range(2):
-        torch.manual_seed(1)
         capture(model, Inputs((X,)))
-    torch.manual_seed(1)
+    torch.manual_seed(0)  # a run is recorded with this seed
     with torch.no_grad():
         model(X)
     for recorded, known in zip(tensors(seen[0]), tensors(seen[2]), strict=True):

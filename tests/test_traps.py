@@ -289,6 +289,44 @@ def test_what_does_not_fit_an_unread_parameter_stays_free() -> None:
     assert list(surgery.inspect(Gated(7), X).groups) == ["a.o"]
 
 
+class Scaled(nn.Module):
+    """Keeps a copy of its scale, as rotary embeddings keep their first frequencies, to go back to it."""
+
+    def __init__(self, scale: Tensor, first: Tensor):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 3)
+        self.register_buffer("scale", scale)
+        self.register_buffer("first", first, persistent=False)
+
+    def forward(self, x: Tensor, again: bool = False) -> Tensor:
+        return self.b(self.a(x) * (self.first if again else self.scale))
+
+
+def test_an_unread_copy_of_what_is_read_follows_it() -> None:
+    scale = torch.arange(6.0)
+    model = Scaled(scale, scale.clone())
+    small = surgery.shrink(model, 0.5, X)
+    assert small.scale.shape == small.first.shape == (3,)
+    torch.testing.assert_close(small(X, again=True), small(X))
+    wrapped = surgery.wrap(model, X)
+    with surgery.at_widths(wrapped, 0.5):
+        torch.testing.assert_close(wrapped(X, again=True), wrapped(X))
+
+
+@pytest.mark.parametrize(
+    "scale, first",
+    [
+        (torch.ones(6), torch.ones(6)),
+        (torch.arange(6.0), torch.arange(6.0) + 1),
+        (torch.arange(6.0), torch.arange(6.0).double()),
+        (torch.arange(6), torch.arange(6)),
+    ],
+    ids=["one value", "other values", "another type", "integers"],
+)
+def test_an_unread_tensor_that_is_no_copy_pins_what_fits_it(scale: Tensor, first: Tensor) -> None:
+    assert not surgery.inspect(Scaled(scale, first), X).groups
+
+
 def test_a_mask_that_is_alike_for_all_features_leaves_them_free() -> None:
     def fill(s: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         h = s.a(x)

@@ -602,6 +602,46 @@ def test_parallel_training_is_plain_training(process_group: None, parallel: Call
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+class Shared(nn.Module):
+    """Its parts pass something on in a container that both hold, and that is empty at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        table: dict[str, torch.Tensor] = {}
+        self.first, self.second = Writes(table), Reads(table)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+class Writes(nn.Module):
+    def __init__(self, table: dict[str, torch.Tensor]):
+        super().__init__()
+        self.layer, self.table = nn.Linear(8, 6), table
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.table["skip"] = y = self.layer(x)
+        return y.relu()
+
+
+class Reads(nn.Module):
+    def __init__(self, table: dict[str, torch.Tensor]):
+        super().__init__()
+        self.layer, self.table = nn.Linear(6, 3), table
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x + self.table["skip"])
+
+
+def test_an_empty_container_that_modules_share_stays_shared() -> None:
+    model, x = Shared(), torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    wrapped = surgery.wrap(model, x)
+    small = surgery.shrink(wrapped, 0.5)
+    assert small.first.layer.out_features == 3 and small.first.table is small.second.table
+    with surgery.at_widths(wrapped, 0.5):
+        torch.testing.assert_close(small(x), wrapped(x))
+
+
 # --- shrink ---
 
 
