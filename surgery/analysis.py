@@ -12,7 +12,7 @@ from torch import fx
 
 from surgery import signature
 from surgery.adapter import Adapter, LayerCall, adapter_class, adapter_for, attribute_path
-from surgery.axes import Dim, Dims, extent, fresh, pin, resolve
+from surgery.axes import Axis, Dim, Dims, axes_of, extent, fresh, pin, resolve
 from surgery.capture import Capture
 from surgery.errors import AxisError
 from surgery.frames import Frame
@@ -210,6 +210,16 @@ class Analysis:
         for name, _ in self.modules[path].named_buffers(prefix=path):
             for dim in self.tensor(name):
                 pin(dim, reason)
+
+
+def group_axes(analysis: Analysis) -> list[Axis]:
+    """The axes that may be cut: in some parameter, and not pinned. In order of first appearance."""
+    found: dict[Axis, None] = {}
+    for name in analysis.parameters:
+        if name in analysis.tensors:
+            for dim in analysis.tensors[name]:
+                found.update(dict.fromkeys(axis for axis in axes_of(dim) if not axis.pin))
+    return list(found)
 
 
 class Unexplained(Exception):

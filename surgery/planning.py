@@ -13,7 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from surgery import layout, trial
-from surgery.analysis import Analysis, pin_held
+from surgery.analysis import Analysis, group_axes, pin_held
 from surgery.axes import Axis, Dim, Sum, axes_of, extent, pin, resolve
 from surgery.capture import Capture, Shared, capture
 from surgery.collecting import seldom
@@ -28,7 +28,7 @@ from surgery.rewrite import Rewrite
 from surgery.rules.base import SizeOf
 from surgery.scaling import scaling
 from surgery.sizes import Arithmetic, Attribute, Constant, Origin, leaves
-from surgery.solve import Solution, group_axes, solve
+from surgery.solve import Solution, solve
 from surgery.tensors import Parts, parts_of
 from surgery.unreached import reach
 from surgery.verify import TOLERANCES

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from surgery import layout
-from surgery.analysis import Analysis
+from surgery.analysis import Analysis, group_axes
 from surgery.axes import Dims, axes_of, fresh
 from surgery.capture import capture
 from surgery.inputs import Inputs
 from surgery.layout import Layout
 from surgery.planning import freeze
 from surgery.routine import Rewritten
-from surgery.solve import group_axes, solve
+from surgery.solve import solve
 from surgery.tensors import parts_of
 from tests.laws.conformance import value
 
