@@ -388,6 +388,28 @@ def test_a_shrunk_model_can_be_shrunk_again(name: str) -> None:
         verify(again, at_once, other)
 
 
+class Draws(Heads):
+    """It draws in eval mode too, and returns sizes beside its tensors."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int, dict[str, int]]:
+        noise = torch.rand(len(x), x.shape[1], 1)
+        y = self.head(self.attend(self.embed(x) * noise))
+        return y, x.shape[1], {"heads": self.heads, "batch": len(x)}
+
+
+def test_a_trial_starts_where_the_recorded_run_did() -> None:
+    torch.manual_seed(3)
+    model, x = Draws(), torch.randn(2, 4, 5)
+    before = torch.get_rng_state()
+    plan = surgery.inspect(model, x)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert list(plan.rewrites) == [""], plan
+    wrapped = surgery.wrap(model, x)
+    small = surgery.shrink(wrapped, 0.5)
+    with surgery.at_widths(wrapped, 0.5):
+        assert verify(wrapped, small, x) < 1e-4
+
+
 class Unlike(nn.Module):
     """The size in its code is another one for other inputs, and nothing in the recorded run says so."""
 

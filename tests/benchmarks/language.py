@@ -27,7 +27,7 @@ from tests.benchmarks.run import Run
 
 Value = dict[str, Any]
 LENGTH, BATCH = 128, 16  # bytes of a window, windows of a step
-STEPS, SHORT = 250, 80
+STEPS, SHORT = 600, 80
 RATES = (3e-3, 6e-3)
 FRACTIONS = (1.0, 0.5, 0.25, 0.125)
 WINDOWS = 512  # of the test text that are scored, evenly spaced; a quarter as many for validation
@@ -39,23 +39,30 @@ class Kind:
 
     Attributes:
         only: globs of groups; none means all.
-        share: of the steps, the last ones, that train a narrow width too. The steps before are plain.
+        share: of the steps, evenly spread, that train narrow widths too.
+        passes: how many narrow widths such a step draws, each of them from `NARROW`.
         independent: the probability that every group draws a width of its own.
-        weight, labels: of what a narrow width learns, and the share of it that is the next byte; the rest is what the
+        weight, labels: of what narrow widths learn, and the share of it that is the next byte; the rest is what the
             full width has just said.
     """
 
     only: tuple[str, ...]
-    share: float
+    share: float = 1.0
+    passes: int = 1
     independent: float = 0.0
     weight: float = 0.5
     labels: float = 0.5
 
+    def narrow(self, i: int) -> bool:
+        """Whether step `i` trains narrow widths."""
+        return math.floor((i + 1) * self.share) > math.floor(i * self.share)
 
+
+NARROW = (0.5, 0.25, 0.125, 0.125)  # every second one is the narrowest: it is the hardest
 KINDS = {
-    "MLP width": Kind(("blocks.*.mlp.gate.o",), 0.8),
-    "heads": Kind(("blocks.*.attention.q.o.0",), 0.6),
-    "everything": Kind((), 1.0, 0.25),
+    "MLP width": Kind(("blocks.*.mlp.gate.o",)),
+    "heads": Kind(("blocks.*.attention.q.o.0",), share=0.7),
+    "everything": Kind((), passes=2, independent=0.25),
 }
 
 
@@ -71,13 +78,12 @@ def fit(model: nn.Module, rate: float, seed: int, steps: int, kind: Kind | None)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.1, betas=(0.9, 0.95), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     order = torch.Generator().manual_seed(seed)
-    plain = steps if kind is None else round(steps * (1 - kind.share))
     model.train()
     start = time.process_time()
     for i in tqdm(range(steps), f"seed {seed}, rate {rate}", unit="step", leave=False, mininterval=2):
         x, y = windows(text, torch.randint(len(text) - LENGTH, (BATCH,), generator=order))
         optimizer.zero_grad()
-        step(model, x, y, None if i < plain else kind)
+        step(model, x, y, kind if kind is not None and kind.narrow(i) else None)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -86,7 +92,7 @@ def fit(model: nn.Module, rate: float, seed: int, steps: int, kind: Kind | None)
 
 
 def step(model: nn.Module, x: Tensor, y: Tensor, kind: Kind | None) -> None:
-    """Gradients of one batch: of full width; with a kind, of one drawn width too."""
+    """Gradients of one batch: of full width; with a kind, of drawn widths too."""
 
     def loss(logits: Tensor) -> Tensor:
         return F.cross_entropy(logits.flatten(0, 1), y.flatten())
@@ -95,8 +101,8 @@ def step(model: nn.Module, x: Tensor, y: Tensor, kind: Kind | None) -> None:
         loss(model(x)).backward()
         return
 
-    draw = surgery.mixed(surgery.grid(FRACTIONS[1:]), kind.independent)
-    surgery.train_step(model, x, loss, narrow=[draw], weight=kind.weight, labels=kind.labels)
+    draw = surgery.mixed(surgery.grid(NARROW), kind.independent)
+    surgery.train_step(model, x, loss, narrow=[draw] * kind.passes, weight=kind.weight, labels=kind.labels)
 
 
 @torch.no_grad()
@@ -118,6 +124,14 @@ def plain(rate: float, seed: int, steps: int, count: int) -> Value:
     """An ordinary training."""
     torch.manual_seed(seed)
     model = Decoder()
+    seconds = fit(model, rate, seed, steps, None)
+    return {"seconds": seconds, **scored(model, count)}
+
+
+def alone(fraction: float, rate: float, seed: int, steps: int, count: int) -> Value:
+    """An ordinary training of a model whose MLPs are narrower."""
+    torch.manual_seed(seed)
+    model = Decoder(hidden=round(512 * fraction))
     seconds = fit(model, rate, seed, steps, None)
     return {"seconds": seconds, **scored(model, count)}
 
@@ -170,8 +184,13 @@ class Language:
     def plain(self, seed: int) -> Value:
         return self.cell(plain, seed, self.rate(), self.steps)
 
+    def alone(self, fraction: float, seed: int) -> Value:
+        """With MLPs of this fraction of their width, at the rate of the plain model."""
+        return self.cell(alone, seed, self.rate(), self.steps, fraction=fraction)
+
     def nested(self, name: str, seed: int) -> Value:
-        return self.cell(nested, seed, self.rate(), self.steps, name=name, recipe=vars(KINDS[name]))
+        recipe = {**vars(KINDS[name]), "draws": NARROW}
+        return self.cell(nested, seed, self.rate(), self.steps, name=name, recipe=recipe)
 
 
 def main(run: Run) -> list[Value]:
@@ -181,14 +200,17 @@ def main(run: Run) -> list[Value]:
     for seed in run.seeds(1):
         base = results.plain(seed)
         rows.append({"seed": seed, "elastic": "none", "perplexity": round(perplexity(base["test"]), 3)})
+        narrow = [results.alone(fraction, seed) for fraction in FRACTIONS[1:]]
+        tests = {"none: each MLP width alone": ([base, *narrow], sum(v["seconds"] for v in (base, *narrow)))}
         for name in KINDS:
             value = results.nested(name, seed)
-            tests = [width["test"] for width in value["widths"]]
+            tests[name] = value["widths"], value["seconds"]
+        for name, (widths, seconds) in tests.items():
             rows.append({
                 "seed": seed, "elastic": name,
-                "perplexity": [round(perplexity(test), 3) for test in tests],
-                "above plain %, error": [difference(test, base["test"]) for test in tests],
-                "time / plain": round(value["seconds"] / base["seconds"], 2),
+                "perplexity": [round(perplexity(width["test"]), 3) for width in widths],
+                "above plain %, error": [difference(width["test"], base["test"]) for width in widths],
+                "time / plain": round(seconds / base["seconds"], 2),
             })  # fmt: skip
     print(*rows, sep="\n")
     return rows
