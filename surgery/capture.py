@@ -19,7 +19,7 @@ from surgery.frames import Branch, Frame
 from surgery.inputs import Inputs
 from surgery.modes import unfused
 from surgery.recorder import Recorder
-from surgery.remembering import Contents, remember_attributes
+from surgery.remembering import Contents, Items, remember_attributes
 from surgery.restoring import Watch
 from surgery.seeding import devices_of, forked, seed
 from surgery.tensors import Parts, parts_of
@@ -46,11 +46,11 @@ def capture(
     """Record one run of a model in eval mode (or training mode), without gradients.
 
     `prefix` stands before the names of modules and tensors, where the model is a part of a larger one. `records` says
-    whether modules get copies of plain data objects; by default they do, unless the run writes into one.
+    whether modules get copies of plain data objects and of containers that they share; by default they do, unless the
+    run writes into one.
 
     Raises CaptureError where the model does not run on these inputs, Shared where `records` is True and a forward
-    writes into an object. The model, its buffers and the global random
-    state stay as they were.
+    writes into such an object or container. The model, its buffers and the global random state stay as they were.
     """
     parts = model if isinstance(model, Parts) else parts_of(model)
     with forked(devices_of(parts.tensors.values())):
@@ -64,7 +64,7 @@ def capture(
 
 
 class Shared(Exception):
-    """A forward writes into a plain data object that a module holds."""
+    """A forward writes into a plain data object, or into a container that modules share."""
 
 
 def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: bool) -> Capture:
@@ -74,11 +74,11 @@ def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: boo
     recorder = Recorder(copied, prefix, watch)
     args, kwargs = recorder.placeholders(run)
     twin: Any = copied.model
-    before: list[Contents] = []
+    before: list[Contents | Items] = []
     try:
         with watch:
             twin.train(not training).train(training)  # modules clear what they keep between runs
-        before = [Contents(copy) for copy in remember_attributes(copied, prefix, records)]
+        before = remember_attributes(copied, prefix, records)
         with torch.no_grad(), unfused():
             seed(devices_of(parts.tensors.values()))  # as proofs do, which need what it returns
             with recorder.active():

@@ -33,6 +33,7 @@ class Points:
         return self._product(resolve(dim))
 
     def _product(self, dim: Dim) -> Column:
+        """The size of a dimension that is resolved in depth."""
         columns = [self._factor(factor) for factor in dim]
         if not columns:
             return self.constant(1)

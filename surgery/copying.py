@@ -79,28 +79,29 @@ def _plain(cls: Any) -> bool:
 
 
 _ATOMS = frozenset((bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device))
-# The tables that every module has to itself. Other containers may be shared between modules, and then stay so.
-_KINDS = frozenset((dict, set, OrderedDict))
 _TABLES = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
 
 
 def _copied(attributes: Mapping[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
     """A module's `__dict__` for its copy. Most of it is numbers, and tables of hooks, tensors and modules."""
-    return {
-        name: value
-        if type(value) in _ATOMS
-        else copy.deepcopy(value, memo)
-        if name not in _TABLES or type(value) not in _KINDS
-        else _table(value, memo)
-        if value
-        else type(value)()
-        for name, value in attributes.items()
-        if name != "_compiled_call_impl"  # a compiled forward belongs to the module that it was compiled for
-    }
+    copied = {}
+    for name, value in attributes.items():
+        if type(value) in _ATOMS:
+            copied[name] = value
+        elif name in _TABLES and id(value) not in memo:
+            copied[name] = _table(value, memo)
+        elif name != "_compiled_call_impl":  # a compiled forward belongs to the module that it was compiled for
+            copied[name] = copy.deepcopy(value, memo)
+    return copied
 
 
 def _table(table: Any, memo: dict[int, Any]) -> Any:
-    """One of a module's own tables for its copy; the copies of what it holds are known, most of the time."""
-    if type(table) is not dict or not all(item is None or id(item) in memo for item in table.values()):
+    """One of a module's tables for its copy. Most are empty, or hold what has its copy already."""
+    if not table and type(table) in (dict, set, OrderedDict):
+        copied = type(table)()
+    elif type(table) is dict and all(item is None or id(item) in memo for item in table.values()):
+        copied = {name: None if item is None else memo[id(item)] for name, item in table.items()}
+    else:
         return copy.deepcopy(table, memo)
-    return {name: None if item is None else memo[id(item)] for name, item in table.items()}
+    memo[id(table)] = copied  # other modules and attributes may hold the table as well
+    return copied

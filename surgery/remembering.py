@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from typing import Any
 
 from surgery.mentions import mentions
@@ -10,21 +12,32 @@ from surgery.sizes import Attribute, Size
 from surgery.tensors import Parts
 
 
-def remember_attributes(parts: Parts, prefix: str, records: bool) -> list[Any]:
+def remember_attributes(parts: Parts, prefix: str, records: bool) -> list[Contents | Items]:
     """Replace the integers in modules' attributes, also nested in containers, by ones that know their place.
 
     With `records`, objects that are plain data are replaced too, by copies for each module whose code mentions them.
-    Returns these copies.
+    So are containers that several modules hold; without, these are left as they are.
+    Returns what these copies hold now: if a run changes them, modules cannot have copies.
     """
     copies: list[Any] = []
+    containers: list[Any] = []
     known: dict[int, bool] = {}
-    for inner, module in parts.modules.items():
-        path = f"{prefix}.{inner}".strip(".")
-        for name, value in vars(module).items():
-            if type(value) not in _WITHOUT_SIZES and (not name.startswith("_") or name == "_axes_lengths"):
-                wanted = records and type(value) is not int and mentions(type(module), {name})
-                vars(module)[name] = _remember(value, path, (name,), copies if wanted else None, known)
-    return copies
+    held = [
+        (module, f"{prefix}.{inner}".strip("."), name, value)
+        for inner, module in parts.modules.items()
+        for name, value in vars(module).items()
+        if type(value) not in _WITHOUT_SIZES and (not name.startswith("_") or name == "_axes_lengths")
+    ]
+    times = Counter(id(value) for *_, value in held if type(value) in (dict, list))
+    for module, path, name, value in held:
+        shared = times[id(value)] > 1
+        if shared and not records:
+            continue
+        wanted = records and type(value) is not int and mentions(type(module), {name})
+        new = vars(module)[name] = _remember(value, path, (name,), copies if wanted else None, known)
+        if shared and new is not value:
+            containers.append(new)
+    return [*map(Contents, copies), *map(Items, containers)]
 
 
 _WITHOUT_SIZES = frozenset(ATOMS) - {int}
@@ -73,3 +86,17 @@ class Contents:
             name for name, length in self.lengths.items() if now.get(name) is before[name] and len(now[name]) != length
         ]
         return changed + [name for name in before if name not in now]
+
+
+class Items:
+    """What a dict or a list holds at a moment."""
+
+    def __init__(self, container: Any):
+        self.container, self.before = container, copy.copy(container)
+
+    def changed(self) -> bool:
+        """Whether other items are in it since then."""
+        now, before = self.container, self.before
+        if isinstance(now, dict):
+            return now.keys() != before.keys() or any(now[key] is not item for key, item in before.items())
+        return len(now) != len(before) or any(a is not b for a, b in zip(now, before, strict=True))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from surgery.copying import copy_of
 from surgery.elastic import KEY
 from surgery.errors import ProofError
 from surgery.inputs import Examples, runs, tensors
@@ -20,31 +21,44 @@ from surgery.twin import twin_of
 from surgery.verify import difference, proving
 
 
-def refused(parts: Parts, plan: Plan, examples: Examples, known: Sequence[Any]) -> dict[str, str]:
+def refused(parts: Parts, plan: Plan, examples: Examples, recorded: Sequence[Any]) -> dict[str, str]:
     """The paths of modules that cannot do with their new forward, and why.
 
-    A twin must return what is `known` of the model, for each of the examples, at full width, and run at the smallest
-    widths and at half.
+    A twin must return what the model does at full width, and run at half and at the smallest widths. What was
+    `recorded` of the model, for each of the examples, is held against it first. Where that fails, the model runs again
+    beside its twin: what one run leaves behind for the next, a recording does not show.
     """
+    try:
+        _try(parts, plan, examples, recorded)
+    except Exception:
+        try:
+            _try(parts, plan, examples, None)
+        except Exception as error:
+            paths = _rewritten(error.__traceback__) or list(plan.rewrites)
+            return dict.fromkeys(paths, _reason(error))
+    return {}
+
+
+def _try(parts: Parts, plan: Plan, examples: Examples, recorded: Sequence[Any] | None) -> None:
     twin = twin_of(parts, plan, examples)
+    model = twin if recorded else copy_of(parts, lambda _, tensor: tensor).model  # it may store things on itself
     smallest = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
     hollow = any(parameter.is_meta for parameter in parts.parameters.values())
-    try:
-        with proving(twin) as output:
-            for widths, (run, whole) in itertools.product(
-                (1.0, 0.5, smallest), zip(runs(examples), known, strict=True)
-            ):
-                with at_widths(twin, widths):
-                    made = output(twin, run)
-                if widths == 1.0 and not hollow:
-                    difference(whole, made)
-                else:
-                    _finite(made)
-    except Exception as error:
-        paths = _rewritten(error.__traceback__) or list(plan.rewrites)
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ProofError) else str(error)
-        return dict.fromkeys(paths, f"cannot follow, as its forward does not run at other widths ({reason})")
-    return {}
+    with proving(*dict.fromkeys((model, twin))) as output:
+        for i, run in enumerate(runs(examples)):
+            with at_widths(twin, 1.0):
+                made = output(twin, run)
+            if not hollow:
+                difference(recorded[i] if recorded else output(model, run), made)
+        for widths, run in itertools.product((0.5, smallest), runs(examples)):
+            with at_widths(twin, widths):
+                _finite(output(twin, run))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ProofError):
+        return f"cannot follow, as the model does not come out right with another forward ({error})"
+    return f"cannot follow, as its forward does not run at other widths ({type(error).__name__}: {error})"
 
 
 def _finite(output: Any) -> None:

@@ -58,7 +58,8 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
     for path, (name, *keys), formula in plan.formulas:
         if path in elastics:
             elastics[path].attributes.setdefault(name, []).append((tuple(keys), formula))
-    stores, before = _stores(modules, plan), {}
+    stores = _stores(modules, plan)
+    before: dict[int, Any] = {}  # of what is stored, by id: modules that share a container share what it held before
     owners = _owners(modules, elastics)
     classes: set[Any] = {type(module) for module in modules.values()}
     anything = any(mentions(cls, {"setattr", "register_buffer"}) for cls in classes)

@@ -66,10 +66,6 @@ def _bare(analysis: Analysis) -> None:
         attribute = attribute.partition("[")[0]
         if (path, attribute) in made:
             continue  # a forward puts its own in the place of what was left from an earlier one
-        like = _like(analysis, name)
-        if like is not None:
-            analysis.tensors[name] = analysis.tensors[like]
-            continue
         reason = (
             f"{name}, which the example inputs do not read, could be combined with it "
             "(give inputs that read it as well: surgery.batches([...]))"
@@ -81,31 +77,6 @@ def _bare(analysis: Analysis) -> None:
             if not path:
                 break
             path, names = path.rpartition(".")[0], {attribute}
-
-
-def _like(analysis: Analysis, name: str) -> str | None:
-    """A tensor that a run has read, and of which this one is a copy: `self.first = self.frequencies.clone()`.
-
-    It is kept to be put in the other one's place, and follows it. Tensors of one value throughout are alike by chance.
-    """
-    tensors = analysis.parts.tensors
-    tensor = tensors[name]
-    if not _telling(tensor):
-        return None
-    path = name.rpartition(".")[0]
-    beside = (n for n in analysis.shapes if n != name and n.rpartition(".")[0] == path and n in analysis.tensors)
-    return next((other for other in beside if _equal(tensors[other], tensor)), None)
-
-
-def _telling(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds several values, by which a copy of it can be told."""
-    if tensor.is_meta or tensor.layout is not torch.strided or not tensor.is_floating_point() or not tensor.numel():
-        return False
-    return bool((tensor != tensor.flatten()[0]).any())
-
-
-def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return (a.dtype, a.device, a.shape, a.layout) == (b.dtype, b.device, b.shape, b.layout) and torch.equal(a, b)
 
 
 def _uses(analysis: Analysis) -> dict[str, _Use]:

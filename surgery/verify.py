@@ -135,7 +135,7 @@ def _paired(
             raise ProofError(f"{place}: {len(left)} values against {len(right)}")
         for i, (one, other) in enumerate(zip(left, right, strict=True)):
             yield from _paired(one, other, apart, f"{place}[{i}]")
-    elif isinstance(left, int) and isinstance(right, int):  # a recorded one is a `Size`
+    elif isinstance(left, int) and isinstance(right, int) and isinstance(left, bool) is isinstance(right, bool):
         if left != right:
             raise ProofError(f"{place}: {left!r} against {right!r}")
     elif type(left) is not type(right):

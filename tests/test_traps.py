@@ -302,29 +302,10 @@ class Scaled(nn.Module):
         return self.b(self.a(x) * (self.first if again else self.scale))
 
 
-def test_an_unread_copy_of_what_is_read_follows_it() -> None:
-    scale = torch.arange(6.0)
-    model = Scaled(scale, scale.clone())
-    small = surgery.shrink(model, 0.5, X)
-    assert small.scale.shape == small.first.shape == (3,)
-    torch.testing.assert_close(small(X, again=True), small(X))
-    wrapped = surgery.wrap(model, X)
-    with surgery.at_widths(wrapped, 0.5):
-        torch.testing.assert_close(wrapped(X, again=True), wrapped(X))
-
-
-@pytest.mark.parametrize(
-    "scale, first",
-    [
-        (torch.ones(6), torch.ones(6)),
-        (torch.arange(6.0), torch.arange(6.0) + 1),
-        (torch.arange(6.0), torch.arange(6.0).double()),
-        (torch.arange(6), torch.arange(6)),
-    ],
-    ids=["one value", "other values", "another type", "integers"],
-)
-def test_an_unread_tensor_that_is_no_copy_pins_what_fits_it(scale: Tensor, first: Tensor) -> None:
-    assert not surgery.inspect(Scaled(scale, first), X).groups
+@pytest.mark.parametrize("first", [torch.arange(6.0), torch.ones(6)], ids=["equal values", "other values"])
+def test_an_unread_tensor_pins_what_fits_it_whatever_its_values(first: Tensor) -> None:
+    """That it equals one that is read says nothing of where another input would use it."""
+    assert not surgery.inspect(Scaled(torch.arange(6.0), first), X).groups
 
 
 def test_a_mask_that_is_alike_for_all_features_leaves_them_free() -> None:

@@ -603,11 +603,10 @@ def test_parallel_training_is_plain_training(process_group: None, parallel: Call
 
 
 class Shared(nn.Module):
-    """Its parts pass something on in a container that both hold, and that is empty at first."""
+    """Its parts pass something on in a container that both hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: dict[str, Any]) -> None:
         super().__init__()
-        table: dict[str, torch.Tensor] = {}
         self.first, self.second = Writes(table), Reads(table)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -633,13 +632,56 @@ class Reads(nn.Module):
         return self.layer(x + self.table["skip"])
 
 
-def test_an_empty_container_that_modules_share_stays_shared() -> None:
-    model, x = Shared(), torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("table", [{}, {"size": 3}], ids=["empty", "with an integer"])
+def test_a_container_that_modules_share_stays_shared(table: dict[str, Any]) -> None:
+    model, x = Shared(table), torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     wrapped = surgery.wrap(model, x)
     small = surgery.shrink(wrapped, 0.5)
     assert small.first.layer.out_features == 3 and small.first.table is small.second.table
     with surgery.at_widths(wrapped, 0.5):
         torch.testing.assert_close(small(x), wrapped(x))
+
+
+class Scale(nn.Module):
+    """Writes a buffer, by its name or in the table of buffers, or reads it."""
+
+    def __init__(self, direct: bool):
+        super().__init__()
+        self.register_buffer("scale", torch.zeros(1))
+        self.direct, self.table = direct, self._buffers
+
+    def forward(self, x: torch.Tensor, write: bool) -> torch.Tensor:
+        if not write:
+            return x * self.scale
+        scale = x.mean().detach().reshape(1)
+        if self.direct:
+            self.scale = scale
+        else:
+            self.table["scale"] = scale
+        return x
+
+
+class Tables(nn.Module):
+    """Two modules of which one is a shallow copy of the other: they share their tables."""
+
+    def __init__(self, direct: bool):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 3)
+        self.one = Scale(direct)
+        self.two = copy.copy(self.one)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.two(self.one(self.a(x), True), False))
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_table_that_is_held_twice_is_one_table(direct: bool) -> None:
+    model, x = Tables(direct), torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    expected = model(x)
+    wrapped = surgery.wrap(model, x)
+    small = surgery.shrink(wrapped, 0.5)
+    assert small.a.out_features == 3 and small.one.table is small.one._buffers is small.two._buffers
+    torch.testing.assert_close(wrapped.eval()(x), expected)
 
 
 # --- shrink ---
