@@ -18,6 +18,7 @@ from surgery.records import ATOMS
 from surgery.sizes import Arithmetic, Extent, Origin, Size
 from surgery.source import Chain, span
 
+_DESCRIBED = ("shape", "dtype", "frame")
 _SETTINGS = (bool, float)  # what may be another in the other mode, where a rule does not mind
 
 
@@ -44,10 +45,10 @@ class _Comparison:
         return self._same(self.runs[0].root.returned, self.runs[1].root.returned)
 
     def _node(self, a: fx.Node, b: fx.Node) -> bool:
-        made = [(n.op, n.target, n.meta["shape"], n.meta["dtype"], n.meta["frame"]) for n in (a, b)]
-        if made[0] != made[1] or not (
-            _same_place(a.meta["chain"], b.meta["chain"]) or not _holds_size(b.args, b.kwargs)
-        ):
+        first, second = a.meta, b.meta
+        if a.op != b.op or a.target != b.target or any(first[what] != second[what] for what in _DESCRIBED):
+            return False
+        if not _same_place(first["chain"], second["chain"]) and _holds_size(b.args, b.kwargs):
             return False
         self.analysis.values[b] = self.analysis.values[a]
         self.partner[b] = a

@@ -53,8 +53,9 @@ class Watch(TorchFunctionMode):
             self.put_back()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.note(func, args, kwargs or {})
-        return func(*args, **(kwargs or {}))
+        if kwargs or _way(func):
+            self.note(func, args, kwargs or {})
+        return func(*args, **kwargs) if kwargs else func(*args)
 
     def note(self, func: Any, args: Any, kwargs: Any) -> None:
         """Copy what a call may be about to change."""
