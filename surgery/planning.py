@@ -197,7 +197,7 @@ def _coarse(analysis: Analysis) -> dict[Axis, int]:
         if even:
             coarse[even[-1]] = 2
         else:
-            pin(dim, f"a width of 1 would be squeezed away at {where}")
+            pin(dim, f"a width of 1 would be another case at {where}")
     return coarse
 
 

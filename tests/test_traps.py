@@ -213,6 +213,16 @@ def test_features_beside_complex_pairs_go_in_pairs() -> None:
     surgery.shrink(model, {"*": 1}, torch.randn(2, 5))
 
 
+def test_features_whose_spread_is_taken_go_in_twos() -> None:
+    """Weights that are standardised over their inputs, as in NFNets: the spread of one value is an error."""
+    standardised = Net(
+        lambda s, x: s.b(F.linear(s.a(x), F.batch_norm(s.w[None], None, None, training=True)[0])), w=weights(8, 8)
+    )
+    plan = surgery.inspect(standardised, X)
+    assert {name: group.granularity for name, group in plan.groups.items()} == {"w.0": 1, "w.1": 2}
+    assert surgery.shrink(standardised, 0.1, X).a.out_features == 2
+
+
 def test_results_in_objects_are_compared_and_pinned() -> None:
     def make(factor: float) -> nn.Module:
         torch.manual_seed(0)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from surgery.axes import Dim, divide, extent, fresh, pieces, resolve
 from surgery.rules.base import (
     Dims,
+    at_least_two,
     axis,
     axis_list,
     contraction,
@@ -330,10 +331,42 @@ def layer_norm(x: Dims, normalized_shape: Any, weight: Any = None, bias: Any = N
     return x
 
 
-@rule(F.batch_norm, F.instance_norm)
-def batch_norm(x: Dims, *stats: Any, **kwargs: Any) -> Dims:
-    for tensor in (*stats, *kwargs.values()):
-        if isinstance(tensor, Dims):
+@rule(F.batch_norm)
+def batch_norm(
+    x: Dims,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    *_: Any,
+    **__: Any,
+) -> Dims:
+    if training:
+        at_least_two((*x[0], *(factor for dim in x[2:] for factor in dim)))  # one value has no spread
+    return _per_channel(x, running_mean, running_var, weight, bias)
+
+
+@rule(F.instance_norm)
+def instance_norm(
+    x: Dims,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    *_: Any,
+    **__: Any,
+) -> Dims:
+    if use_input_stats:
+        at_least_two(tuple(factor for dim in x[2:] for factor in dim))
+    return _per_channel(x, running_mean, running_var, weight, bias)
+
+
+def _per_channel(x: Dims, *tensors: Dims | None) -> Dims:
+    """The same dimensions, the second one tied to those of tensors with a value for each channel."""
+    for tensor in tensors:
+        if tensor is not None:
             unify(x[1], tensor[0])
     return x
 

@@ -365,10 +365,14 @@ calls(
     mixes=True,
 )
 calls(
+    "batch_norm",
+    lambda d: (lambda c, n: call(d.real(1, c, n), None, None, d.real(c), training=True))(d.size(), d.size()),
+    mixes=True,
+)
+calls(
     "instance_norm",
     lambda d: (lambda c: call(d.real(2, c, *d.shape(1, 2)), d.real(c), d.unit(c), weight=d.real(c)))(d.size()),
     mixes=True,
-    least=2,
 )
 calls(
     "group_norm",
