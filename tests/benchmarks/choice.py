@@ -19,8 +19,7 @@ from surgery.demo.data import Part
 from tests.benchmarks import language
 from tests.benchmarks.data import shakespeare
 from tests.benchmarks.fashion import Fashion
-from tests.benchmarks.fitting import BATCH
-from tests.benchmarks.image_cells import EXAMPLE, parts
+from tests.benchmarks.image_cells import EXAMPLE, batches, parts
 from tests.benchmarks.images import SETUPS
 from tests.benchmarks.plots import lines
 from tests.benchmarks.run import Run
@@ -65,9 +64,8 @@ def likely(text: Tensor, count: int) -> Callable[[nn.Module], Tensor]:
 def images(name: str, weights: Value, quick: bool) -> Subject:
     model = SETUPS[name].build(1.0)
     model.load_state_dict(weights)
-    train, validation, test = parts(quick)
-    batches = list(train.images[: 10 * BATCH].split(BATCH))
-    return Subject(surgery.wrap(model, EXAMPLE), right(validation), right(test), batches, 100)
+    _, validation, test = parts(quick)
+    return Subject(surgery.wrap(model, EXAMPLE), right(validation), right(test), batches(quick), 100)
 
 
 def text(name: str, weights: Value, quick: bool) -> Subject:

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import surgery
-from tests.benchmarks.fitting import BATCH
 from tests.benchmarks.image_cells import EXAMPLE, at_each_width, measured, nested_step, parts
 from tests.benchmarks.images import SETUPS
 
@@ -25,7 +24,7 @@ def started(model: str, start: Value, by: str) -> nn.Module:
     """The plain model with its weights, sorted `by` magnitude or Taylor (on two batches), or not at all."""
     built = SETUPS[model].build(1.0)
     built.load_state_dict(start)
-    batches = [slice(0, BATCH), slice(BATCH, 2 * BATCH)]
+    batches = [slice(0, 256), slice(256, 512)]
     orders = {"magnitude": surgery.magnitude(), "taylor": surgery.taylor(batches, loss)}
     return built if by == "none" else surgery.sort(built.eval(), EXAMPLE, by=orders[by])
 
@@ -37,7 +36,7 @@ def continued(
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     wrapped = surgery.wrap(started(model, start, by), EXAMPLE, generator=generator)
-    seconds = measured(wrapped, epochs, rate, seed, quick, nested_step(model)) if epochs else 0.0
+    seconds = measured(model, wrapped, epochs, rate, seed, quick, nested_step) if epochs else 0.0
     widths = at_each_width(wrapped, quick)
     validation = sum(width["validation"] for width in widths) / len(widths)
     return {"seconds": seconds, "validation": validation, "widths": widths}

@@ -35,7 +35,7 @@ class Fashion:
         self.epochs = 1 if run.quick else SETUPS[name].epochs
         self.rates = SETUPS[name].rates
         self.common = {"model": name, "quick": run.quick}
-        self.recipe = recipe(name)
+        self.recipe = recipe()
 
     def chosen(self, cell: Cell, seed: int, epochs: float) -> Value:
         rate = self.rates[0]

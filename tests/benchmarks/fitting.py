@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from surgery.demo.data import Part
 
-BATCH = 256
 DECAY = 0.05
 RISE = 0.2  # of the steps, until the learning rate is at its highest
 Step = Callable[[nn.Module, Tensor, Tensor], object]
@@ -22,26 +21,29 @@ def plain(model: nn.Module, x: Tensor, y: Tensor) -> None:
     F.cross_entropy(model(x), y).backward()
 
 
-def fit(model: nn.Module, part: Part, epochs: float, rate: float, seed: int, step: Step = plain) -> nn.Module:
-    """The model after AdamW with a one-cycle learning rate that rises to `rate`; batches of 256.
+def fit(
+    model: nn.Module, part: Part, epochs: float, rate: float, seed: int, batch: int, step: Step = plain
+) -> nn.Module:
+    """The model after AdamW with a one-cycle learning rate that rises to `rate`.
 
     Args:
         epochs: passes over `part`, whole or not.
         seed: of the order of the batches.
+        batch: images in a batch.
         step: adds the gradients of a batch.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=DECAY, fused=True)
-    steps = max(2, round(epochs * (len(part) // BATCH)))
+    steps = max(2, round(epochs * (len(part) // batch)))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=RISE)
     order = torch.Generator().manual_seed(seed)
     rows: list[Tensor] = []
     model.train()
     for _ in tqdm(range(steps), f"seed {seed}, rate {rate}", unit="step", leave=False, mininterval=2):
         if not rows:
-            rows = list(torch.randperm(len(part), generator=order).split(BATCH))[: len(part) // BATCH]
-        batch = rows.pop()
+            rows = list(torch.randperm(len(part), generator=order).split(batch))[: len(part) // batch]
+        chosen = rows.pop()
         optimizer.zero_grad()
-        step(model, part.images[batch], part.labels[batch])
+        step(model, part.images[chosen], part.labels[chosen])
         optimizer.step()
         schedule.step()
     return model.eval()

@@ -12,13 +12,17 @@ from torch import Tensor, nn
 import surgery
 from surgery.demo.data import Part
 from tests.benchmarks.data import fashion_mnist
-from tests.benchmarks.fitting import BATCH, Step, accuracy, fit
+from tests.benchmarks.fitting import Step, accuracy, fit, plain
 from tests.benchmarks.images import FRACTIONS, SETUPS
 
 Value = dict[str, Any]
 QUICK = 5_120  # training images of a quick look
-# What `train_step` draws by default, but for `lower`: nothing below the smallest fraction of the tables.
-DRAW = surgery.mixed(surgery.shared(p=1.0, lower=1 / 16, smallest=0.3), independent=0.25)
+# In each step a small, a middle and a large width of the tables. Each counts as much as the full one.
+NARROW = tuple(
+    surgery.mixed(surgery.grid(fractions), independent=0.25)
+    for fractions in ((1 / 16, 1 / 8), (1 / 8, 3 / 16, 1 / 4), (1 / 4, 3 / 8, 1 / 2, 3 / 4))
+)
+CALIBRATION = 2_560  # images that BatchNorm is recalibrated on
 EXAMPLE = torch.zeros(2, 1, 28, 28)
 
 
@@ -27,11 +31,11 @@ def parts(quick: bool) -> tuple[Part, Part, Part]:
     return (train.first(QUICK) if quick else train), validation, test
 
 
-def measured(model: nn.Module, epochs: float, rate: float, seed: int, quick: bool, step: Step | None = None) -> float:
-    """Train `model`; the seconds of one core that it took."""
+def measured(name: str, model: nn.Module, epochs: float, rate: float, seed: int, quick: bool, step: Step) -> float:
+    """Train `model` as the setup of this name says; the seconds of one core that it took."""
     train, _, _ = parts(quick)
     start = time.process_time()
-    fit(model, train, epochs, rate, seed, **({} if step is None else {"step": step}))
+    fit(model, train, epochs, rate, seed, SETUPS[name].batch, step)
     return round(time.process_time() - start, 2)
 
 
@@ -44,33 +48,31 @@ def alone(model: str, fraction: float, rate: float, seed: int, epochs: float, qu
     """A plain model of this width, trained alone."""
     torch.manual_seed(seed)
     built = SETUPS[model].build(fraction)
-    seconds = measured(built, epochs, rate, seed, quick)
+    seconds = measured(model, built, epochs, rate, seed, quick, plain)
     return {"seconds": seconds, **scores(built, quick), **({"weights": built.state_dict()} if fraction == 1 else {})}
 
 
-def recipe(model: str) -> Value:
+def recipe() -> Value:
     """How narrow widths are trained, as a part of the key of a cell."""
-    return {"draw": repr(DRAW), "narrow": SETUPS[model].narrow, "weight": SETUPS[model].weight}
+    return {"narrow": repr(NARROW), "weight": len(NARROW)}
 
 
-def nested_step(name: str) -> Step:
+def nested_step(model: nn.Module, x: Tensor, y: Tensor) -> None:
     """Gradients of one batch: of full width, and of drawn widths."""
-    setup = SETUPS[name]
+    surgery.train_step(model, x, lambda output: F.cross_entropy(output, y), narrow=NARROW, weight=len(NARROW))
 
-    def step(model: nn.Module, x: Tensor, y: Tensor) -> None:
-        narrow = [DRAW] * setup.narrow
-        surgery.train_step(model, x, lambda output: F.cross_entropy(output, y), narrow=narrow, weight=setup.weight)
 
-    return step
+def batches(quick: bool) -> list[Tensor]:
+    """Training images for `surgery.recalibrate`."""
+    return list(parts(quick)[0].images[:CALIBRATION].split(256))
 
 
 def at_each_width(wrapped: nn.Module, quick: bool) -> list[Value]:
-    """Scores at every fraction; BatchNorm gets the statistics of ten batches of training images."""
-    batches = parts(quick)[0].images[: 10 * BATCH].split(BATCH)
+    """Scores at every fraction, BatchNorm recalibrated."""
     found = []
     for fraction in FRACTIONS:
         with surgery.at_widths(wrapped, fraction):
-            surgery.recalibrate(wrapped, batches)
+            surgery.recalibrate(wrapped, batches(quick))
             found.append(scores(wrapped, quick))
     return found
 
@@ -81,7 +83,7 @@ def nested(model: str, rate: float, seed: int, epochs: float, quick: bool, recip
     built = SETUPS[model].build(1.0)
     generator = torch.Generator().manual_seed(seed)
     wrapped = surgery.wrap(built, EXAMPLE, generator=generator)
-    seconds = measured(wrapped, epochs, rate, seed, quick, nested_step(model))
+    seconds = measured(model, wrapped, epochs, rate, seed, quick, nested_step)
     widths = at_each_width(wrapped, quick)
     validation = sum(width["validation"] for width in widths) / len(widths)
     return {"seconds": seconds, "validation": validation, "widths": widths, "weights": built.state_dict()}
@@ -103,7 +105,7 @@ def pruned(model: str, fraction: float, rate: float, seed: int, epochs: float, q
         ).step()
     if shapes(built) != shapes(SETUPS[model].build(fraction)):
         raise RuntimeError(f"Torch-Pruning gave other widths than {fraction}:\n{built}")
-    seconds = measured(built, epochs, rate, seed, quick)
+    seconds = measured(model, built, epochs, rate, seed, quick, plain)
     return {"seconds": seconds, **scores(built, quick)}
 
 

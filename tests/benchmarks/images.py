@@ -33,20 +33,18 @@ def cnn(fraction: float = 1.0) -> nn.Module:
 
 @dataclass(frozen=True)
 class Setup:
-    """A model, and how it is trained. `narrow` and `weight` are of nested training, the rest is for all methods.
+    """A model, and how all methods train it.
 
     Attributes:
         epochs: passes over the images that are trained on.
         rates: learning rates to choose from.
-        narrow: how many narrow widths are drawn in each step. One is the default of `train_step`.
-        weight: what they count together, where the full width counts 1. One is the default, too.
+        batch: images in a batch.
     """
 
     build: Callable[[float], nn.Module]
     epochs: int
     rates: tuple[float, ...]
-    narrow: int = 1
-    weight: float = 1.0
+    batch: int
 
 
-SETUPS = {"mlp": Setup(mlp, 20, (3e-3, 6e-3)), "cnn": Setup(cnn, 4, (6e-3, 1.2e-2), narrow=3, weight=2.0)}
+SETUPS = {"mlp": Setup(mlp, 20, (3e-3, 6e-3), 256), "cnn": Setup(cnn, 4, (6e-3, 1.2e-2), 128)}
