@@ -16,6 +16,11 @@ class BatchNormAdapter(Adapter):
     sizes = {"c": "num_features"}
     scale = ("weight", "bias")
 
+    def call(self, call: LayerCall) -> Any:
+        x = call.inputs[0]
+        call.at_least_two(x[0], *x[2:])  # the batch statistics of one value are an error
+        return super().call(call)
+
 
 @adapter(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 class InstanceNormAdapter(BatchNormAdapter):
@@ -24,6 +29,7 @@ class InstanceNormAdapter(BatchNormAdapter):
     def call(self, call: LayerCall) -> Any:
         if len(call.inputs[0]) == self.module._get_no_batch_dim():
             raise NotImplementedError("an input without a batch dimension")
+        call.at_least_two(*call.inputs[0][2:])
         return super().call(call)
 
 
@@ -60,6 +66,11 @@ class GroupNormAdapter(Adapter):
     axes = "b (g c) ... -> b (g c) ..."
     params = {"weight": "(g c)", "bias": "(g c)"}
     sizes = {"g": "num_groups", "(g c)": "num_channels"}
+
+    def call(self, call: LayerCall) -> Any:
+        result, x = super().call(call), call.inputs[0]
+        call.at_least_two(x[0], call.binding.dims["c"], *x[2:])
+        return result
 
 
 @adapter(nn.PReLU)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +28,11 @@ class LayerCall:
     shapes: Any
     binding: signature.Binding
     macs: list[tuple[Dim, ...]]
+    pairs: list[Dim] = field(default_factory=list)
+
+    def at_least_two(self, *dims: Dim) -> None:
+        """State that these dimensions must have two units at least, in their product."""
+        self.pairs.append(tuple(factor for dim in dims for factor in dim))
 
     def multiply(self, *dims: Dim) -> None:
         """State multiply-adds of the call: the product of these dimensions' widths."""

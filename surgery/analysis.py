@@ -175,7 +175,9 @@ class Analysis:
         known = layer.binding
         binding = signature.Binding(where, dict(known.sizes), dict(known.dims))
         macs: list[tuple[Dim, ...]] = []
-        value = adapter.call(LayerCall(list(args), kwargs, shapes, binding, macs))
+        call = LayerCall(list(args), kwargs, shapes, binding, macs)
+        value = adapter.call(call)
+        self.pairs += [(dim, where) for dim in call.pairs]
         known.dims.update({name: dim for name, dim in binding.dims.items() if name in known.dims})
         if not capture.training:
             self.macs += [tuple(factor for dim in dims for factor in dim) for dims in macs]

@@ -11,7 +11,7 @@ from surgery.analysis import Analysis
 from surgery.axes import Axis, Dim, axes_of, resolve
 from surgery.columns import MANY, Column, Points, every, many
 from surgery.rules.base import SizeOf
-from surgery.sizes import OPERATORS, Arithmetic, Attribute, Constant, Extent, Origin, leaves
+from surgery.sizes import OPERATORS, Arithmetic, Attribute, Constant, Extent, Lost, Origin, leaves
 
 Key: TypeAlias = "tuple[str, tuple[Any, ...]]"  # a module's path, and the path of an attribute in it
 
@@ -30,11 +30,15 @@ class Expressions:
         if isinstance(origin, Arithmetic):
             return replace(origin, left=self.known(origin.left), right=self.known(origin.right))
         if isinstance(origin, Extent):
-            return SizeOf(resolve(self.analysis.values[origin.node][origin.dim]))
+            dims = self.analysis.values.get(origin.node)
+            return Lost(origin.value) if dims is None else SizeOf(resolve(dims[origin.dim]))
         return SizeOf(resolve(origin.dim)) if isinstance(origin, SizeOf) else origin
 
     def values(self, origin: Origin, points: Points) -> Column:
-        """What an expression comes to at some widths. Raises ZeroDivisionError as the code would."""
+        """What an expression comes to at some widths.
+
+        Raises ZeroDivisionError as the code would, and another ArithmeticError where that cannot be told.
+        """
         if isinstance(origin, Arithmetic):
             sides = self.values(origin.left, points), self.values(origin.right, points)
             return list(map(OPERATORS[origin.sign], *sides))
@@ -42,6 +46,8 @@ class Expressions:
             return points.constant(origin.value)
         if isinstance(origin, SizeOf):
             return points.width(origin.dim)
+        if isinstance(origin, Lost):
+            raise ArithmeticError("an earlier run has computed it")
         assert isinstance(origin, Attribute)
         formula = self.formulas.get((origin.module, origin.path))
         return points.constant(origin.value) if formula is None else self.values(formula, points)
@@ -100,12 +106,12 @@ class Expressions:
         points = every(axes[0]) if len(axes) == 1 else many(axes)
         try:
             return set(map(compare, self.values(left, points), self.values(right, points)))
-        except ZeroDivisionError:
+        except ArithmeticError:
             return None
 
     def sampled(self, compare: Callable[[int, int], bool], left: Origin, right: Origin, points: Points) -> set[bool]:
         """What a comparison comes to at some widths; both, where the code would fail at one of them."""
         try:
             return set(map(compare, self.values(left, points), self.values(right, points)))
-        except ZeroDivisionError:
+        except ArithmeticError:
             return {True, False}

@@ -15,7 +15,7 @@ from surgery.expressions import Expressions
 from surgery.frames import Frame
 from surgery.places import line
 from surgery.rules.base import SizeOf
-from surgery.sizes import COMPARISONS, Attribute, Origin, leaves, origin_of
+from surgery.sizes import COMPARISONS, Attribute, Origin, is_lost, leaves, origin_of
 from surgery.source import Chain
 
 Place: TypeAlias = "tuple[str | None, Chain]"  # a module's path, and where in its forward
@@ -69,7 +69,7 @@ def _of_comparisons(expressions: Expressions) -> Iterator[Need]:
             if equal and not isinstance(sides[0], Attribute):
                 sides = sides[::-1]
             held = SizeOf if equal else Attribute
-            if any(isinstance(leaf, held) for side in sides for leaf in leaves(side)):
+            if any(isinstance(leaf, held) for side in sides for leaf in leaves(side)) and not any(map(is_lost, sides)):
                 where = f"the comparison at {line(branch.where)}"
                 yield Need(None, *sides, None, capture.frames[branch.frame], branch.chain, where, equal)
 
@@ -94,7 +94,7 @@ def turns(expressions: Expressions, samples: Points, held: Set[Place]) -> Iterat
     for capture in expressions.analysis.captures:
         for branch in capture.branches:
             decision = branch.decision
-            if decision.sign == "is" or (capture.frames[branch.frame].path, branch.chain) in held:
+            if decision.sign not in COMPARISONS or (capture.frames[branch.frame].path, branch.chain) in held:
                 continue
             compare = COMPARISONS[decision.sign]
             sides = expressions.known(decision.left), expressions.known(decision.right)

@@ -191,7 +191,8 @@ def _coarse(analysis: Analysis) -> dict[Axis, int]:
     coarse: dict[Axis, int] = {}
     for dim, where in analysis.pairs:
         axes = [axis for axis in axes_of(dim) if not axis.pin]
-        if not axes or any(axis.pin for axis in axes_of(dim)):
+        several = any(isinstance(factor, Sum) for factor in resolve(dim))  # parts side by side are two at least
+        if not axes or several or any(axis.pin for axis in axes_of(dim)):
             continue
         even = [axis for axis in axes if axis.size % 2 == 0 and axis.size > 2]
         if even:

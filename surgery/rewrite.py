@@ -102,6 +102,19 @@ def _write(writers: dict[str, _Writer], change: Change) -> None:
         raise Blocked(change, str(error)) from error
 
 
+def is_literal(change: Change) -> bool:
+    """Whether a size stands in the code as a number, and not as something that the code has computed."""
+    try:
+        steps = collapsed(change.chain)
+        node = _expression(*steps[-1]) if steps else None
+        if node is None:
+            return False
+        route, inside = _route(node, change)
+        return not inside and isinstance(ast.literal_eval(at(node, route)), int)
+    except (Blocked, NoSource, ValueError):
+        return False
+
+
 def _expression(code: CodeType, where: Span | None) -> ast.expr | None:
     return _standing(text(code), where)
 

@@ -60,6 +60,13 @@ class Extent(Origin):
 
 
 @dataclass(frozen=True, slots=True)
+class Lost(Origin):
+    """An integer that an earlier run computed from sizes, and that a cache has kept: nothing says how it follows."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Arithmetic(Origin):
     """`left sign right`, with `sign` one of `OPERATORS`."""
 
@@ -84,6 +91,11 @@ def leaves(origin: Origin) -> Iterator[Origin]:
         yield origin
 
 
+def is_lost(origin: Origin) -> bool:
+    """Whether nothing says how an expression follows."""
+    return any(isinstance(leaf, Lost) for leaf in leaves(origin))
+
+
 def origin_of(value: int) -> Origin:
     """The origin that an integer remembers; a plain int is a `Constant`."""
     return value.origin if isinstance(value, Size) else Constant(int(value))
@@ -94,7 +106,8 @@ class Decision:
     """What Python code found out about sizes: that `left sign right` is `outcome`.
 
     A size that leaves the arithmetic (a loop's range, a true division) is the decision that it "is" its value;
-    `operand` says which operand or argument it was there.
+    `operand` says which operand or argument it was there. A plain integer that is made of one (`int(c * 0.25)`) is the
+    decision that "int" of it is that.
     """
 
     sign: str
@@ -191,28 +204,48 @@ class Size(int):
         return value
 
     def __int__(self) -> int:
-        return _leaves_arithmetic(self)
+        _decide("int", self, value := _leaves_arithmetic(self), True)
+        return value
 
     def __float__(self) -> float:
         return float(_leaves_arithmetic(self))
 
     def __truediv__(self, other: Any) -> Any:
-        return _leaves_arithmetic(self) / other
+        return _real(_leaves_arithmetic(self) / other, self, other)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return other / _leaves_arithmetic(self, 1)
+        return _real(other / _leaves_arithmetic(self, 1), self, other)
 
     def __pow__(self, other: Any, *modulus: Any) -> Any:
-        return pow(_leaves_arithmetic(self), other, *modulus)
+        if other == 2 and not modulus:
+            return self * self
+        return _real(pow(_leaves_arithmetic(self), other, *modulus), self, other)
 
     def __rpow__(self, other: Any, *modulus: Any) -> Any:
-        return pow(other, _leaves_arithmetic(self, 1), *modulus)
+        return _real(pow(other, _leaves_arithmetic(self, 1), *modulus), self, other)
+
+    def __rshift__(self, other: int) -> Any:
+        return self // 2**other
+
+    def __lshift__(self, other: int) -> Any:
+        return self * 2**other
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
 
     def __neg__(self) -> Size:
         return Size(-int.__int__(self), Arithmetic("-", Constant(0), self.origin))
 
     def __pos__(self) -> Size:
         return self
+
+    def __abs__(self) -> Size:
+        return -self if int.__lt__(self, 0) else self
+
+    __floor__ = __ceil__ = __trunc__ = __pos__
+
+    def __round__(self, digits: Any = None) -> Any:
+        return self if digits is None or digits >= 0 else _whole(int.__round__(self, digits), (self.origin,))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Size:
         return self
@@ -221,10 +254,87 @@ class Size(int):
         return int, (int.__int__(self),)
 
 
+class Real(float):
+    """A `float` that was computed from sizes with these origins: an integer that is made of it is noticed."""
+
+    origins: tuple[Origin, ...]
+
+    def __new__(cls, value: float, origins: tuple[Origin, ...]) -> Real:
+        self = super().__new__(cls, value)
+        self.origins = origins
+        return self
+
+    __hash__ = float.__hash__
+
+    def __neg__(self) -> Real:
+        return Real(float.__neg__(self), self.origins)
+
+    def __int__(self) -> int:
+        return _whole(float.__int__(self), self.origins)
+
+    def __trunc__(self) -> int:
+        return _whole(float.__trunc__(self), self.origins)
+
+    def __floor__(self) -> int:
+        return _whole(float.__floor__(self), self.origins)
+
+    def __ceil__(self) -> int:
+        return _whole(float.__ceil__(self), self.origins)
+
+    def __round__(self, digits: int | None = None) -> Any:  # type: ignore[override]
+        if digits is None:
+            return _whole(float.__round__(self), self.origins)
+        return Real(float.__round__(self, digits), self.origins)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Real:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return float, (float.__float__(self),)
+
+
+def _origins(value: Any) -> tuple[Origin, ...]:
+    return value.origins if isinstance(value, Real) else (value.origin,) if isinstance(value, Size) else ()
+
+
+def _real(value: Any, *operands: Any) -> Any:
+    """A number that was computed from these: a float remembers where they came from, an integer is noticed."""
+    origins = tuple(dict.fromkeys(origin for operand in operands for origin in _origins(operand)))
+    if type(value) is float:
+        return Real(value, origins)
+    return _whole(value, origins) if type(value) is int else value
+
+
+def _whole(value: int, origins: tuple[Origin, ...]) -> int:
+    """A plain integer that is made of sizes."""
+    for origin in origins:
+        for observer in _observers:
+            observer(Decision("int", origin, Constant(value), True))
+    return value
+
+
+def _with_reals(name: str) -> Callable[[Real, Any], Any]:
+    function = getattr(float, name)
+
+    def method(self: Real, other: Any) -> Any:
+        value = function(self, int.__int__(other) if isinstance(other, Size) else other)
+        return value if value is NotImplemented else _real(value, self, other)
+
+    return method
+
+
+for _name in "add sub mul truediv floordiv mod pow".split():
+    for _swapped in ("", "r"):
+        setattr(Real, f"__{_swapped}{_name}__", _with_reals(f"__{_swapped}{_name}__"))
+
+
 def _arithmetic(sign: str, swapped: bool) -> Callable[[Size, Any], Any]:
-    function = OPERATORS[sign]
+    function: Callable[[Any, Any], Any] = OPERATORS[sign]
 
     def method(self: Size, other: Any) -> Any:
+        if isinstance(other, float):
+            value = _leaves_arithmetic(self, int(swapped))
+            return _real(function(other, value) if swapped else function(value, other), self, other)
         if not isinstance(other, int) or isinstance(other, bool):
             return NotImplemented
         left, right = (other, self) if swapped else (self, other)

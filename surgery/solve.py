@@ -19,10 +19,11 @@ from surgery.columns import Points, beyond, many, sampled
 from surgery.errors import CaptureError
 from surgery.expressions import Expressions, Key
 from surgery.inverse import invert
+from surgery.lost import pin_lost
 from surgery.needs import Need, both_ways, needs_of, turns
-from surgery.rewrite import Blocked, Change, Rewrite, plan_rewrites
+from surgery.rewrite import Blocked, Change, Rewrite, is_literal, plan_rewrites
 from surgery.rules.base import SizeOf
-from surgery.sizes import Arithmetic, Attribute, Origin, leaves
+from surgery.sizes import Arithmetic, Attribute, Origin, is_lost, leaves
 
 
 @dataclass
@@ -49,6 +50,9 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
             for need in unmet
             if not need.equal and need.place in both
         ]
+        given_up += [
+            (need, "cannot follow: a cache has kept it from an earlier run") for need in unmet if is_lost(need.origin)
+        ]
         # what a rule computed from arguments of the call follows when they do
         follows = {need.node for need in solver.needs if need.site is not None}
         computed = [need for need in unmet if need.site is None and need.node is not None]
@@ -64,6 +68,8 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
             rewrites = plan_rewrites([*changes, *solver.departures(changes)])
         except Blocked as blocked:
             solver.give_up([(unmet[changes.index(blocked.change)], f"cannot follow: {blocked}")])
+            continue
+        if pin_lost(solver.expressions, solver.but(unmet), solver.literal):
             continue
         held = {need.place for need in unmet if not need.equal}
         return Solution(solver.formulas, rewrites, tuple(turns(solver.expressions, solver.samples, held)))
@@ -86,6 +92,8 @@ class _Solver:
         sides = (need.origin, need.target)
         if not need.equal:
             return not self._may_meet(*sides)
+        if is_lost(need.origin):
+            return not self.expressions.features_in(need.target)
         left, right = map(self.expressions.width, sides)
         if left is not None and left == right:  # one dimension has one width, and most needs are as plain as that
             return True
@@ -107,11 +115,16 @@ class _Solver:
     def _agree(self, need: Need, points: Points) -> bool:
         try:
             return self.expressions.values(need.origin, points) == self.expressions.values(need.target, points)
-        except ZeroDivisionError:
+        except ArithmeticError:
             return False
 
     def unmet(self) -> list[Need]:
         return [need for need in self.needs if not self.met(need)]
+
+    def but(self, needs: Sequence[Need]) -> list[Need]:
+        """All other needs."""
+        known = set(map(id, needs))
+        return [need for need in self.needs if id(need) not in known]
 
     def give_up(self, needs: Sequence[tuple[Need, str]]) -> None:
         """Pin what needs are about: the target, or where that is fixed already, what the code computes from."""
@@ -140,6 +153,10 @@ class _Solver:
             (*key, need.site is None, need.equal),
             equal=need.equal,
         )
+
+    def literal(self, need: Need) -> bool:
+        """Whether the size of a need stands in the code as a number."""
+        return is_literal(self.change(need))
 
     def departures(self, changes: Sequence[Change]) -> Iterator[Change]:
         """Where sizes that are changed leave the arithmetic (`scale = (c // heads) ** -0.5`), they change as well."""

@@ -148,6 +148,20 @@ TRAPS: dict[str, Callable[[], tuple[nn.Module, tuple]]] = {
     "indices that go out": lambda: (Net(lambda s, x: tuple(s.a(x).max(-1))), (X,)),
     "noise like it": lambda: (Net(lambda s, x: s.b(torch.randn_like(s.a(x)) + 1)), (X,)),
     "the same tensor": lambda: (Net(lambda s, x: s.b(torch.as_tensor(s.a(x)))), (X,)),
+    "a computed number of chunks": lambda: (
+        Net(lambda s, x: s.o(torch.stack((y := s.a(x)).chunk(y.shape[1] // 4, 1)).softmax(0).prod(0).amax(1, True)),
+            o=nn.Linear(1, 2)), (torch.randn(5, 5),)),
+    "a computed stride": lambda: (
+        Net(lambda s, x: s.o((y := s.a(x))[:, :: y.shape[1] // 4].softmax(1).amax(1, True)), o=nn.Linear(1, 2)),
+        (torch.randn(5, 5),)),
+    "a stride from behind": lambda: (Net(lambda s, x: s.o(s.a(x)[:, -7::2]), o=nn.Linear(4, 2)), (torch.randn(5, 5),)),
+    "a triangle on the right": lambda: (
+        Net(lambda s, x: torch.linalg.solve_triangular(s.w.triu() + 9 * torch.eye(8), s.a(x), upper=True, left=False),
+            w=weights(8, 8)), (torch.randn(5, 5),)),
+    "statistics of features": lambda: (
+        Net(lambda s, x: s.b(s.n(s.a(x))), n=nn.InstanceNorm1d(4)), (torch.randn(2, 4, 5),)),
+    "statistics of a batch of features": lambda: (
+        Net(lambda s, x: s.b(s.n(s.a(x).mT).mT), n=nn.BatchNorm1d(5, track_running_stats=False)), (torch.randn(5, 5),)),
     "sorted rows": lambda: (Net(lambda s, x: s.b(s.a(x).mT.msort().mT)), (torch.randn(3, 5),)),
     "all dimensions reversed": lambda: (Net(lambda s, x: s.b(s.a(x).permute(2, 1, 0).permute(2, 1, 0))), (X,)),
 }  # fmt: skip

@@ -381,6 +381,7 @@ def group_norm(x: Dims, num_groups: Any, weight: Any = None, bias: Any = None, *
             unify(x[1], tensor[0])
     if int(num_groups) > 1:
         require(num_groups, parts[0])
+    at_least_two((*x[0], *parts[1], *(factor for dim in x[2:] for factor in dim)))
     return Dims((x[0], resolve(x[1]), *x[2:]))
 
 

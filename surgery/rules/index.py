@@ -120,7 +120,7 @@ def _slice(dim: Any, item: slice, node: Any) -> Any:
     size = len(range(*slice(int(start), int(stop), int(item.step)).indices(n)))
     if stop < n:
         ordered(dim, "read with a stride")
-    return strided(dim, start, int(item.step), size)
+    return strided(dim, start, item.step, size)
 
 
 @rule("index_select")

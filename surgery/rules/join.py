@@ -18,6 +18,7 @@ from surgery.rules.base import (
     rule,
     unify,
 )
+from surgery.sizes import Constant
 
 
 @rule("cat", "concat", "concatenate")
@@ -163,6 +164,8 @@ def chunk(x: Dims, chunks: Any = None, dim: int = 0, **named: Any) -> list[Dims]
     taken = [shape[i] for shape in result_shape()]
     if not isinstance(chunks, int):
         ordered(x[i], "split at given positions")
+    else:
+        require(chunks, Constant(len(taken)))
     return [replaced(x, i, dim_) for dim_ in _alike(x[i], taken)]
 
 
@@ -178,13 +181,16 @@ def _alike(dim: Dim, sizes: list[int]) -> list[Dim]:
     return parts
 
 
-def strided(dim: Dim, start: Any, step: int, size: int) -> Dim:
+def strided(dim: Dim, start: Any, step: Any, size: int) -> Dim:
     """Every `step`-th position: one place of an inner axis of `step` places."""
-    parts = divide(dim, step) if int(start) < step and extent(dim) % step == 0 and not pinned(dim) else None
+    place, places = int(start), int(step)
+    parts = divide(dim, places) if 0 <= place < places and extent(dim) % places == 0 and not pinned(dim) else None
     if parts is None or extent(parts[0]) != size:
         ordered(dim, "read with a stride")
         return positions(size)
     ordered(parts[1], "places within a stride")
+    require(start, Constant(place))
+    require(step, Constant(places))
     return parts[0]
 
 

@@ -29,7 +29,9 @@ def pseudo_inverse(x: Dims, *_: Any, **__: Any) -> Dims:
 
 @rule("fill_diagonal")
 def fill_diagonal(x: Dims, *_: Any, **__: Any) -> Dims:
-    return _on_diagonal(x, 0, 0, 1)
+    for other in range(1, len(x)):
+        _on_diagonal(x, 0, 0, other)
+    return x
 
 
 def _on_diagonal(x: Dims, offset: int, i: int, j: int) -> Dims:
@@ -92,8 +94,8 @@ def solve(a: Dims, b: Dims, **_: Any) -> Dims:
 
 
 @rule("solve_triangular")
-def solve_triangular(a: Dims, b: Dims, **_: Any) -> Dims:
-    for dim in (*a[-2:], b[-2]):
+def solve_triangular(a: Dims, b: Dims, *, left: bool = True, **_: Any) -> Dims:
+    for dim in (*a[-2:], b[-2 if left else -1]):
         ordered(dim, "the order along this dimension matters")
     return Dims((*broadcast([a[:-2], b[:-2]], here()), b[-2], b[-1]))
 

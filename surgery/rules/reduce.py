@@ -238,7 +238,16 @@ def local_response_norm(x: Dims, *_: Any, **__: Any) -> Dims:
 
 
 @rule("cov")
-def covariance(x: Dims, **_: Any) -> Dims:
+def covariance(x: Dims, *, correction: int = 1, fweights: Dims | None = None, aweights: Dims | None = None) -> Dims:
+    """Of variables and their observations, which weights may go with; of one variable, whose result is a scalar."""
+    (observed,) = x[-1:] or ((),)
+    for weights in (fweights, aweights):
+        if weights is not None:
+            unify(observed, weights[0])
+    if correction > 1:
+        ordered(observed, "a variance with a large correction")
+    if correction:
+        at_least_two(observed)
     if len(x) < 2:
         return Dims()
     at_least_two(x[0])

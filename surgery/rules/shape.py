@@ -190,7 +190,7 @@ def _copies(n: int, size: Any) -> Dim:
 
 
 @rule("repeat_interleave")
-def repeat_interleave(x: Dims, repeats: Any, dim: Any = None, **_: Any) -> Dims:
+def repeat_interleave(x: Dims, repeats: Any, dim: Any = None, *, output_size: Any = None) -> Dims:
     if dim is None:
         x, dim = flatten(x), 0
     i = axis(x, dim)
@@ -198,7 +198,10 @@ def repeat_interleave(x: Dims, repeats: Any, dim: Any = None, **_: Any) -> Dims:
         for counted in (x[i], *repeats):
             ordered(counted, "copied another number of times at each position")
         return Dims((*x[:i], positions(result_shape()[i]), *x[i + 1 :]))
-    return Dims((*x[:i], resolve(x[i]) + _copies(int(repeats), repeats), *x[i + 1 :]))
+    copied = resolve(x[i]) + _copies(int(repeats), repeats)
+    if output_size is not None:
+        require(output_size, copied)
+    return Dims((*x[:i], copied, *x[i + 1 :]))
 
 
 @rule("pixel_shuffle")

@@ -486,6 +486,7 @@ calls(
     lambda d: (lambda x: call(x, d.pick(1, 2, 3), d.dim(x)))(d.x()),
     lambda d: (lambda x: call(x, repeats=2, dim=d.dim(x)))(d.x()),
     lambda d: call(d.x(), 3),
+    lambda d: (lambda x: call(x, 2, 0, output_size=2 * x.shape[0]))(d.x()),
 )
 calls("pixel_shuffle", lambda d: (lambda r, c: call(d.ints(2, c * r * r, 2, 3), r))(d.pick(1, 2, 3), d.size()))
 calls("pixel_unshuffle", lambda d: (lambda r, c: call(d.ints(2, c, 2 * r, r), r))(d.pick(1, 2, 3), d.size()))
@@ -768,7 +769,11 @@ calls(
     mixes=True,
 )
 calls("matrix_power linalg_matrix_power", lambda d: call(_square(d), 2), mixes=True)
-calls("fill_diagonal", lambda d: call(d.x(2, 2), 0.5), lambda d: (lambda n: call(d.ints(n, n), 0.5))(d.size()))
+calls(
+    "fill_diagonal",
+    lambda d: call(d.x(2, 2), 0.5),
+    lambda d: (lambda n: call(d.ints(*[n] * d.pick(2, 3)), 0.5))(d.size()),
+)
 calls("trace", lambda d: call(d.x(2, 2)), lambda d: (lambda n: call(d.ints(n, n)))(d.size()), mixes=True)
 calls(
     "diagonal linalg_diagonal",
@@ -898,7 +903,12 @@ calls("dist", lambda d: (lambda s: call(d.real(*s), d.real(*d.near(s))))(d.shape
 calls("fliplr flipud", lambda d: call(d.x(2)))
 calls("rot90", lambda d: (lambda x: call(x, d.pick(1, 2, 3), d.two(x)))(d.x(2)))
 calls("local_response_norm", lambda d: call(d.real(2, *d.shape(2, 2)), 2))
-calls("cov", lambda d: call(d.real(*d.shape(1, 2))), mixes=True)
+calls(
+    "cov",
+    lambda d: call(d.real(*d.shape(1, 2))),
+    lambda d: (lambda n: call(d.real(d.size(), n), aweights=d.unit(n)))(d.size()),
+    mixes=True,
+)
 calls("repeat_interleave", lambda d: (lambda x: call(x, d.ids(3, x.shape[0]), dim=0))(d.x()))
 calls("fold", lambda d: (lambda c: call(d.ints(*d.pick([], [2]), c * 4, 4), (3, 3), d.pick(2, (2, 2))))(d.size()))
 calls("atleast_1d atleast_2d atleast_3d", lambda d: call(d.x()), lambda d: call(d.x(), d.x()))
