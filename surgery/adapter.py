@@ -160,8 +160,14 @@ def attribute_path(attribute: str) -> tuple[Any, ...]:
 def adapter(*layers: type[nn.Module]) -> Callable[[A], A]:
     """Declare that a class describes these layers (exactly these: a subclass may compute something else).
 
-    Raises AxisError for a class that declares nothing, a pattern that cannot be read, or a layer declared twice.
+    Raises AxisError for what is no layer, a class that declares nothing, a pattern that cannot be read, or a layer
+    declared twice.
     """
+    for layer in layers or (None,):
+        if not isinstance(layer, type) or not issubclass(layer, nn.Module):
+            raise AxisError(
+                f"an adapter is for classes of layers, as in @surgery.adapter(nn.Linear), not for {layer!r}"
+            )
 
     def declare(cls: A) -> A:
         axes = vars(cls).get("axes", getattr(cls, "axes", None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
@@ -64,6 +65,7 @@ class Curve(Sequence[Point]):
         timing: what latencies were measured with: device, threads, calls; empty where none were.
         weights: a hash of the model's tensors, or "" where rows were not kept in a file.
         recalibrated: on how many batches BatchNorm statistics were estimated anew for each row.
+        statistics: a hash of these batches, or "" where rows were not kept in a file.
         precision: the error that an adaptive sweep believes to be left anywhere between its rows, or None.
         uniform: of a searched curve, the largest uniform model within the budget of each point.
         notes: what else there is to say, in sentences.
@@ -76,6 +78,7 @@ class Curve(Sequence[Point]):
     timing: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     weights: str = field(default="", kw_only=True)
     recalibrated: int = field(default=0, kw_only=True)
+    statistics: str = field(default="", kw_only=True)
     precision: float | None = field(default=None, kw_only=True)
     uniform: tuple[Point, ...] = field(default=(), kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
@@ -141,11 +144,11 @@ class Curve(Sequence[Point]):
         """
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise FileError(f"{path}: cannot be read as JSON ({error}): Curve.to_json writes such files") from error
         try:
             return _read(document)
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise FileError(f"{path}: is not a curve ({error!r}): Curve.to_json writes such files") from error
 
     def to_csv(self, path: AnyPath) -> None:
@@ -160,10 +163,10 @@ class Curve(Sequence[Point]):
 
 
 def _read(document: Any) -> Curve:
-    """A curve from its JSON. Raises TypeError, KeyError or ValueError for anything else."""
+    """A curve from its JSON. Raises TypeError, KeyError, ValueError or AttributeError for anything else."""
     if document["format"] not in READ:
         raise ValueError(f"its format is {document['format']!r}, this version reads {', '.join(map(repr, READ))}")
-    full = {name: int(document["full"][name]) for name in MEASURES}
+    full = {name: int(_number(document["full"][name])) for name in MEASURES}
     points = tuple(_point(row) for row in document["points"])
     known = {"sizes": _sizes(points, full)} | document
     header = {name: read(known[name]) for name, read in HEADER.items() if name in known and name != "full"}
@@ -177,12 +180,14 @@ def _point(row: dict[str, Any]) -> Point:
     numbers = (point.score, *(getattr(point, name) for name in MEASURES), *point.widths.values())
     for value in (*numbers, *(value for value in optional if value is not None)):
         _number(value)
+    if point.fraction is not None and point.fraction <= 0:
+        raise ValueError(f"the fraction {point.fraction!r} is not above 0")
     return point
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r} is not a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
     return value
 
 
@@ -193,9 +198,10 @@ HEADER: dict[str, Callable[[Any], Any]] = {
     "sizes": lambda value: {str(name): int(_number(size)) for name, size in value.items()},
     "timing": dict,
     "weights": str,
-    "recalibrated": int,
+    "recalibrated": lambda value: int(_number(value)),
+    "statistics": str,
     "precision": lambda value: None if value is None else _number(value),
-    "notes": tuple,
+    "notes": lambda value: tuple(map(str, value)),
 }
 
 

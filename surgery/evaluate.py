@@ -20,7 +20,7 @@ from surgery.elastic import state_of
 from surgery.errors import InputError, SurgeryError
 from surgery.inputs import Examples, runs
 from surgery.latency import side_by_side, timing, where
-from surgery.ledger import Ledger, digest, header
+from surgery.ledger import Ledger, digest, digest_of, header
 from surgery.modes import evaluating
 from surgery.plan import Plan
 from surgery.recalibrate import calibration, recalibrate
@@ -256,7 +256,8 @@ def opened(
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise InputError(f"executor is a concurrent.futures.Executor, got {executor!r}")
     batches = [] if recalibrate is None else calibration(recalibrate)
-    first = header(plan, weights="" if resume is None else digest(wrapped), recalibrated=len(batches))
+    hashes = {"weights": digest(wrapped), "statistics": digest_of(batches)} if resume is not None else {}
+    first = header(plan, recalibrated=len(batches), **hashes)
     first = replace(first, timing=where(wrapped) if measure_latency else {})
     ledger = Ledger(plan, first, resume)
     with evaluating(wrapped), tqdm(desc=name, total=total, disable=not progress, unit="width") as bar:

@@ -7,12 +7,13 @@ import functools
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from surgery.errors import CaptureError
 from surgery.tree import named_modules
 
 _TABLES = ("_parameters", "_buffers", "_modules")
@@ -107,7 +108,10 @@ def holders(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def shut(model: nn.Module) -> Iterator[tuple[Tensor, str]]:
-    """Tensors that modules hold where they cannot be swapped (objects, sets, keys, functions), and where that is."""
+    """Tensors that modules hold where they cannot be swapped (objects, sets, keys, functions), and where that is.
+
+    Raises CaptureError where a function, which is not copied with its module, has closed over a method of the model.
+    """
     modules = named_modules(model)
     own = {id(module) for _, module in modules}
     # a value, where it is held, and whether every holder on the way there is one that `swapped` follows
@@ -122,11 +126,24 @@ def shut(model: nn.Module) -> Iterator[tuple[Tensor, str]]:
             if id(value) not in own:
                 yield from ((tensor, f"{where}.{name}") for name, tensor in value.named_parameters())
         elif type(value) not in _ATOMS and not isinstance(value, _APART):
+            if isinstance(value, types.FunctionType):
+                _check_closure(value, where, own)
             reached = reached and _followed(value)
             if (id(value), reached) not in seen:
                 seen.add((id(value), reached))
                 todo += [(item, where + key, reached) for key, item in _items(value)]
                 todo += [(key, f"the keys of {where}", False) for key in value] if isinstance(value, dict) else []
+
+
+def _check_closure(function: types.FunctionType, where: str, own: Container[int]) -> None:
+    for _, value in _closed_over(function):
+        if isinstance(value, types.MethodType) and id(value.__self__) in own:
+            method = f"{type(value.__self__).__name__}.{value.__name__}"
+            raise CaptureError(
+                f"{where} is a function that has closed over {method} of the model. It is not copied with its module, "
+                "so every copy of the model would run on the weights of this one. Hold the method where it is copied: "
+                "functools.partial(f, old), or an attribute of the module"
+            )
 
 
 def _items(value: Any) -> Iterable[tuple[str, Any]]:

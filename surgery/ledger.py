@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from torch import nn
 from surgery.cost import cost
 from surgery.curve import MEASURES, Curve, Point
 from surgery.errors import FileError
+from surgery.inputs import Examples, call, tensors
 from surgery.plan import Plan
 
 
@@ -40,6 +42,8 @@ class Ledger:
                 self.header = replace(header, timing=found.timing)
             same = found.timing == self.header.timing  # times of another device or thread count are taken anew
             for point in found:
+                if point.widths.keys() != header.sizes.keys():
+                    raise FileError(f"{self.path}: is damaged, as a row of it lacks the widths of some groups")
                 self.points[self.key(point.widths)] = point if same else replace(point, latency=None, spread=None)
 
     def key(self, widths: dict[str, int]) -> tuple[int, ...]:
@@ -76,10 +80,11 @@ CHECKED = {
     "sizes": "another model",
     "weights": "the model with other weights",
     "recalibrated": "scores with other BatchNorm statistics",
+    "statistics": "scores with other BatchNorm statistics",
 }
 
 
-def header(plan: Plan, *, weights: str = "", recalibrated: int = 0) -> Curve:
+def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, statistics: str = "") -> Curve:
     """A curve without points, for a model."""
     full = cost(plan)
     return Curve(
@@ -89,13 +94,24 @@ def header(plan: Plan, *, weights: str = "", recalibrated: int = 0) -> Curve:
         sizes=plan.full(),
         weights=weights,
         recalibrated=recalibrated,
+        statistics=statistics,
     )
 
 
 def digest(model: nn.Module) -> str:
-    """A hash of every tensor in the state_dict."""
+    """A hash of every parameter and buffer, also of those that are not saved."""
+    return _digest({**dict(model.named_buffers()), **model.state_dict()})
+
+
+def digest_of(batches: Iterable[Examples]) -> str:
+    """A hash of every tensor in some inputs."""
+    runs = [(run.args, run.kwargs) for run in map(call, batches)]
+    return _digest({f"{i} {j}": x for i, run in enumerate(runs) for j, x in enumerate(tensors(run))})
+
+
+def _digest(values: Mapping[str, Any]) -> str:
     result = hashlib.sha256()
-    for name, value in model.state_dict().items():
+    for name, value in values.items():
         if isinstance(value, torch.Tensor):
             tensor = value.detach().cpu().contiguous()
             result.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

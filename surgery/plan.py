@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import math
+import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +152,7 @@ class Plan:
 
         Raises WidthError for a width that a group cannot have, and for a name that no group has.
         """
-        spec = getattr(spec, "widths", spec)
+        spec = _plain(getattr(spec, "widths", spec))
         if isinstance(spec, bool) or not isinstance(spec, int | float | Mapping):
             raise WidthError(f"widths are a fraction, a mapping or a point of a curve, not {type(spec).__name__}")
         if isinstance(spec, int):
@@ -167,6 +168,7 @@ class Plan:
         return result
 
     def _width(self, group: Group, value: Any, multiple: int) -> int:
+        value = _plain(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise WidthError(f"{group.limits}: a width is an int or a fraction, not {value!r}")
         if isinstance(value, float):
@@ -240,6 +242,19 @@ def per_group(plan: Plan, what: str, value: int | Mapping[str, int]) -> dict[str
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"{what} is a positive int or a mapping of groups to such, got {number!r}")
     return {name: n for p, n in entries.items() for name in (plan.groups if p == "*" else plan.find(p))}
+
+
+def _plain(value: Any) -> Any:
+    """The numbers of numpy as Python's own."""
+    if type(value) in (bool, int, float):
+        return value
+    return (
+        int(value)
+        if isinstance(value, numbers.Integral)
+        else float(value)
+        if isinstance(value, numbers.Real)
+        else value
+    )
 
 
 def governed(layouts: Iterable[Layout], shape: Iterable[int], inside: frozenset[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -73,6 +74,12 @@ def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
     return listed
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether a module is what `torch.compile` gives. Importing what it needs would take seconds."""
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
+
+
 def check_model(model: Any) -> Parts:
     """The parts of a model. Raises InputError for what cannot be analysed."""
     if not isinstance(model, nn.Module):
@@ -85,6 +92,14 @@ def check_model(model: Any) -> Parts:
                 "model once on example inputs, then inspect or wrap it"
             )
     for path, module in parts.modules.items():
+        if _is_compiled(module):
+            raise InputError(
+                f"{path or 'the model'} is compiled: wrap the plain model (its `_orig_mod`), and compile what comes out"
+            )
+        if isinstance(module, torch.jit.ScriptModule) and not path:
+            raise InputError(
+                "the model is a TorchScript module: wrap the plain one, and script or trace what comes out"
+            )
         if isinstance(module, DataParallel | DistributedDataParallel):
             raise InputError(
                 f"{path or 'the model'} is inside {type(module).__name__}: wrap the model itself first, "

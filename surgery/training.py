@@ -65,9 +65,15 @@ def train_step(
         backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
-    Raises InputError where `loss` or `distil` gives no scalar, and where there is no `distil`, `labels` is below 1 and
-    the output holds no logits of a softmax cross-entropy. The widths that were set are as before, whatever happens.
+    Raises InputError where `loss` is no function, where it or `distil` gives no scalar, and where there is no `distil`,
+    `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The widths that were set are as
+    before, whatever happens.
     """
+    if not callable(loss):
+        raise InputError(
+            "loss is a function of the output, and called for each width: lambda output: F.cross_entropy(output, y). "
+            f"Got {type(loss).__name__}"
+        )
     run, twin = call(inputs), twin_in(wrapped)
     state = _state(twin, run)
     draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)

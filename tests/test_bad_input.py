@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import surgery
-from surgery import CaptureError, FileError, InputError, ProofError, WidthError
+from surgery import AxisError, CaptureError, FileError, InputError, ProofError, WidthError
 from surgery.elastic import state_of
 from tests.unchanged import picture, unchanged
 
@@ -285,6 +287,61 @@ def process_group(tmp_path: Path) -> Iterator[None]:
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("use", ANALYSING)
+@pytest.mark.parametrize("where", ["the model", "0"])
+def test_compiled_already(model: Net, where: str, use: Callable) -> None:
+    compiled = torch.compile(model)
+    with pytest.raises(InputError, match=f"{where} is compiled: wrap the plain model"):
+        use(compiled if where == "the model" else nn.Sequential(compiled))
+
+
+@pytest.mark.parametrize("use", ANALYSING)
+@pytest.mark.filterwarnings("ignore:.*jit.*")
+def test_scripted_already(model: Net, use: Callable) -> None:
+    with pytest.raises(InputError, match="the model is a TorchScript module: wrap the plain one"):
+        use(torch.jit.trace(model.eval(), X))
+
+
+@pytest.mark.parametrize("use", ANALYSING)
+def test_a_function_that_closes_over_a_method_of_the_model(model: Net, use: Callable) -> None:
+    old = model.fc2.forward
+    model.fc2.forward = lambda x: 2 * old(x)
+    with unchanged(model), pytest.raises(CaptureError, match=r"has closed over Linear.forward of the model"):
+        use(model)
+    model.fc2.forward = functools.partial(lambda forward, x: 2 * forward(x), old)
+    small = surgery.shrink(model, {"fc1.o": 8}, X)
+    small(X).sum().backward()
+    assert small.fc2.weight.grad is not None and model.fc2.weight.grad is None
+
+
+def test_a_loss_that_is_computed_already(wrapped: Any) -> None:
+    with pytest.raises(InputError, match="loss is a function of the output"):
+        surgery.train_step(wrapped, X, wrapped(X).sum())
+
+
+@pytest.mark.parametrize(
+    ("declare", "message"),
+    [
+        (lambda: surgery.pointwise("heavyside"), "torch has no operation 'heavyside'"),
+        (lambda: surgery.pointwise(5), "not for 5"),
+        (lambda: surgery.pointwise(), "name them"),
+        (lambda: surgery.rule("nowhere_at_all")(lambda x: x), "torch has no operation"),
+        (lambda: surgery.adapter("Linear"), "not for 'Linear'"),
+        (lambda: surgery.adapter(surgery.Adapter), "an adapter is for classes of layers"),
+    ],
+)
+def test_bad_declarations(declare: Callable, message: str) -> None:
+    with pytest.raises(AxisError, match=message):
+        declare()
+
+
+def test_numbers_of_numpy_are_widths(wrapped: Any) -> None:
+    surgery.set_widths(wrapped, {"fc1.o": np.int64(8), "fc2.o": np.float32(0.5)})
+    assert surgery.widths(wrapped) == {"fc1.o": 8, "fc2.o": 4}
+    surgery.set_widths(wrapped, np.float64(0.25))
+    assert surgery.widths(wrapped) == {"fc1.o": 4, "fc2.o": 2}
 
 
 @pytest.mark.parametrize("use", ANALYSING)

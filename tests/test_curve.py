@@ -170,6 +170,15 @@ def test_what_is_chosen_fits_and_nothing_that_fits_is_better(rows, share):
             curve.choose(max_params=share)
 
 
+def document(**changes: object) -> str:
+    """A curve of one row as JSON, some of it changed: of the row what is named `row_...`."""
+    row = {"widths": {"a": 1}, "score": 0.5, "params": 1, "bytes": 1, "macs": 1, "fraction": 1.0}
+    row |= {name.removeprefix("row_"): value for name, value in changes.items() if name.startswith("row_")}
+    rest = {name: value for name, value in changes.items() if not name.startswith("row_")}
+    header = {"format": "surgery.curve/1", "plan_fingerprint": "", "full": FULL, "points": [row]}
+    return json.dumps(header | rest)
+
+
 DAMAGES = {
     "missing": (None, "cannot be read"),
     "empty": ("", "cannot be read as JSON"),
@@ -179,8 +188,15 @@ DAMAGES = {
     "text for a number": (
         json.dumps({"format": "surgery.curve/1", "plan_fingerprint": "", "full": FULL,
                     "points": [{"widths": {}, "score": "high", "params": 1, "bytes": 1, "macs": 1}]}),
-        "'high' is not a number",
+        "'high' is not a finite number",
     ),
+    "no number": (document(row_score=math.nan), "is not a finite number"),
+    "no cost": (document(full=FULL | {"params": math.inf}), "is not a finite number"),
+    "no count": (document(recalibrated=math.inf), "is not a finite number"),
+    "a list for widths": (document(row_widths=[1]), "is not a curve"),
+    "a number for sizes": (document(sizes=3), "is not a curve"),
+    "no fraction": (document(row_fraction=0), "is not above 0"),
+    "deep": ("[" * 100_000, "cannot be read as JSON"),
 }  # fmt: skip
 
 

@@ -143,6 +143,21 @@ def test_times_of_another_setting_are_taken_anew(tmp_path):
     assert curve[0].latency < 1e6 and curve.timing["device"] == "cpu"
 
 
+def test_rows_with_other_statistics_are_refused(tmp_path):
+    """The same number of batches, of other values; and a buffer that is not saved with the model."""
+    first, other = [torch.zeros(4, 6)], [torch.ones(4, 6)]
+    quiet(wrapped(), loss, [1.0], resume=tmp_path / "a.json", recalibrate=first)
+    quiet(wrapped(), loss, [1.0], resume=tmp_path / "a.json", recalibrate=first)
+    with pytest.raises(FileError, match="other BatchNorm statistics"):
+        quiet(wrapped(), loss, [1.0], resume=tmp_path / "a.json", recalibrate=other)
+    models = wrapped(), wrapped()
+    for value, model in enumerate(models):
+        model.register_buffer("unsaved", torch.tensor(float(value)), persistent=False)
+    quiet(models[0], loss, [1.0], resume=tmp_path / "b.json")
+    with pytest.raises(FileError, match="the model with other weights"):
+        quiet(models[1], loss, [1.0], resume=tmp_path / "b.json")
+
+
 def test_rows_of_another_model_are_refused(tmp_path):
     path = tmp_path / "curve.json"
     quiet(wrapped(), loss, [1.0], resume=path)

@@ -176,6 +176,25 @@ def test_what_a_function_does_is_followed(function: Callable[[Any, Tensor], Any]
     assert plan.elastic_share > 0.8
 
 
+def test_a_rule_for_a_custom_operation_is_for_all_ways_to_call_it() -> None:
+    @torch.library.custom_op("surgery_tests::scaled", mutates_args=())
+    def scaled(x: Tensor, factor: Tensor) -> Tensor:
+        return x * factor
+
+    surgery.pointwise(scaled)
+    for call in (scaled, torch.ops.surgery_tests.scaled, torch.ops.surgery_tests.scaled.default):
+
+        class Net(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+            def forward(self, x: Tensor, call: Any = call) -> Tensor:
+                return self.b(call(self.a(x), torch.ones(1)))
+
+        assert list(surgery.inspect(Net(), torch.randn(3, 4)).groups) == ["a.o"]
+
+
 def test_modules_inside_of_a_function() -> None:
     model = build(lambda s, x: s.b(Reversible.apply(s.a(x), s.inner)))
     model.inner = nn.Sequential(nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 8)).double().eval()

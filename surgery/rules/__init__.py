@@ -17,10 +17,12 @@ from surgery.rules import (
     values,
     vision,
 )
-from surgery.rules.base import RULES, rule
+from surgery.rules.base import RULES, complete, rule
 from surgery.rules.elementwise import pointwise, same
 from surgery.rules.reduce import reduces, scans
 from surgery.rules.shape import spatial
+
+complete()
 
 __all__ = [
     "RULES", "contract", "create", "elementwise", "index", "join", "linalg", "loss", "memory", "pointwise", "reduce",
