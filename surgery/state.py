@@ -39,7 +39,7 @@ class State:
     blind: int = 0  # forwards without gradients since the last one with them
     storing: list[nn.Module] = field(default_factory=list)
     owing: list[nn.Module] = field(default_factory=list)  # modules with tensors that are to be written back
-    classes: int | None = None  # the dimension of the output over which it is a distribution, once that is known
+    classes: dict[Any, int] = field(default_factory=dict)  # for each loss that told it, the dimension of the logits
     lent: Any = None  # the whole tensor of each slice that was read; only where a module holds tensors in a container
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
@@ -84,7 +85,7 @@ def train_step(
         if labels == 1:
             distil = None
         elif distil is None:
-            distil = _divergence(state, full, value)
+            distil = _divergence(state, loss, full, value)
         backward(value)
     said = full if teacher is None or distil is None else _said(teacher, run)
     learn = _lesson(loss, None if distil is None else towards(distil, _detached(said)), labels)
@@ -143,11 +144,26 @@ def _scalar(value: Any, name: str) -> Tensor:
     raise InputError(f"{name} must return a tensor of one element, got {seen}: take the mean")
 
 
-def _divergence(state: State, output: Any, loss: Tensor) -> Distil:
-    """The divergence over the classes. Their dimension is found in the first step that tells it, and remembered."""
-    if state.classes is None:
-        state.classes = class_dim(output, loss)
-    return kl(-1 if state.classes is None else state.classes)
+def _divergence(state: State, loss: Learn, output: Any, value: Tensor) -> Distil:
+    """The divergence over the classes. Their dimension is found in the first step of a loss that tells it."""
+    place = _written(loss)
+    dim = state.classes.get(place)
+    if dim is None:
+        dim = class_dim(output, value)
+    if dim is None:
+        return kl(-1)
+    state.classes[place] = dim
+    return kl(dim)
+
+
+def _written(loss: Any) -> Any:
+    """Where the code of a loss is written: a lambda is another object in every step."""
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    code = getattr(getattr(loss, "__func__", loss), "__code__", None)
+    if code is None:
+        return type(loss).__qualname__
+    return code.co_filename, code.co_firstlineno, code.co_code, code.co_names
 
 
 def _detached(output: Any) -> Any:

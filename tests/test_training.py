@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,9 +211,18 @@ def test_a_first_batch_without_a_gradient_decides_nothing() -> None:
     wrapped = surgery.wrap(Says(images), X).train()
     ignored = torch.full((12, 2, 3), -100)
     surgery.train_step(wrapped, X, lambda o: F.cross_entropy(o, ignored, reduction="sum"), narrow=[0.5])
-    assert state_of(wrapped).classes is None
+    assert not state_of(wrapped).classes
     surgery.train_step(wrapped, X, CROSS_ENTROPIES["images"][1], narrow=[0.5])
-    assert state_of(wrapped).classes == 1
+    assert list(state_of(wrapped).classes.values()) == [1]
+
+
+def test_each_loss_is_asked_what_it_is() -> None:
+    """A model that has learnt classes is not taught a regression by a divergence of distributions."""
+    wrapped = surgery.wrap(Says(images), X).train()
+    surgery.train_step(wrapped, X, CROSS_ENTROPIES["images"][1], narrow=[0.5])
+    with pytest.raises(InputError, match="no softmax cross-entropy"):
+        surgery.train_step(wrapped, X, lambda o: o.square().mean(), narrow=[0.5])
+    pickle.loads(pickle.dumps(copy.deepcopy(state_of(wrapped).classes)))
 
 
 # --- where it runs ---
