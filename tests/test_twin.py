@@ -146,15 +146,16 @@ def test_a_copy_of_a_deferred_twin_is_independent(model: Net, duplicate: Callabl
     assert surgery.widths(wrapped) == {"fc1.o": 16} and surgery.widths(other) == {"fc1.o": 8}
 
 
+@pytest.mark.parametrize("assign", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_state_dicts_go_both_ways(name: str) -> None:
+def test_state_dicts_go_both_ways(name: str, assign: bool) -> None:
     case = BY_NAME[name]
     wrapped, other = surgery.wrap(case.build(), case.inputs(0)), case.build()
     surgery.set_widths(wrapped, 0.25)
     with torch.no_grad():
         for p in other.parameters():
             p.add_(0.01)
-    wrapped.load_state_dict(copy.deepcopy(other.state_dict()))
+    wrapped.load_state_dict(copy.deepcopy(other.state_dict()), assign=assign)
     surgery.set_widths(wrapped, 1.0)
     assert surgery.verify(wrapped, other, case.inputs(1)) <= 1e-5
     surgery.set_widths(wrapped, 0.25)
