@@ -83,10 +83,15 @@ def _whole(part: Tensor, parts: Kept, shape: torch.Size) -> Tensor:
 class _Cut(torch.autograd.Function):
     """One node for a cut in several dimensions: its backward allocates the whole gradient once."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, parts: Kept) -> Tensor:
-        ctx.parts, ctx.shape = parts, tensor.shape
+    def forward(tensor: Tensor, parts: Kept) -> Tensor:
         return _take(tensor, parts)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Kept], output: Tensor) -> None:
+        ctx.shape, ctx.parts = inputs[0].shape, inputs[1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -98,10 +103,15 @@ class _Cut(torch.autograd.Function):
 class _Uncut(torch.autograd.Function):
     """The adjoint of `_Cut`, itself differentiable."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, part: Tensor, parts: Kept, shape: torch.Size) -> Tensor:
-        ctx.parts = parts
+    def forward(part: Tensor, parts: Kept, shape: torch.Size) -> Tensor:
         return _whole(part, parts, shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Kept, torch.Size], output: Tensor) -> None:
+        ctx.parts = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

@@ -131,16 +131,16 @@ class Elastic:
             self.state.owing.append(module)
         else:
             buffer = module._buffers[name]  # a whole one outside of a forward, as `load_state_dict(assign=True)` brings
-            self._commit(module, name, value, whole=buffer is not None and value.shape == buffer.shape)
+            self._commit(module, name, value, entire=buffer is not None and value.shape == buffer.shape)
 
-    def _commit(self, module: nn.Module, name: str, value: Tensor, whole: bool = False) -> None:
+    def _commit(self, module: nn.Module, name: str, value: Tensor, entire: bool = False) -> None:
         """Put a new value into the tensor that the model and its twin share, where one tensor can hold both.
 
         Where code is known to assign the buffer, the tensor gets new memory, so that gradients find the old values.
         """
         buffer = module._buffers[name]
         assert buffer is not None
-        parts = None if whole or self.state.full or name not in self.tensors else self.kept(name)
+        parts = None if entire or self.state.full or name not in self.tensors else self.kept(name)
         value = value.detach()
         if parts is None and value.shape != buffer.shape:
             module._buffers[name] = value  # another shape is another tensor, as in any module

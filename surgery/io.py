@@ -35,7 +35,8 @@ def save(small: nn.Module, path: str | Path) -> tuple[Path, Path]:
     Every parameter and persistent buffer is stored, and every other buffer that the plan cuts. Files are replaced
     whole or not at all.
 
-    Raises InputError for a model that `surgery.shrink` or `surgery.reorder` did not make.
+    Raises InputError for a model that `surgery.shrink` or `surgery.reorder` did not make, and for tensors of a type
+    that safetensors does not know.
     """
     record = getattr(small, RECORD, None)
     if record is None:
@@ -44,13 +45,18 @@ def save(small: nn.Module, path: str | Path) -> tuple[Path, Path]:
     tensors = {name: t.detach().contiguous().cpu() for name, t in named_tensors(small) if name in keys}
     file, described = _paths(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"format": FORMAT})
-    data = {"format": FORMAT, "model": type(small).__name__, **record, "sha256": _digest(partial)}
-    text = described.with_suffix(".json.partial")
-    text.write_text(json.dumps(data, indent=1))
-    os.replace(partial, file)
-    os.replace(text, described)
+    partial, text = file.with_suffix(".partial"), described.with_suffix(".json.partial")
+    try:
+        save_file(tensors, partial, metadata={"format": FORMAT})
+        data = {"format": FORMAT, "model": type(small).__name__, **record, "sha256": _digest(partial)}
+        text.write_text(json.dumps(data, indent=1))
+        os.replace(partial, file)
+        os.replace(text, described)
+    except KeyError as error:
+        raise InputError(f"safetensors files cannot hold tensors of the type {error}") from error
+    finally:
+        for unfinished in (partial, text):
+            unfinished.unlink(missing_ok=True)
     return file, described
 
 

@@ -45,3 +45,28 @@ def test_buffers_outside_the_state_dict_are_stored_when_they_are_cut(tmp_path: P
     surgery.save(flipped, tmp_path / "flipped.safetensors")
     again = surgery.load(tmp_path / "flipped.json", case.build(), inputs)
     assert surgery.verify(flipped, again, case.inputs(1)) == 0
+
+
+def test_a_save_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = BY_NAME["lenet"]
+    model, inputs = case.build(), case.inputs(0)
+    surgery.save(surgery.shrink(model, 0.5, inputs), tmp_path / "small")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    for part in ("surgery.io.save_file", "surgery.io.json.dumps"):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+            patch.setattr(part, full)
+            surgery.save(surgery.shrink(model, 0.25, inputs), tmp_path / "small")
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.filterwarnings("ignore:Complex modules")
+def test_a_type_that_files_cannot_hold(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)).to(torch.complex128)
+    small = surgery.shrink(model, 0.5, torch.randn(2, 4, dtype=torch.complex128))
+    with pytest.raises(surgery.InputError, match="cannot hold tensors of the type"):
+        surgery.save(small, tmp_path / "small")
+    assert not list(tmp_path.iterdir())

@@ -146,6 +146,27 @@ def test_a_copy_of_a_deferred_twin_is_independent(model: Net, duplicate: Callabl
     assert surgery.widths(wrapped) == {"fc1.o": 16} and surgery.widths(other) == {"fc1.o": 8}
 
 
+def test_gradients_of_each_sample_are_those_of_the_small_model() -> None:
+    """`torch.func` over a twin at narrow widths: vmap, jacobians, gradients of each sample."""
+    case = BY_NAME["mlp"]
+    model, x = case.build().double().eval(), case.inputs(0)[0].double()
+    wrapped, small = surgery.wrap(model, x), surgery.shrink(model, 0.5, x)
+    surgery.set_widths(wrapped, 0.5)
+    torch.testing.assert_close(torch.func.jacrev(wrapped)(x), torch.func.jacrev(small)(x))
+
+    def of_each(module: nn.Module) -> dict[str, torch.Tensor]:
+        def loss(parameters: dict[str, torch.Tensor], row: torch.Tensor) -> torch.Tensor:
+            return torch.func.functional_call(module, parameters, (row[None],)).square().sum()
+
+        return torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(dict(module.named_parameters()), x)
+
+    whole, cut = of_each(wrapped), of_each(small)
+    for name, gradient in cut.items():
+        inside = tuple(slice(0, n) for n in gradient.shape)
+        torch.testing.assert_close(whole[name][inside], gradient)
+        assert whole[name].count_nonzero() == gradient.count_nonzero()
+
+
 @pytest.mark.parametrize("assign", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_state_dicts_go_both_ways(name: str, assign: bool) -> None:
