@@ -217,18 +217,18 @@ class Size(int):
         return _real(other / _leaves_arithmetic(self, 1), self, other)
 
     def __pow__(self, other: Any, *modulus: Any) -> Any:
-        if other == 2 and not modulus:
+        if type(other) is int and other == 2 and not modulus:
             return self * self
         return _real(pow(_leaves_arithmetic(self), other, *modulus), self, other)
 
     def __rpow__(self, other: Any, *modulus: Any) -> Any:
         return _real(pow(other, _leaves_arithmetic(self, 1), *modulus), self, other)
 
-    def __rshift__(self, other: int) -> Any:
-        return self // 2**other
+    def __rshift__(self, other: Any) -> Any:
+        return self // 2**other if isinstance(other, int) else NotImplemented
 
-    def __lshift__(self, other: int) -> Any:
-        return self * 2**other
+    def __lshift__(self, other: Any) -> Any:
+        return self * 2**other if isinstance(other, int) else NotImplemented
 
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other

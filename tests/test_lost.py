@@ -89,6 +89,21 @@ def test_a_part_that_is_cut_is_a_part_without_weights(half: Callable[[int], int]
         compare(masked, surgery.shrink(model, {name: 1}, X), X, 1e-9, ("the masked model", "the cut one"))
 
 
+def test_sizes_and_their_floats_compute_with_tensors() -> None:
+    class Scaled(Halves):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            n, steps = y.shape[1], torch.arange(3.0)
+            powers = n**steps + steps**n + (n / 2) ** steps + n * 0.5 * steps + steps / (n / 2) + (steps - n / 3)
+            return self.b(y) * (powers + (n << 1) + (steps.int() << n) + (n >> 1)).sum() / n**0.5
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Scaled(lambda n: n).double()
+    plain = model(X)
+    assert torch.equal(surgery.wrap(model, X).eval()(X), plain)
+
+
 def test_a_cache_of_sizes_is_no_trap() -> None:
     first, second = (surgery.inspect(made(kept), X) for _ in range(2))
     assert {name: group.size for name, group in first.groups.items()} == {"a.o.0": 4, "a.o.1": 4}
