@@ -31,7 +31,7 @@ class LayerCall:
     pairs: list[Dim] = field(default_factory=list)
 
     def at_least_two(self, *dims: Dim) -> None:
-        """State that these dimensions must have two units at least, in their product."""
+        """State that one unit, in the product of these dimensions, would be an error or another case."""
         self.pairs.append(tuple(factor for dim in dims for factor in dim))
 
     def multiply(self, *dims: Dim) -> None:

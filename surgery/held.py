@@ -126,17 +126,18 @@ def shut(model: nn.Module) -> Iterator[tuple[Tensor, str]]:
             if id(value) not in own:
                 yield from ((tensor, f"{where}.{name}") for name, tensor in value.named_parameters())
         elif type(value) not in _ATOMS and not isinstance(value, _APART):
-            if isinstance(value, types.FunctionType):
-                _check_closure(value, where, own)
             reached = reached and _followed(value)
             if (id(value), reached) not in seen:
                 seen.add((id(value), reached))
-                todo += [(item, where + key, reached) for key, item in _items(value)]
+                items = list(_items(value))
+                if isinstance(value, types.FunctionType):
+                    _check_closed_over(items, where, own)
+                todo += [(item, where + key, reached) for key, item in items]
                 todo += [(key, f"the keys of {where}", False) for key in value] if isinstance(value, dict) else []
 
 
-def _check_closure(function: types.FunctionType, where: str, own: Container[int]) -> None:
-    for _, value in _closed_over(function):
+def _check_closed_over(items: Iterable[tuple[str, Any]], where: str, own: Container[int]) -> None:
+    for _, value in items:
         if isinstance(value, types.MethodType) and id(value.__self__) in own:
             method = f"{type(value.__self__).__name__}.{value.__name__}"
             raise CaptureError(

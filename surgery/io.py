@@ -47,17 +47,22 @@ def save(small: nn.Module, path: str | Path) -> tuple[Path, Path]:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial, text = file.with_suffix(".partial"), described.with_suffix(".json.partial")
     try:
-        save_file(tensors, partial, metadata={"format": FORMAT})
+        _write_tensors(tensors, partial)
         data = {"format": FORMAT, "model": type(small).__name__, **record, "sha256": _digest(partial)}
         text.write_text(json.dumps(data, indent=1))
         os.replace(partial, file)
         os.replace(text, described)
-    except KeyError as error:
-        raise InputError(f"safetensors files cannot hold tensors of the type {error}") from error
     finally:
         for unfinished in (partial, text):
             unfinished.unlink(missing_ok=True)
     return file, described
+
+
+def _write_tensors(tensors: dict[str, torch.Tensor], file: Path) -> None:
+    try:
+        save_file(tensors, file, metadata={"format": FORMAT})
+    except KeyError as error:  # what it says of a type that its format does not have
+        raise InputError(f"safetensors files cannot hold tensors of the type {error}") from error
 
 
 def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:

@@ -100,7 +100,7 @@ def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, statistics: 
 
 def digest(model: nn.Module) -> str:
     """A hash of every parameter and buffer, also of those that are not saved."""
-    return _digest({**dict(model.named_buffers()), **model.state_dict()})
+    return _digest({**model.state_dict(), **dict(model.named_buffers())})
 
 
 def digest_of(batches: Iterable[Examples]) -> str:

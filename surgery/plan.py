@@ -246,15 +246,9 @@ def per_group(plan: Plan, what: str, value: int | Mapping[str, int]) -> dict[str
 
 def _plain(value: Any) -> Any:
     """The numbers of numpy as Python's own."""
-    if type(value) in (bool, int, float):
+    if isinstance(value, bool | int | float) or not isinstance(value, numbers.Real):
         return value
-    return (
-        int(value)
-        if isinstance(value, numbers.Integral)
-        else float(value)
-        if isinstance(value, numbers.Real)
-        else value
-    )
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def governed(layouts: Iterable[Layout], shape: Iterable[int], inside: frozenset[str]) -> int:

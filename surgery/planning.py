@@ -84,6 +84,8 @@ def check_model(model: Any) -> Parts:
     """The parts of a model. Raises InputError for what cannot be analysed."""
     if not isinstance(model, nn.Module):
         raise InputError(f"a model is an nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("the model is a TorchScript module: wrap the plain one, and script or trace what comes out")
     parts = parts_of(model)
     for name, tensor in parts.tensors.items():
         if is_lazy(tensor):
@@ -95,10 +97,6 @@ def check_model(model: Any) -> Parts:
         if _is_compiled(module):
             raise InputError(
                 f"{path or 'the model'} is compiled: wrap the plain model (its `_orig_mod`), and compile what comes out"
-            )
-        if isinstance(module, torch.jit.ScriptModule) and not path:
-            raise InputError(
-                "the model is a TorchScript module: wrap the plain one, and script or trace what comes out"
             )
         if isinstance(module, DataParallel | DistributedDataParallel):
             raise InputError(

@@ -204,8 +204,7 @@ class Size(int):
         return value
 
     def __int__(self) -> int:
-        _decide("int", self, value := _leaves_arithmetic(self), True)
-        return value
+        return _whole(_leaves_arithmetic(self), (self.origin,))
 
     def __float__(self) -> float:
         return float(_leaves_arithmetic(self))
@@ -308,8 +307,7 @@ def _real(value: Any, *operands: Any) -> Any:
 def _whole(value: int, origins: tuple[Origin, ...]) -> int:
     """A plain integer that is made of sizes."""
     for origin in origins:
-        for observer in _observers:
-            observer(Decision("int", origin, Constant(value), True))
+        _decide("int", Size(value, origin), value, True)
     return value
 
 

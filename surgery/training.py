@@ -150,20 +150,17 @@ def _divergence(state: State, loss: Learn, output: Any, value: Tensor) -> Distil
     dim = state.classes.get(place)
     if dim is None:
         dim = class_dim(output, value)
-    if dim is None:
-        return kl(-1)
-    state.classes[place] = dim
-    return kl(dim)
+        if dim is not None and place is not None:
+            state.classes[place] = dim
+    return kl(-1 if dim is None else dim)
 
 
 def _written(loss: Any) -> Any:
-    """Where the code of a loss is written: a lambda is another object in every step."""
+    """What tells the code of a loss: a lambda is another object in every step. None for an object that is called."""
     while isinstance(loss, functools.partial):
         loss = loss.func
     code = getattr(getattr(loss, "__func__", loss), "__code__", None)
-    if code is None:
-        return type(loss).__qualname__
-    return code.co_filename, code.co_firstlineno, code.co_code, code.co_names
+    return None if code is None else (code.co_filename, code.co_firstlineno, code.co_code, code.co_names)
 
 
 def _detached(output: Any) -> Any:

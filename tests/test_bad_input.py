@@ -298,7 +298,7 @@ def test_compiled_already(model: Net, where: str, use: Callable) -> None:
 
 
 @pytest.mark.parametrize("use", ANALYSING)
-@pytest.mark.filterwarnings("ignore:.*jit.*")
+@pytest.mark.filterwarnings("ignore:.*jit.*")  # torch calls it deprecated; people have such models
 def test_scripted_already(model: Net, use: Callable) -> None:
     with pytest.raises(InputError, match="the model is a TorchScript module: wrap the plain one"):
         use(torch.jit.trace(model.eval(), X))

@@ -63,7 +63,7 @@ def test_a_save_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: p
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-@pytest.mark.filterwarnings("ignore:Complex modules")
+@pytest.mark.filterwarnings("ignore:Complex modules")  # torch calls them a new feature
 def test_a_type_that_files_cannot_hold(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)).to(torch.complex128)
     small = surgery.shrink(model, 0.5, torch.randn(2, 4, dtype=torch.complex128))

@@ -180,10 +180,12 @@ def _named(operation: Any) -> list[Any]:
 
 def find(operation: Any) -> Rule | None:
     """The rule of an operation; those of `torch.ops` may be declared by their qualified names, and without overload."""
+    if operation in RULES:
+        return RULES[operation]
     packet = getattr(operation, "overloadpacket", None)
     default = getattr(operation, "default", None) if isinstance(operation, torch._ops.OpOverloadPacket) else None
     names = (getattr(other, "_qualified_op_name", None) for other in (operation, packet))
-    return next((RULES[other] for other in (operation, packet, default, *names) if other in RULES), None)
+    return next((RULES[other] for other in (packet, default, *names) if other in RULES), None)
 
 
 def here() -> str:
@@ -237,9 +239,9 @@ def require(size: Any, target: Dim | Origin) -> None:
         _calls[-1].requirements.append(Requirement(_calls[-1].node, size, getattr(size, "site", None), target))
 
 
-def at_least_two(dim: Dim) -> None:
-    """State that the call would treat this dimension differently if its width were 1."""
-    _calls[-1].pairs.append(dim)
+def at_least_two(*dims: Dim) -> None:
+    """State that the call would treat these dimensions differently if the product of their widths were 1."""
+    _calls[-1].pairs.append(tuple(factor for dim in dims for factor in dim))
 
 
 def minus(value: int, target: Dim) -> Origin:

@@ -343,7 +343,7 @@ def batch_norm(
     **__: Any,
 ) -> Dims:
     if training:
-        at_least_two((*x[0], *(factor for dim in x[2:] for factor in dim)))  # one value has no spread
+        at_least_two(x[0], *x[2:])  # one value has no spread
     return _per_channel(x, running_mean, running_var, weight, bias)
 
 
@@ -359,7 +359,7 @@ def instance_norm(
     **__: Any,
 ) -> Dims:
     if use_input_stats:
-        at_least_two(tuple(factor for dim in x[2:] for factor in dim))
+        at_least_two(*x[2:])
     return _per_channel(x, running_mean, running_var, weight, bias)
 
 
@@ -381,7 +381,7 @@ def group_norm(x: Dims, num_groups: Any, weight: Any = None, bias: Any = None, *
             unify(x[1], tensor[0])
     if int(num_groups) > 1:
         require(num_groups, parts[0])
-    at_least_two((*x[0], *parts[1], *(factor for dim in x[2:] for factor in dim)))
+    at_least_two(x[0], parts[1], *x[2:])
     return Dims((x[0], resolve(x[1]), *x[2:]))
 
 

@@ -240,7 +240,7 @@ def local_response_norm(x: Dims, *_: Any, **__: Any) -> Dims:
 @rule("cov")
 def covariance(x: Dims, *, correction: int = 1, fweights: Dims | None = None, aweights: Dims | None = None) -> Dims:
     """Of variables and their observations, which weights may go with; of one variable, whose result is a scalar."""
-    (observed,) = x[-1:] or ((),)
+    observed = x[-1] if x else ()
     for weights in (fweights, aweights):
         if weights is not None:
             unify(observed, weights[0])

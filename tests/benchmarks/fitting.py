@@ -21,9 +21,7 @@ def plain(model: nn.Module, x: Tensor, y: Tensor) -> None:
     F.cross_entropy(model(x), y).backward()
 
 
-def fit(
-    model: nn.Module, part: Part, epochs: float, rate: float, seed: int, batch: int, step: Step = plain
-) -> nn.Module:
+def fit(model: nn.Module, part: Part, epochs: float, rate: float, seed: int, batch: int, step: Step) -> nn.Module:
     """The model after AdamW with a one-cycle learning rate that rises to `rate`.
 
     Args:

@@ -69,10 +69,10 @@ def batches(quick: bool) -> list[Tensor]:
 
 def at_each_width(wrapped: nn.Module, quick: bool) -> list[Value]:
     """Scores at every fraction, BatchNorm recalibrated."""
-    found = []
+    found, images = [], batches(quick)
     for fraction in FRACTIONS:
         with surgery.at_widths(wrapped, fraction):
-            surgery.recalibrate(wrapped, batches(quick))
+            surgery.recalibrate(wrapped, images)
             found.append(scores(wrapped, quick))
     return found
 
