@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from surgery.adapter import Adapter, LayerCall, adapter, decides
-from surgery.attention import MultiheadAttention
-from surgery.axes import Dim, Dims, concat, pin, unify
-from surgery.signature import broadcast
+from surgery.adapters.base import Adapter, LayerCall, adapter, decides
+from surgery.adapters.plain_attention import MultiheadAttention
+from surgery.axes.algebra import Dim, Dims, concat, pin, unify
+from surgery.axes.signature import broadcast
 
 
 @adapter(nn.MultiheadAttention, MultiheadAttention)

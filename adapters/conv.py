@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from surgery.adapter import Adapter, LayerCall, adapter
+from surgery.adapters.base import Adapter, LayerCall, adapter
 
 
 class _Batched(Adapter):

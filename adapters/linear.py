@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from surgery.adapter import Adapter, adapter
+from surgery.adapters.base import Adapter, adapter
 
 
 @adapter(nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from surgery.adapter import Adapter, LayerCall, adapter
+from surgery.adapters.base import Adapter, LayerCall, adapter
 
 
 @adapter(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from surgery.adapter import Adapter, LayerCall, adapter
-from surgery.axes import Dim, Dims, concat, fresh, pin, unify
+from surgery.adapters.base import Adapter, LayerCall, adapter
+from surgery.axes.algebra import Dim, Dims, concat, fresh, pin, unify
 
 GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
 CELL_GATES = {nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}

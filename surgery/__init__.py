@@ -1,35 +1,35 @@
 """Train a PyTorch model once with structural dropout, then slice it to any width. See README.md for a tour."""
 
-from surgery import adapters, rules  # imported for what they register: the built-in layers and operations
-from surgery.adapter import Adapter, LayerCall, adapter
-from surgery.adaptive import adaptive
-from surgery.attention import MultiheadAttention
-from surgery.check import check_adapter
-from surgery.cost import Cost, cost
-from surgery.curve import Curve, Point
-from surgery.distil import kl
-from surgery.draws import grid, mixed, paper, shared
+from surgery import adapters, rules
+from surgery.adapters.base import Adapter, LayerCall, adapter
+from surgery.adapters.plain_attention import MultiheadAttention
+from surgery.curves.curve import Curve, Point
+from surgery.curves.page import Section, report
 from surgery.errors import AxisError, CaptureError, FileError, InputError, ProofError, SurgeryError, WidthError
-from surgery.inputs import batches, inputs
-from surgery.io import load, save
-from surgery.latency import latency
-from surgery.optimizer import shrink_optimizer
-from surgery.plan import Group, Plan
-from surgery.progress import Progress, progress
-from surgery.recalibrate import recalibrate
-from surgery.reorder import reorder
-from surgery.report import Section, report
+from surgery.measuring.adaptive import adaptive
+from surgery.measuring.progress import Progress, progress
+from surgery.measuring.searching.search import search
+from surgery.measuring.sensitivity import Sensitivity, sensitivity
+from surgery.measuring.sweep import SweepError, sweep
+from surgery.modules.batchnorm import recalibrate
+from surgery.modules.inputs import batches, inputs
+from surgery.modules.latency import latency
+from surgery.modules.verify import verify
+from surgery.plan.plan import Group, Plan
+from surgery.planning.check_adapter import check_adapter
+from surgery.planning.cost import Cost, cost
 from surgery.rules import pointwise, reduces, rule, same, scans, spatial
-from surgery.schedules import sandwich, warmup
-from surgery.search import search
-from surgery.sensitivity import Sensitivity, sensitivity
-from surgery.setting import at_widths, set_widths, widths
-from surgery.shrink import shrink
-from surgery.sort import magnitude, sort, taylor
-from surgery.sweep import SweepError, sweep
-from surgery.training import train_step
-from surgery.verify import verify
-from surgery.wrap import inspect, unwrap, wrap
+from surgery.shrinking.io import load, save
+from surgery.shrinking.optimizer import shrink_optimizer
+from surgery.shrinking.reorder import reorder
+from surgery.shrinking.shrink import shrink
+from surgery.shrinking.sort import magnitude, sort, taylor
+from surgery.training.distil import kl
+from surgery.training.draws import grid, mixed, paper, shared
+from surgery.training.schedules import sandwich, warmup
+from surgery.training.step import train_step
+from surgery.training.wrap import inspect, unwrap, wrap
+from surgery.twin.setting import at_widths, set_widths, widths
 
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",

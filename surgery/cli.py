@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from surgery.curve import Curve
+from surgery.curves.curve import Curve
+from surgery.curves.page import TITLE, report
 from surgery.errors import InputError, SurgeryError
-from surgery.report import TITLE, report
-from surgery.wrap import inspect
+from surgery.training.wrap import inspect
 
 INTEGERS = ("long", "int", "short", "uint8", "int8")
 FLOATS = ("float", "double", "half", "bfloat16")

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import surgery
-from surgery.adaptive import Adaptive, adaptive, explored, fractions
-from surgery.belief import believe
-from surgery.curve import Curve, Point
+from surgery.curves.belief import believe
+from surgery.curves.curve import Curve, Point
+from surgery.curves.score import Score
 from surgery.errors import InputError
-from surgery.plan import Group, Plan
-from surgery.score import Score
+from surgery.measuring.adaptive import Adaptive, adaptive, explored, fractions
+from surgery.plan.plan import Group, Plan
 from tests.scoring import hits, loss, wrapped
 
 FULL = {"params": 512, "bytes": 2048, "macs": 512}

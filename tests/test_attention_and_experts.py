@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import surgery
-from surgery.setting import plan_of
+from surgery.twin.setting import plan_of
 from tests.laws.laws import cost_is_counted, counted_macs
 from tests.models import BY_NAME
 from tests.models.experts import Expert

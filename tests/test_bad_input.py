@@ -20,7 +20,7 @@ from torch import nn
 
 import surgery
 from surgery import AxisError, CaptureError, FileError, InputError, ProofError, WidthError
-from surgery.elastic import state_of
+from surgery.twin.elastic import state_of
 from tests.unchanged import picture, unchanged
 
 X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
@@ -223,7 +223,7 @@ ANALYSING = [
 
 
 @pytest.mark.parametrize("use", ANALYSING)
-@pytest.mark.parametrize("thing", NOT_MODELS, ids=str)
+@pytest.mark.parametrize("thing", NOT_MODELS, ids=lambda thing: str(thing).partition(" at ")[0])
 def test_not_a_module(use: Callable, thing: Any) -> None:
     with pytest.raises(InputError, match=f"a model is an nn.Module, got {type(thing).__name__}"):
         use(thing)
@@ -298,7 +298,6 @@ def test_compiled_already(model: Net, where: str, use: Callable) -> None:
 
 
 @pytest.mark.parametrize("use", ANALYSING)
-@pytest.mark.filterwarnings("ignore:.*jit.*")  # torch calls it deprecated; people have such models
 def test_scripted_already(model: Net, use: Callable) -> None:
     with pytest.raises(InputError, match="the model is a TorchScript module: wrap the plain one"):
         use(torch.jit.trace(model.eval(), X))

@@ -11,7 +11,7 @@ from torch import nn
 
 import surgery
 from surgery import Adapter, AxisError, adapter
-from surgery.adapter import _REGISTRY, registered
+from surgery.adapters.base import _REGISTRY, registered
 from tests.unchanged import unchanged
 
 X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from surgery.collecting import OFTEN, seldom
+from surgery.planning.collecting import OFTEN, seldom
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import surgery
-from surgery.adapter import _REGISTRY
+from surgery.adapters.base import _REGISTRY
 from surgery.rules.base import RULES
 
 ROOT = Path(__file__).parent.parent

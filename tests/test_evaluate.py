@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import surgery
-from surgery.curve import Curve
+from surgery.curves.curve import Curve
+from surgery.curves.score import Score, as_score
 from surgery.errors import FileError, InputError
-from surgery.score import Score, as_score
-from surgery.sweep import SweepError, sweep
+from surgery.measuring.sweep import SweepError, sweep
 from tests.scoring import BATCHES, careless, hits, loss, wrapped
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25, {"0.o": 3})
@@ -61,7 +61,7 @@ def test_threads_give_the_same_curve_and_functions_need_no_name():
 
 def test_latency_is_measured_here_when_all_scores_are_there(monkeypatch):
     running, seen = set(), []
-    measure = surgery.evaluate.timing
+    measure = surgery.measuring.evaluate.timing
 
     def scoring(model):
         running.add(id(model))
@@ -73,7 +73,7 @@ def test_latency_is_measured_here_when_all_scores_are_there(monkeypatch):
         seen.append(set(running))
         return measure(*arguments)
 
-    monkeypatch.setattr("surgery.evaluate.timing", watched)
+    monkeypatch.setattr("surgery.measuring.evaluate.timing", watched)
     with ThreadPoolExecutor(4) as executor:
         curve = quiet(wrapped(), scoring, executor=executor, measure_latency=True)
     assert seen == [set()] * len(WIDTHS) and all(point.latency > 0 for point in curve)

@@ -56,7 +56,7 @@ def test_a_save_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: p
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 
-    for part in ("surgery.io.save_file", "surgery.io.json.dumps"):
+    for part in ("surgery.shrinking.io.save_file", "surgery.shrinking.io.json.dumps"):
         with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
             patch.setattr(part, full)
             surgery.save(surgery.shrink(model, 0.25, inputs), tmp_path / "small")

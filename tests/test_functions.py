@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 import surgery
-from surgery.capture import capture
-from surgery.inputs import Inputs, tensors
+from surgery.capture.record import capture
+from surgery.modules.inputs import Inputs, tensors
 from surgery.rules.base import RULES
 from tests.laws.laws import all_laws, order_is_free
 

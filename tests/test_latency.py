@@ -6,7 +6,7 @@ from torch import nn
 
 import surgery
 from surgery.errors import InputError
-from surgery.latency import latency
+from surgery.modules.latency import latency
 
 
 class Watcher(nn.Module):

@@ -14,7 +14,7 @@ from torch import nn
 
 import surgery
 import tests.models
-from surgery.setting import plan_of
+from surgery.twin.setting import plan_of
 from tests.laws.laws import order_is_free, random_widths, shrunk_is_wrapped, smallest
 from tests.models import BY_NAME
 from tests.peers import FAILURES, Failure

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 import surgery
-from surgery.capture import capture
-from surgery.copying import copy_tree
+from surgery.capture.record import capture
 from surgery.errors import CaptureError
-from surgery.inputs import Inputs
-from surgery.tensors import aliases, named_tensors, parts_of
-from surgery.tree import named_modules, named_parameters
+from surgery.modules.copying import copy_tree
+from surgery.modules.inputs import Inputs
+from surgery.modules.tensors import aliases, named_tensors, parts_of
+from surgery.modules.tree import named_modules, named_parameters
 from tests.benchmarks.planning import transformer
 from tests.models import BY_NAME, CASES, Case
 
@@ -111,7 +111,6 @@ TREES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")  # of torch.jit
 @pytest.mark.parametrize("name", TREES)
 def test_the_walk_finds_what_torch_finds(name: str) -> None:
     model = TREES[name]()

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.elastic import state_of
 from surgery.errors import InputError, WidthError
+from surgery.twin.elastic import state_of
 from tests.unchanged import unchanged
 
 X = torch.randn(32, 6, generator=torch.Generator().manual_seed(0))

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.records import is_record
-from surgery.setting import plan_of
-from surgery.verify import compare
+from surgery.modules.plain_data import is_record
+from surgery.modules.verify import compare
+from surgery.twin.setting import plan_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
-from surgery import planning
-from surgery.planning import analyse, record
-from surgery.repeats import repeats
-from surgery.tensors import parts_of
+from surgery.modules.tensors import parts_of
+from surgery.planning import make as planning
+from surgery.planning.make import analyse, record
+from surgery.planning.repeats import repeats
 from tests.models import CASES
 from tests.models.case import Case
 

@@ -11,11 +11,11 @@ from html.parser import HTMLParser
 import pytest
 
 import surgery
-from surgery.curve import Curve, Point
+from surgery.curves.curve import Curve, Point
+from surgery.curves.inversions import slow_notes
+from surgery.curves.page import difference, summary
+from surgery.curves.page.words import MEASURES
 from surgery.errors import InputError, WidthError
-from surgery.report import difference, summary
-from surgery.report.words import MEASURES
-from surgery.slower import slow_notes
 from tests.curves import SIZES, drawn, nested
 
 FULL = {"params": 1000, "bytes": 4000, "macs": 50_000}

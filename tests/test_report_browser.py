@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.curve import Curve
+from surgery.curves.curve import Curve
+from surgery.curves.page import Section
+from surgery.curves.page.facts import HOW
 from surgery.errors import WidthError
-from surgery.report import Section
-from surgery.report.facts import HOW
 from tests.chromium import NoBrowser, chromium
 from tests.curves import drawn, nested
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
-from surgery.restoring import restored
+from surgery.modules.restoring import restored
 from tests.unchanged import unchanged
 
 X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))

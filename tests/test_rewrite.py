@@ -19,11 +19,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import surgery
-from surgery.inputs import tensors
-from surgery.plan import Plan
-from surgery.routine import meet
-from surgery.setting import plan_of
-from surgery.verify import output, verify
+from surgery.modules.code.rewritten import meet
+from surgery.modules.inputs import tensors
+from surgery.modules.verify import output, verify
+from surgery.plan.plan import Plan
+from surgery.twin.setting import plan_of
 from tests.models import BY_NAME
 
 

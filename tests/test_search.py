@@ -13,15 +13,15 @@ from torch import nn
 from tqdm import tqdm
 
 import surgery
-import surgery.evaluate
-from surgery.bundles import bundles
-from surgery.chain import best_chain, inside
-from surgery.curve import Curve, Point
+import surgery.measuring.evaluate
+from surgery.curves.curve import Curve, Point
 from surgery.errors import FileError, InputError, WidthError
-from surgery.knapsack import knapsack
-from surgery.plan import Group, Plan
-from surgery.pricing import prices
-from surgery.sweep import SweepError
+from surgery.measuring.searching.blocks import bundles
+from surgery.measuring.searching.chain import best_chain, inside
+from surgery.measuring.searching.knapsack import knapsack
+from surgery.measuring.sweep import SweepError
+from surgery.plan.costs import prices
+from surgery.plan.plan import Group, Plan
 from tests.models import CASES, TRICKY
 from tests.scoring import BATCHES, INPUTS, careless, hits, wrapped
 
@@ -174,7 +174,7 @@ def test_the_bar_counts_each_model_once(monkeypatch):
             self.counted += n
             return super().update(n)
 
-    monkeypatch.setattr(surgery.evaluate, "tqdm", Bar)
+    monkeypatch.setattr(surgery.measuring.evaluate, "tqdm", Bar)
     calls = []
     surgery.search(TWIN, lambda model: calls.append(1) or 0.5, (0.3,), evaluations=12, progress=False)
     assert bars[0].counted == len(calls) <= bars[0].total == 12
@@ -193,12 +193,12 @@ def test_several_constraints_hold_at_once():
 
 
 def test_latency_is_limited_by_what_was_measured(monkeypatch):
-    from surgery.latency import Timing
+    from surgery.modules.latency import Timing
 
     def taken(model, _):
         return Timing(1e-3 * sum(p.numel() for p in model.parameters()), 0.0)
 
-    monkeypatch.setattr("surgery.evaluate.timing", taken)
+    monkeypatch.setattr("surgery.measuring.evaluate.timing", taken)
     limit = 0.4e-3 * PLAN.total
     curve = surgery.search(
         TWIN, additive([0.1, 0.1, 1, 0.1]), [{"max_latency": limit}, {"max_latency": limit / 2, "max_macs": 0.9}],

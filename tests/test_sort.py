@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
+from surgery.axes.layout import Sum, Unit
 from surgery.errors import InputError
-from surgery.inputs import tensors
-from surgery.layout import Sum, Unit
-from surgery.sort import units
+from surgery.modules.inputs import tensors
+from surgery.shrinking.sort import units
 from tests.models import BY_NAME
 from tests.unchanged import unchanged
 

@@ -8,8 +8,8 @@ from torch import nn
 
 import surgery
 from surgery.errors import InputError, WidthError
-from surgery.recalibrate import recalibrate
-from surgery.sweep import SweepError, sweep
+from surgery.measuring.sweep import SweepError, sweep
+from surgery.modules.batchnorm import recalibrate
 
 FRACTIONS = (1.0, 0.5, 0.25)
 INPUTS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))

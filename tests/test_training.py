@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import surgery
-from surgery.elastic import state_of
 from surgery.errors import InputError, WidthError
+from surgery.twin.elastic import state_of
 
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 3

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
-from surgery.inputs import tensors
+from surgery.modules.inputs import tensors
 from tests.laws.laws import order_is_free, shrunk_is_wrapped, smallest
 from tests.laws.steps import Lambda
 

@@ -18,8 +18,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import surgery
-from surgery.elastic import state_of
-from surgery.inputs import tensors
+from surgery.modules.inputs import tensors
+from surgery.twin.elastic import state_of
 from tests.models import BY_NAME
 from tests.unchanged import picture, unchanged
 

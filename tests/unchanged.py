@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.elastic import Elastic
+from surgery.twin.elastic import Elastic
 
 
 def picture(model: nn.Module) -> list[Any]:

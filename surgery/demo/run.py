@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 import surgery
 from surgery import Curve, Point, Section
+from surgery.curves.page import summary
+from surgery.curves.plot import figure_class
 from surgery.demo.data import DATA, Data, Part
 from surgery.demo.models import convnet, transformer
 from surgery.demo.train import train
 from surgery.errors import InputError
-from surgery.latency import using_threads
-from surgery.plot import figure_class
-from surgery.report import summary
+from surgery.modules.latency import using_threads
 
 MARGIN = 0.02  # the score that a small model may lose on validation data
 FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)  # of every width, for the sweep

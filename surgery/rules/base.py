@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
-from surgery import axes, signature
-from surgery.axes import Dim, Dims
+from surgery.axes import algebra as axes
+from surgery.axes import signature
+from surgery.axes.algebra import Dim, Dims
+from surgery.axes.sizes import Arithmetic, Constant, Origin, Size, origin_of
 from surgery.errors import AxisError
-from surgery.sizes import Arithmetic, Constant, Origin, Size, origin_of
 
 Rule = Callable[..., Any]
 R = TypeVar("R", bound=Rule)

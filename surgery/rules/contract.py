@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from surgery.axes import Dim, divide, extent, fresh, pieces, resolve
+from surgery.axes.algebra import Dim, divide, extent, fresh, pieces, resolve
+from surgery.axes.signature import broadcast
 from surgery.rules.base import (
     Dims,
     at_least_two,
@@ -27,7 +28,6 @@ from surgery.rules.base import (
     tensors_in,
     unify,
 )
-from surgery.signature import broadcast
 
 
 @rule("linear")

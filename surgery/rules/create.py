@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from surgery.axes import fresh
+from surgery.axes.algebra import fresh
 from surgery.rules.base import (
     Dims,
     in_training,

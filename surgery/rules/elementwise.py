@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from surgery.axes.signature import broadcast
 from surgery.rules.base import Dims, here, in_training, ordered, positions, result_shape, rule, tensors_in, unify
-from surgery.signature import broadcast
 
 
 def elementwise(*args: Any, **kwargs: Any) -> Any:

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from surgery.axes import extent
+from surgery.axes.algebra import extent
+from surgery.axes.signature import broadcast
 from surgery.rules.base import Dims, axis, current_node, here, ordered, positions, result_shape, rule, tensors_in, unify
 from surgery.rules.join import part, strided, unit
-from surgery.signature import broadcast
 
 
 @rule(torch.Tensor.__getitem__)

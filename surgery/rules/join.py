@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from surgery.axes import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
+from surgery.axes.algebra import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
+from surgery.axes.sizes import Constant
 from surgery.rules.base import (
     Dims,
     axis,
@@ -18,7 +19,6 @@ from surgery.rules.base import (
     rule,
     unify,
 )
-from surgery.sizes import Constant
 
 
 @rule("cat", "concat", "concatenate")

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from surgery.axes import extent
+from surgery.axes.algebra import extent
+from surgery.axes.signature import broadcast
 from surgery.rules.base import Dims, here, ordered, positions, result_shape, rule, tensors_in, unify
-from surgery.signature import broadcast
 
 
 def _square(x: Dims) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch.nn.functional as F
 
-from surgery.axes import extent
+from surgery.axes.algebra import extent
+from surgery.axes.signature import broadcast
 from surgery.rules.base import Dims, here, ordered, result_shape, rule, tensors_in, unify
-from surgery.signature import broadcast
 
 _ELEMENTWISE = (
     "mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits kl_div "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from surgery.axes import Dim, extent
+from surgery.axes.algebra import Dim, extent
+from surgery.axes.sizes import Arithmetic, Constant
 from surgery.rules.base import (
     Dims,
     SizeOf,
@@ -18,7 +19,6 @@ from surgery.rules.base import (
     rule,
     tensors_in,
 )
-from surgery.sizes import Arithmetic, Constant
 
 
 @rule("as_strided_scatter")

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from surgery.axes import Dim, Sum, axes_of, divide, extent, fresh, resolve
+from surgery.axes.algebra import Dim, Sum, axes_of, divide, extent, fresh, resolve
+from surgery.axes.signature import broadcast
 from surgery.rules.base import (
     Dims,
     at_least_two,
@@ -23,7 +24,6 @@ from surgery.rules.base import (
     rule,
     unify,
 )
-from surgery.signature import broadcast
 
 
 def _listed(values: Sequence[Any]) -> Sequence[Any]:

@@ -6,19 +6,9 @@ from typing import Any
 
 from torch import fx
 
-from surgery.axes import extent
-from surgery.rules.base import (
-    Dims,
-    current_node,
-    here,
-    ordered,
-    positions,
-    result_shape,
-    rule,
-    tensors_in,
-    unify,
-)
-from surgery.signature import broadcast
+from surgery.axes.algebra import extent
+from surgery.axes.signature import broadcast
+from surgery.rules.base import Dims, current_node, here, ordered, positions, result_shape, rule, tensors_in, unify
 
 
 def _listed(reason: str) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import surgery
-from surgery.schedules import NARROW
+from surgery.training.schedules import NARROW
 from tests.benchmarks.digits import (
     BATCH,
     EPOCHS,

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.inputs import Inputs, call
+from surgery.modules.inputs import Inputs, call
 from tests.benchmarks.run import Run
 from tests.benchmarks.training import mlp
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surgery.recorder import call_name
+from surgery.capture.recorder import call_name
 from surgery.rules.base import RULES
 
 

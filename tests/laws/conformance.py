@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from surgery import layout
-from surgery.analysis import Analysis, fill
-from surgery.axes import Axis, axes_of
-from surgery.capture import Capture, capture
-from surgery.columns import Points
-from surgery.inputs import Inputs
-from surgery.planning import freeze
-from surgery.sizes import Origin, evaluate
-from surgery.tensors import parts_of
+from surgery.axes import layout
+from surgery.axes.algebra import Axis, axes_of
+from surgery.axes.samples import Points
+from surgery.axes.sizes import Origin, evaluate
+from surgery.capture.record import Capture, capture
+from surgery.modules.inputs import Inputs
+from surgery.modules.tensors import parts_of
+from surgery.planning.analysis import Analysis, fill
+from surgery.planning.make import freeze
 
 
 @dataclass

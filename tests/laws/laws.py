@@ -14,10 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import surgery
-from surgery import layout
-from surgery.inputs import Examples, call, tensors
-from surgery.setting import plan_of
-from surgery.verify import compare, output
+from surgery.axes import layout
+from surgery.modules.inputs import Examples, call, tensors
+from surgery.modules.verify import compare, output
+from surgery.twin.setting import plan_of
 
 EXACT = 1e-9  # of the output's scale, in float64
 

@@ -16,16 +16,16 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from surgery import layout
-from surgery.analysis import Analysis, group_axes
-from surgery.axes import Dims, axes_of, fresh
-from surgery.capture import capture
-from surgery.inputs import Inputs
-from surgery.layout import Layout
-from surgery.planning import freeze
-from surgery.routine import Rewritten
-from surgery.solve import solve
-from surgery.tensors import parts_of
+from surgery.axes import layout
+from surgery.axes.algebra import Dims, axes_of, fresh
+from surgery.axes.layout import Layout
+from surgery.capture.record import capture
+from surgery.modules.code.rewritten import Rewritten
+from surgery.modules.inputs import Inputs
+from surgery.modules.tensors import parts_of
+from surgery.planning.analysis import Analysis, group_axes
+from surgery.planning.make import freeze
+from surgery.planning.solving.solve import solve
 from tests.laws.conformance import value
 
 

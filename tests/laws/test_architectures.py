@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import surgery
-from surgery.inputs import tensors
-from surgery.setting import plan_of
+from surgery.modules.inputs import tensors
+from surgery.twin.setting import plan_of
 from tests.laws.laws import all_laws, loss, random_widths
 from tests.models import CASES, TRICKY
 from tests.models.case import Case

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from surgery.axes import Dims, fresh
+from surgery.axes.algebra import Dims, fresh
 from surgery.rules import base as rules
 from surgery.rules.base import RULES
 from tests.laws.calls import TABLE, Draw, call, plain

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.inputs import Inputs, tensors
-from surgery.shrink import RECORD, tolerance_of
-from surgery.tensors import aliases, parts_of
-from surgery.verify import output
+from surgery.modules.inputs import Inputs, tensors
+from surgery.modules.tensors import aliases, parts_of
+from surgery.modules.verify import output
+from surgery.shrinking.shrink import RECORD, tolerance_of
 from tests.laws import laws
 
 from . import memory

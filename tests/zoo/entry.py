@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from surgery.inputs import Inputs
+from surgery.modules.inputs import Inputs
 
 HERE = Path(__file__).parent
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from torch import nn
 
-from surgery.inputs import Inputs
-from surgery.places import line
-from surgery.planning import record as recorded
-from surgery.tensors import parts_of
+from surgery.capture.callsites import line
+from surgery.modules.inputs import Inputs
+from surgery.modules.tensors import parts_of
+from surgery.planning.make import record as recorded
 
 from .record import Reason
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from surgery.inputs import Inputs
+from surgery.modules.inputs import Inputs
 
 from .entry import Built
 

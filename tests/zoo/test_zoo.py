@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.inputs import Inputs
+from surgery.modules.inputs import Inputs
 from tests.zoo import failures, report, timm_models, torchvision_models, transformers_models
 from tests.zoo.check import check
 from tests.zoo.entry import Entry, listed

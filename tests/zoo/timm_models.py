@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from surgery.inputs import Inputs
+from surgery.modules.inputs import Inputs
 
 from .entry import Built, Entry, image, listed
 from .runs import first_that_runs

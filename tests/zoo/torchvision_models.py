@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import torch
 
-from surgery.inputs import Inputs
+from surgery.modules.inputs import Inputs
 
 from .entry import Built, Entry, image, integers, listed
 from .runs import first_that_runs

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgery.inputs import Inputs
+from surgery.modules.inputs import Inputs
 
 from .entry import Built, Entry, image, integers, listed, normal
 

@@ -1,0 +1,102 @@
+"""What modules hold while a run is recorded: integers that know their place, and what the run changes."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from typing import Any
+
+from surgery.axes.sizes import Attribute, Size
+from surgery.modules.code.bytecode import mentions
+from surgery.modules.plain_data import ATOMS, LONGEST, Field, altered, is_record
+from surgery.modules.tensors import Parts
+
+
+def remember_attributes(parts: Parts, prefix: str, records: bool) -> list[Contents | Items]:
+    """Replace the integers in modules' attributes, also nested in containers, by ones that know their place.
+
+    With `records`, objects that are plain data are replaced too, by copies for each module whose code mentions them.
+    So are containers that several modules hold; without, these are left as they are.
+    Returns what these copies hold now: if a run changes them, modules cannot have copies.
+    """
+    copies: list[Any] = []
+    containers: list[Any] = []
+    known: dict[int, bool] = {}
+    held = [
+        (module, f"{prefix}.{inner}".strip("."), name, value)
+        for inner, module in parts.modules.items()
+        for name, value in vars(module).items()
+        if type(value) not in _WITHOUT_SIZES and (not name.startswith("_") or name == "_axes_lengths")
+    ]
+    times = Counter(id(value) for *_, value in held if type(value) in (dict, list))
+    for module, path, name, value in held:
+        shared = times[id(value)] > 1
+        if shared and not records:
+            continue
+        wanted = records and type(value) is not int and mentions(type(module), {name})
+        new = vars(module)[name] = _remember(value, path, (name,), copies if wanted else None, known)
+        if shared and new is not value:
+            containers.append(new)
+    return [*map(Contents, copies), *map(Items, containers)]
+
+
+_WITHOUT_SIZES = frozenset(ATOMS) - {int}
+
+
+def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] | None, known: dict[int, bool]) -> Any:
+    """A value with integers that know their place. Objects are followed where there is a list for their `copies`."""
+    if type(value) in _WITHOUT_SIZES:
+        return value
+    if type(value) is int:
+        return Size(value, Attribute(module, path, value))
+    inside = any(isinstance(step, Field) for step in path)
+    if type(value) in (tuple, list, dict) and len(path) < 4 and not (inside and len(value) > LONGEST):
+        items = list(value.items() if isinstance(value, dict) else enumerate(value))
+        new = {key: _remember(item, module, (*path, key), copies, known) for key, item in items}
+        if all(new[key] is item for key, item in items):
+            return value  # modules may share it
+        return new if isinstance(value, dict) else type(value)(new.values())
+    if copies is None or len(path) >= 4:
+        return value
+    if id(value) not in known:  # the model that is recorded keeps the object alive: modules share it
+        known[id(value)] = is_record(value)
+    if not known[id(value)]:
+        return value
+    own = vars(value).items()
+    copies.append(altered(value, {key: _remember(v, module, (*path, Field(key)), copies, known) for key, v in own}))
+    return copies[-1]
+
+
+_FILLED = (dict, list, set)
+
+
+class Contents:
+    """What a module or an object holds at a moment; of containers, which forwards may fill, the length as well."""
+
+    def __init__(self, holder: Any):
+        self.holder = holder
+        self.before = dict(vars(holder))
+        self.lengths = {name: len(value) for name, value in self.before.items() if isinstance(value, _FILLED)}
+
+    def changed(self) -> list[str]:
+        """The attributes that were set, filled or removed since then."""
+        now, before = vars(self.holder), self.before
+        changed = [name for name, value in now.items() if name not in before or before[name] is not value]
+        changed += [
+            name for name, length in self.lengths.items() if now.get(name) is before[name] and len(now[name]) != length
+        ]
+        return changed + [name for name in before if name not in now]
+
+
+class Items:
+    """What a dict or a list holds at a moment."""
+
+    def __init__(self, container: Any):
+        self.container, self.before = container, copy.copy(container)
+
+    def changed(self) -> bool:
+        """Whether other items are in it since then."""
+        now, before = self.container, self.before
+        if isinstance(now, dict):
+            return now.keys() != before.keys() or any(now[key] is not item for key, item in before.items())
+        return len(now) != len(before) or any(a is not b for a, b in zip(now, before, strict=True))

@@ -1,0 +1,55 @@
+"""What is recorded of a run: nodes of calls, the calls of modules around them, and decisions about sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx, nn
+
+from surgery.axes.sizes import Decision
+from surgery.capture.callsites import Location
+from surgery.modules.code.source import Chain
+
+
+@dataclass
+class Frame:
+    """One call of one module: what it was given, what it returned, and which nodes it ran itself."""
+
+    index: int
+    module: nn.Module
+    path: str | None
+    parent: int | None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    output: Any = None
+    returned: list[fx.Node] = field(default_factory=list)  # of the root: every tensor in the output, also in objects
+    states: list[str] = field(default_factory=list)  # classes of objects in the output that are state, not results
+    nodes: list[fx.Node] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)  # attributes that the forward set
+
+
+@dataclass
+class Branch:
+    """A decision that the forward of a frame took about sizes, and where."""
+
+    decision: Decision
+    where: Location
+    chain: Chain
+    frame: int
+
+
+class Graph(fx.Graph):
+    """An `fx.Graph` whose nodes are quick to make: names are numbers, and arguments are not searched for SymInts.
+
+    `fx.Graph.create_node` would take as long as all the rest of recording a call.
+    """
+
+    def create_node(
+        self, op: str, target: Any, args: Any = None, kwargs: Any = None, name: Any = None, type_expr: Any = None
+    ) -> fx.Node:
+        node = fx.Node(self, name or f"n{self._len}", op, target, args or (), kwargs or {}, type_expr)
+        self._insert(node)
+        self._find_nodes_lookup_table.insert(node)
+        self._len += 1
+        return node

@@ -1,0 +1,110 @@
+"""One eager run of a model, recorded as a `torch.fx.Graph`.
+
+The model runs with Python's own control flow. Under a `TorchFunctionMode` every torch call becomes a node; a module
+with an adapter becomes one `call_module` node and its inside is not recorded. Integers remember where they came from
+(`surgery.sizes`). Capture works on a copy of the module tree, so the model comes out exactly as it went in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from surgery.capture.attributes import Contents, Items, remember_attributes
+from surgery.capture.frames import Branch, Frame
+from surgery.capture.recorder import Recorder
+from surgery.errors import CaptureError
+from surgery.modules.copying import copy_of
+from surgery.modules.inputs import Inputs
+from surgery.modules.modes import unfused
+from surgery.modules.restoring import Watch
+from surgery.modules.seeding import devices_of, forked, seed
+from surgery.modules.tensors import Parts, parts_of
+
+
+@dataclass
+class Capture:
+    """The record of one run. Values in trees are nodes where the run had tensors; `output` is what it returned."""
+
+    graph: fx.Graph
+    frames: list[Frame]
+    branches: list[Branch]
+    training: bool
+    output: Any
+
+    @property
+    def root(self) -> Frame:
+        return self.frames[0]
+
+
+def capture(
+    model: nn.Module | Parts, run: Inputs, training: bool = False, prefix: str = "", records: bool | None = None
+) -> Capture:
+    """Record one run of a model in eval mode (or training mode), without gradients.
+
+    `prefix` stands before the names of modules and tensors, where the model is a part of a larger one. `records` says
+    whether modules get copies of plain data objects and of containers that they share; by default they do, unless the
+    run writes into one.
+
+    Raises CaptureError where the model does not run on these inputs, Shared where `records` is True and a forward
+    writes into such an object or container. The model, its buffers and the global random state stay as they were.
+    """
+    parts = model if isinstance(model, Parts) else parts_of(model)
+    with forked(devices_of(parts.tensors.values())):
+        try:
+            return _record(parts, run, training, prefix, records is not False)
+        except Shared:
+            if records is not None:
+                raise
+            # what one module writes into an object, another reads there: modules cannot have copies
+            return _record(parts, run, training, prefix, records=False)
+
+
+class Shared(Exception):
+    """A forward writes into a plain data object, or into a container that modules share."""
+
+
+def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: bool) -> Capture:
+    # buffers may change without saying so
+    copied = copy_of(parts, lambda name, tensor: tensor if name in parts.parameters else _cloned(tensor))
+    watch = Watch(copied.tensors.values())
+    recorder = Recorder(copied, prefix, watch)
+    args, kwargs = recorder.placeholders(run)
+    twin: Any = copied.model
+    before: list[Contents | Items] = []
+    try:
+        with watch:
+            twin.train(not training).train(training)  # modules clear what they keep between runs
+        before = remember_attributes(copied, prefix, records)
+        with torch.no_grad(), unfused():
+            seed(devices_of(parts.tensors.values()))  # as proofs do, which need what it returns
+            with recorder.active():
+                output = twin(*args, **kwargs)
+    except Exception as error:
+        if any(contents.changed() for contents in before):
+            raise Shared from error
+        shapes = ", ".join(_describe(value) for value in (*run.args, *run.kwargs.values()))
+        mode = "training" if training else "eval"
+        raise CaptureError(
+            f"{type(parts.model).__name__} does not run in {mode} mode on the example inputs ({shapes}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    finally:
+        watch.put_back()
+    if any(contents.changed() for contents in before):
+        raise Shared
+    return Capture(recorder.graph, recorder.frames, recorder.branches, training, output)
+
+
+def _cloned(tensor: torch.Tensor) -> torch.Tensor:
+    clone = tensor.detach().clone()
+    return nn.Parameter(clone, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else clone
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)} on {value.device}"
+    return type(value).__name__

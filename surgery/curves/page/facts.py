@@ -1,0 +1,95 @@
+"""What the page's script needs to know of each point: numbers to choose by, and the words to show."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from surgery.curves.page.section import Section
+from surgery.curves.page.words import MEASURES, change, percent, score_words
+
+if TYPE_CHECKING:
+    from surgery.curves.curve import Point
+
+HOW = {
+    "best": "The best model within these limits",
+    "cheapest": "The smallest model within this limit",
+    "any": "The best model, without any limits",
+    "hand": "The model that you picked",
+    "none": "No model is within these limits; the nearest is",
+}
+LINE = 50  # characters of code that fit beside the picture
+
+
+def facts(section: Section, picked: int) -> str:
+    """JSON for the script: the points in the order of `section.curve`, the limits to open with, and texts."""
+    points = [
+        {
+            **{measure: getattr(point, measure) for measure in ("score", "error", *MEASURES)},
+            "name": _name(section, series, row, point),
+            "row": row,
+            "tiles": tiles(section, point),
+            "code": code(section, place),
+            "widths": [point.widths.get(group, size) for group, size in section.groups.items()],
+        }
+        for place, (series, row, point) in enumerate(section.rows)
+    ]
+    document = {
+        "points": points,
+        "picked": picked,
+        "limits": {bound.measure: bound.limit for bound in section.bounds()},
+        "errors": section.opening().get("errors", 0),
+        "reference": section.reference.score,
+        "sizes": list(section.groups.values()),
+        "how": HOW,
+    }
+    return json.dumps(document).replace("<", "\\u003c")  # nothing in it can end the element that holds it
+
+
+def _name(section: Section, series: int, row: int, point: Point) -> str:
+    """What a point is called: its curve, where there are several, and its width or row."""
+    own = f"width {point.fraction:.4g}" if point.fraction is not None else f"row {row}"
+    return f"{list(section.curves)[series]}, {own}" if len(section.curves) > 1 else own
+
+
+def tiles(section: Section, point: Point) -> list[tuple[str, str]]:
+    """The score and the costs of a point as a person reads them, each with a note below."""
+    return [_score_tile(section, point), *(_cost_tile(section, point, measure) for measure in section.measures)]
+
+
+def _score_tile(section: Section, point: Point) -> tuple[str, str]:
+    share, widest = section.share, section.reference
+    value = score_words(point.score, share)
+    if point.error:
+        value += f" ± {100 * point.error:.1f}" if share else f" ± {point.error:.2g}"
+    if point is widest:
+        return value, "the widest model"
+    apart = change(widest.score, point.score, share)
+    word = "less" if point.score < widest.score else "more"
+    return value, f"{apart} {word} than the widest" if apart else "as the widest model"
+
+
+def _cost_tile(section: Section, point: Point, measure: str) -> tuple[str, str]:
+    value = getattr(point, measure)
+    whole = section.curve.full.get(measure) or getattr(section.reference, measure)
+    return MEASURES[measure].words(value), f"{percent(value, whole)} of full"
+
+
+def code(section: Section, place: int) -> str:
+    """Two lines of Python that make the model of a point."""
+    series, _, point = section.rows[place]
+    batches = list(section.curves.values())[series].recalibrated
+    if point.fraction is not None:
+        widths = repr(float(point.fraction))
+    else:
+        cut = {group: width for group, width in point.widths.items() if width != section.curve.sizes.get(group)}
+        widths = _mapping(cut) if cut else "1.0"
+    more = ", recalibrate=batches" if batches else ""
+    return f"widths = {widths}\nsmall = surgery.shrink(wrapped, widths{more})"
+
+
+def _mapping(cut: dict[str, int]) -> str:
+    """A dict as Python, on one line if it is short."""
+    entries = [f"{group!r}: {width}" for group, width in cut.items()]
+    line = "{" + ", ".join(entries) + "}"
+    return line if len(line) <= LINE else "{\n" + "".join(f"    {entry},\n" for entry in entries) + "}"

@@ -1,0 +1,225 @@
+"""The page: its head with a strict security policy, and for each section what can be read and what can be changed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.resources import files
+from xml.etree.ElementTree import Element
+
+from surgery.curves.inversions import slow_notes
+from surgery.curves.page.chart import SIZES, chart, mark
+from surgery.curves.page.facts import code, facts, tiles
+from surgery.curves.page.section import Section
+from surgery.curves.page.tags import html, tag
+from surgery.curves.page.words import MEASURES
+from surgery.curves.plot import AXES
+
+INTRO = (
+    "Every point is a model, cut out of one that was trained once. Smaller ones cost less, and at some size they "
+    "start to make more mistakes. Say what you can afford, or pick a point."
+)
+NO_SCRIPT = "Without JavaScript this page shows one model in full. All others are in the tables."
+BATCHES = "batches: the {} batches of training inputs that BatchNorm statistics were estimated on in the sweep."
+LUCK = "Allow for luck: one standard error counts as nothing"
+ERRORS = "± and thin bars: one standard error of the score."
+MANY = 40  # groups or rows that are not all shown at once
+KEYS = "Click or tap a point, or walk along the curve with the arrow keys."
+
+
+def page(title: str, sections: Iterable[Section]) -> str:
+    """The text of the page. Raises WidthError where a section's limits leave no point."""
+    style, script = _resource("page.css"), _resource("page.js")
+    body = [_section(number, section) for number, section in enumerate(sections)]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", style),
+    )
+    header = tag("header", tag("h1", title), tag("p", INTRO), tag("noscript", tag("p", NO_SCRIPT)))
+    return html(tag("html", head, tag("body", header, tag("main", *body), tag("script", script)), lang="en"))
+
+
+def _resource(name: str) -> str:
+    return files("surgery.curves.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing is loaded or sent; only this style sheet applies, and only this script runs."""
+    allowed = {"style-src": style, "script-src": script}
+    hashes = {kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for kind, text in allowed.items()}
+    return (
+        "default-src 'none'; "
+        + "; ".join(f"{kind} 'sha256-{value}'" for kind, value in hashes.items())
+        + ("; base-uri 'none'; form-action 'none'")
+    )
+
+
+def _section(number: int, section: Section) -> Element:
+    picked = section.pick()
+    return tag(
+        "section",
+        tag("h2", section.title) if section.title else None,
+        *(tag("p", note) for note in section.notes),
+        tag("div", _figure(number, section, picked), _budget(number, section), class_="board"),
+        _result(section, picked),
+        tag("div", _widths(section, picked), _code(section, picked), class_="board"),
+        tag(
+            "details",
+            tag("summary", "All points as a table"),
+            *_tables(section, picked),
+            class_="all",
+            open=len(section.curve) <= MANY,
+        ),
+        tag("script", facts(section, picked), type="application/json"),
+        class_="model",
+        aria_label=section.title or "The curve",
+    )
+
+
+def _figure(number: int, section: Section, picked: int) -> Element:
+    choices = [
+        tag(
+            "label",
+            tag("input", type="radio", name=f"axis-{number}", value=x, checked=x == section.measures[0]),
+            MEASURES[x].name,
+        )
+        for x in section.measures
+    ]
+    return tag(
+        "figure",
+        tag("fieldset", tag("legend", f"{section.score.capitalize()} against"), *choices, class_="axes"),
+        _legend(section) if len(section.curves) > 1 else None,
+        *(_chart(section, x, size, picked) for x in section.measures for size in SIZES),
+        tag("div", class_="tip", hidden=True),
+        tag(
+            "figcaption", tag("span", KEYS, class_="script"), " ", ERRORS if section.errors else None, _timing(section)
+        ),
+        class_="plot",
+    )
+
+
+def _timing(section: Section) -> str | None:
+    """How times were measured, where the curve tells."""
+    told = ", ".join(f"{name} {value}" for name, value in section.curve.timing.items())
+    return f" Time: the median of calls ({told})." if told and "latency" in section.measures else None
+
+
+def _chart(section: Section, x: str, size: str, picked: int) -> Element:
+    picture = chart(section, x, size)
+    picture.set("role", "img")
+    picture.set("aria-label", f"{section.score} against {AXES[x][0]}")
+    chosen = next(element for element in picture.iter("path") if element.get("data-point") == str(picked))
+    picture.append(tag("circle", class_="ring", r=11, transform=chosen.get("transform")))
+    return picture
+
+
+def _legend(section: Section) -> Element:
+    rows = [
+        tag("li", tag("svg", tag("g", tag("path", d="M-14 0H14"), tag("path", class_="mark", d=mark(series)),
+                                 class_=f"series s{series % 4}"), viewBox="-15 -8 30 16"), name)
+        for series, name in enumerate(section.curves)
+    ]  # fmt: skip
+    return tag("ul", *rows, class_="legend")
+
+
+def _budget(number: int, section: Section) -> Element:
+    rows = [
+        _limit(f"limit-{number}-{x}", x, f"{MEASURES[x].name} at most", *MEASURES[x].unit(section.most(x)))
+        for x in section.measures
+    ]
+    unit = ("points", 0.01) if section.share else ("", 1.0)
+    rows.append(_limit(f"limit-{number}-score", "score", f"Loss of {section.score} at most", *unit))
+    if section.errors:
+        box = tag("input", type="checkbox", checked=bool(section.opening().get("errors")))
+        rows.append(tag("label", box, tag("span", LUCK), class_="luck"))
+    clear = tag("button", "No limits", type="button", class_="clear")
+    return tag("form", tag("h3", "What can you afford?"), *rows, clear, class_="budget script")
+
+
+def _limit(name: str, measure: str, label: str, unit: str, size: float) -> Element:
+    entry = tag("input", type="number", id=name, min=0, step="any", placeholder="any", inputmode="decimal")
+    slider = tag("input", type="range", min=0, max=100, step=1, value=100, aria_label=label)
+    words = tag("span", entry, tag("span", unit, class_="unit"), class_="entry")
+    return tag("div", tag("label", label, for_=name), words, slider, data_measure=measure, data_unit=repr(size))
+
+
+def _result(section: Section, picked: int) -> Element:
+    shown = tiles(section, section.curve[picked])
+    names = [section.score.capitalize(), *(MEASURES[x].name for x in section.measures)]
+    cells = [
+        tag("div", tag("dt", name), tag("dd", value, class_="value"), tag("dd", note, class_="note"))
+        for name, (value, note) in zip(names, shown, strict=True)
+    ]
+    return tag("div", tag("p", class_="how script", role="status"), tag("dl", *cells), class_="result")
+
+
+def _widths(section: Section, picked: int) -> Element:
+    point = section.curve[picked]
+    rows = [
+        tag("li", tag("span", *_breakable(name), class_="name"), _bar(point.widths.get(name, size), size),
+            tag("span", tag("b", str(point.widths.get(name, size))), f" of {size}", class_="count"))
+        for name, size in section.groups.items()
+    ]  # fmt: skip
+    return tag("div", tag("h3", "Its widths"), tag("ul", *rows, **_list(rows)), class_="shape")
+
+
+def _list(rows: Sequence[Element]) -> dict[str, object]:
+    """A long list scrolls by itself, with the keyboard too."""
+    many = len(rows) > MANY
+    return {"class_": "widths many" if many else "widths", "tabindex": 0 if many else None, "aria_label": "Widths"}
+
+
+def _breakable(name: str) -> Iterator[Element | str]:
+    """A name that may go on in a new line behind each dot."""
+    first, *others = name.split(".")
+    yield first
+    for part in others:
+        yield "."
+        yield tag("wbr")
+        yield part
+
+
+def _bar(width: int, size: int) -> Element:
+    share = f"{100 * width / size:.4g}%"
+    whole = tag("rect", class_="whole", width="100%", height="100%")
+    return tag("svg", whole, tag("rect", class_="kept", width=share, height="100%"), class_="bar", aria_hidden="true")
+
+
+def _code(section: Section, picked: int) -> Element:
+    parts = [
+        tag("h3", "The Python that makes it"),
+        tag("pre", tag("code", code(section, picked)), tabindex=0),
+        tag("button", "Copy", type="button", class_="copy script"),
+        tag("p", class_="same script"),
+    ]
+    if batches := max(curve.recalibrated for curve in section.curves.values()):
+        parts.append(tag("p", BATCHES.format(batches), class_="remark"))
+    if section.load:
+        parts += [tag("h3", "To load the saved model"), tag("pre", tag("code", section.load), tabindex=0)]
+    return tag("div", *parts, class_="python")
+
+
+def _tables(section: Section, picked: int) -> Iterator[Element]:
+    start = 0
+    for name, curve in section.curves.items():
+        header, *rows = curve.table()
+        lines = [
+            tag(
+                "tr",
+                *(tag("td", cell) for cell in row),
+                data_point=start + i,
+                class_="on" if start + i == picked else None,
+            )
+            for i, row in enumerate(rows)
+        ]
+        head = tag("thead", tag("tr", *(tag("th", cell.strip(), scope="col") for cell in header)))
+        caption = tag("caption", name) if len(section.curves) > 1 else None
+        yield tag("div", tag("table", caption, head, tag("tbody", *lines)), class_="scroll")
+        yield from (tag("p", remark, class_="remark") for remark in (*curve.notes, *slow_notes(curve)))
+        start += len(curve)

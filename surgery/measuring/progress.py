@@ -1,0 +1,67 @@
+"""How far a training is, told by a few fixed widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from surgery.errors import InputError
+from surgery.measuring.evaluate import scored
+from surgery.modules.inputs import Examples
+from surgery.modules.modes import evaluating
+from surgery.plan.plan import WidthSpec
+from surgery.twin.setting import plan_of
+
+WIDTHS = (1.0, 0.5, 0.25, 0.125)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Scores of a wrapped model at a few widths.
+
+    Attributes:
+        scores: what `validate` returned, in the order of the widths.
+    """
+
+    scores: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean of the scores."""
+        return sum(self.scores) / len(self.scores)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} ({', '.join(f'{score:.4f}' for score in self.scores)})"
+
+
+def progress(
+    wrapped: nn.Module,
+    validate: Callable[[nn.Module], Any],
+    widths: Iterable[WidthSpec] = WIDTHS,
+    *,
+    recalibrate: Iterable[Examples] = (),
+) -> Progress:
+    """The scores of a wrapped model at a few fixed widths, and their mean: a measure of training that is not noisy.
+
+    The training loss jumps with the widths that are drawn. This does not: the widths are always the same. The model
+    comes back as it was: widths, train/eval modes, buffers, and torch's random state on the CPU.
+
+    Args:
+        wrapped: a wrapped model.
+        validate: called with `wrapped` at each width, in eval mode and without gradients; what it returns is as for
+            `surgery.sweep`. Use a held-out batch, always the same one.
+        widths: fractions, mappings from groups to widths, or points, as `surgery.set_widths` takes them.
+        recalibrate: batches of inputs for `surgery.recalibrate` at each width, where the model has BatchNorm.
+
+    Raises InputError where there are no widths, or a score is not a finite number; WidthError for impossible widths.
+    """
+    entries = [plan_of(wrapped).widths(spec) for spec in widths]
+    if not entries:
+        raise InputError("progress was given no widths: pass for example widths=(1.0, 0.25)")
+    batches = list(recalibrate)
+    with torch.random.fork_rng(devices=[]), evaluating(wrapped):
+        return Progress(tuple(scored(wrapped, entry, validate, batches).value for entry in entries))

@@ -1,0 +1,127 @@
+"""Per-axis widths: for each budget a model no worse than the uniform one, each a slice of the one before."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from os import PathLike
+
+from torch import nn
+
+from surgery.curves.curve import Curve, Point
+from surgery.errors import InputError
+from surgery.measuring.adaptive import fractions
+from surgery.measuring.evaluate import Evaluator, Row, Validate, captured, opened
+from surgery.measuring.ledger import header
+from surgery.measuring.searching.budget import Budget, budgets, largest
+from surgery.measuring.searching.candidates import cut_alone, knapsacks
+from surgery.measuring.searching.choices import allowed
+from surgery.measuring.searching.exchange import exchange
+from surgery.measuring.searching.task import Task
+from surgery.measuring.sweep import warned
+from surgery.modules.inputs import Examples
+from surgery.plan.costs import prices
+from surgery.plan.plan import Plan
+from surgery.twin.elastic import state_of
+
+BUDGETS = (0.5, 0.3, 0.2, 0.1)
+
+
+def search(
+    wrapped: nn.Module,
+    validate: Validate,
+    budgets: Iterable[float | Mapping[str, float]] = BUDGETS,
+    *,
+    evaluations: int = 100,
+    multiple: int = 1,
+    examples: Examples | None = None,
+    measure_latency: bool = True,
+    recalibrate: Iterable[Examples] | None = None,
+    executor: Executor | None = None,
+    resume: str | PathLike[str] | None = None,
+    progress: bool = True,
+) -> Curve:
+    """For each budget the widths of every axis, found by real evaluation: a curve whose points are a nested chain.
+
+    Each point is a slice of the one before it, and its score is never below that of the largest uniform model within
+    its budget (`curve.uniform`), on the data that `validate` uses. First each axis is cut alone; a knapsack over what
+    that loses and what widths cost gives candidates, which are evaluated together with the uniform models; then widths
+    are exchanged between axes, as long as evaluations are left and the chain gets better. There is no randomness; where
+    latency is limited, measured times decide.
+
+    Args:
+        budgets: a float is a share of the full model's MACs; a mapping has one or more of `max_params`, `max_bytes`,
+            `max_macs`, `max_latency`, as for `Curve.choose`, and all of them hold. The largest comes first.
+        evaluations: how often `validate` is called at most. Deep models are searched in bundles of axes that move
+            together, as many as this allows.
+        multiple: widths are multiples of this, as hardware likes, where a group is not smaller.
+        validate, examples, measure_latency, recalibrate, executor, resume, progress: as for `surgery.sweep`. Latency is
+            measured for every candidate only where a budget limits it.
+
+    Raises:
+        WidthError: a budget that no uniform model fits.
+        InputError: a budget cannot be read, or `evaluations` does not even do for the uniform models.
+        SweepError, FileError: as `surgery.sweep` does.
+    """
+    plan = captured(wrapped, examples)
+    wanted = _budgets(plan, budgets)
+    if evaluations < len(wanted) + 1:
+        raise InputError(f"search: evaluations={evaluations}, but the full and uniform models are {len(wanted) + 1}")
+    timed = any(budget.timed for budget in wanted)
+    with opened(
+        "search",
+        wrapped,
+        validate,
+        examples=examples,
+        measure_latency=measure_latency or timed,
+        recalibrate=recalibrate,
+        executor=executor,
+        resume=resume,
+        progress=progress,
+        total=evaluations,
+    ) as evaluate:
+        inputs, evaluate.timed = evaluate.timed, evaluate.timed if timed else None
+        chain, uniform = _searched(evaluate, wanted, evaluations, multiple)
+        evaluate.timed = inputs
+        return warned(_curve(evaluate, chain, uniform, timed))
+
+
+def _budgets(plan: Plan, given: Iterable[float | Mapping[str, float]]) -> list[Budget]:
+    return budgets(header(plan), given)
+
+
+def _searched(
+    evaluate: Evaluator, wanted: Sequence[Budget], evaluations: int, multiple: int
+) -> tuple[list[Point], list[Point]]:
+    """The chain and the uniform models, from large budgets to small ones."""
+    plan, minimum = evaluate.plan, state_of(evaluate.wrapped).minimum
+    priced, full = prices(plan), plan.full()
+    grid = fractions(plan, 1e-9)
+
+    widths = functools.partial(allowed, plan, multiple=multiple, minimum=minimum)
+    pairs = [(largest(budget, grid, widths, priced, evaluate.seconds), budget) for budget in wanted]
+    pairs.sort(key=lambda pair: -pair[0])
+    rows = [Row(full, 1.0), *(Row(widths(fraction), fraction) for fraction, _ in pairs)]
+    base, *uniform = evaluate(rows)
+    left = evaluations - len({tuple(row.widths.values()) for row in rows})
+    task = Task(evaluate, [budget for _, budget in pairs], uniform, priced, priced.row(full), base, left)
+    task.points += [base, *uniform]
+    found = cut_alone(task, plan, multiple, minimum)
+    if found:
+        knapsacks(task, found)
+        exchange(task, found)
+    return task.chain(), uniform
+
+
+def _curve(evaluate: Evaluator, chain: Sequence[Point], uniform: Sequence[Point], timed: bool) -> Curve:
+    """The result. Times that a budget limits stay those that were decided on."""
+    asked = {tuple(point.widths.values()): point.fraction for point in uniform}
+    named = [replace(point, fraction=asked.get(tuple(point.widths.values()))) for point in chain]
+    count = len(evaluate.asked)
+    evaluate.timings([*named, *uniform])
+    note = f"Searched with {count} evaluations; `uniform` is the largest uniform model within the same budget."
+    limited = [evaluate.ledger.curve(map(evaluate.point, points)) for points in (named, uniform)]
+    curve, compared = limited if timed else map(evaluate.settled, (named, uniform))
+    return replace(curve, uniform=compared.points, notes=(note,))

@@ -1,0 +1,101 @@
+"""Scoring a wrapped model at many widths."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from os import PathLike
+
+from torch import nn
+
+from surgery.curves.curve import Curve
+from surgery.curves.inversions import slow_notes
+from surgery.errors import InputError
+from surgery.measuring.adaptive import Adaptive, explored
+from surgery.measuring.evaluate import Row, SweepError, Validate, captured, opened
+from surgery.modules.inputs import Examples
+from surgery.plan.plan import Plan, WidthSpec
+
+__all__ = ["FRACTIONS", "SweepError", "sweep"]
+
+FRACTIONS = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625)
+
+
+def sweep(
+    wrapped: nn.Module,
+    validate: Validate,
+    widths: Iterable[WidthSpec] | Adaptive = FRACTIONS,
+    *,
+    examples: Examples | None = None,
+    measure_latency: bool = True,
+    recalibrate: Iterable[Examples] | None = None,
+    executor: Executor | None = None,
+    resume: str | PathLike[str] | None = None,
+    progress: bool = True,
+) -> Curve:
+    """Score, parameters, bytes, MACs and latency of `wrapped` at each of `widths`, in their order.
+
+    Widths that round to the same model are one row. The widths that were set, train/eval modes and buffers of
+    `wrapped` are restored, so `validate` may call `surgery.recalibrate`. Warns where a row has fewer MACs than another
+    and takes longer.
+
+    Args:
+        validate: called with `wrapped` at each width, in eval mode and without gradients. It returns the score: a
+            number; or a tensor of one score per sample, which gives error bars too; or a pair of a score and its
+            standard error. Higher is better, so return a negated loss. Use validation data here, and keep the test
+            data for the model that is chosen in the end.
+        widths: fractions, mappings from groups to widths, or points, as `surgery.set_widths` takes them; or
+            `surgery.adaptive(...)`, to have uniform ones chosen until the whole curve is known.
+        examples: inputs to measure latency on; by default those that the model was wrapped with.
+        measure_latency: time the shrunk model of each row.
+        recalibrate: batches of training inputs to estimate BatchNorm statistics on before each score.
+        executor: computes the scores, such as a `concurrent.futures.ProcessPoolExecutor`; its workers get copies of
+            `wrapped`. Latencies are measured here, one after another, when all scores are there.
+        resume: a file for finished rows. Each one is written at once; rows that the file has are not computed again.
+        progress: show a progress bar.
+
+    Raises:
+        WidthError: `widths` has an entry that the model cannot have; nothing was run.
+        InputError: `wrapped` is not wrapped, there are no widths, or nothing is known to run it on.
+        FileError: the file of `resume` is damaged, or of another model.
+        SweepError: a row failed or was interrupted, or a score is not a finite number. Its `curve` keeps the rows
+            that were finished.
+    """
+    plan = captured(wrapped, examples)
+    rows = [] if isinstance(widths, Adaptive) else distinct(plan, widths)
+    with opened(
+        "sweep",
+        wrapped,
+        validate,
+        examples=examples,
+        measure_latency=measure_latency,
+        recalibrate=recalibrate,
+        executor=executor,
+        resume=resume,
+        progress=progress,
+        total=widths.most if isinstance(widths, Adaptive) else len(rows),
+    ) as evaluate:
+        if isinstance(widths, Adaptive):
+            return warned(explored(evaluate, plan, widths))
+        evaluate(rows)
+        return warned(evaluate.settled(rows))
+
+
+def distinct(plan: Plan, widths: Iterable[WidthSpec]) -> list[Row]:
+    """A row for each entry, the first of equal ones only."""
+    found: dict[tuple[int, ...], Row] = {}
+    for spec in widths:
+        resolved = plan.widths(spec)
+        fraction = spec if isinstance(spec, float) else getattr(spec, "fraction", None)
+        found.setdefault(tuple(resolved.values()), Row(resolved, fraction))
+    if not found:
+        raise InputError("sweep was given no widths: pass for example widths=(1.0, 0.5, 0.25)")
+    return list(found.values())
+
+
+def warned(curve: Curve) -> Curve:
+    """The curve, after a warning where fewer MACs did not mean less time."""
+    for note in slow_notes(curve):
+        warnings.warn(note, UserWarning, stacklevel=3)
+    return curve

@@ -1,0 +1,296 @@
+"""A function of a model's code in which some sizes come from the module: compiled from its source, and picklable.
+
+`x.view(-1, 16 * 5 * 5)` becomes `x.view(-1, self.surgery_size_0)`, and `x.reshape(b, n, c)` becomes
+`x.reshape(b, n, surgery_sized(c, self.surgery_seen_0, self.surgery_size_0))`: where the code computes what it computed
+when the model was analysed, the size that fits the widths stands in for it; where it computes something else, it says
+so. All other code is the model's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+from torch import nn
+
+from surgery.errors import InputError
+from surgery.modules.code.source import Definition, NoSource, Span, Text, at, expression, text
+
+SIZE, SEEN = "surgery_size_", "surgery_seen_"
+MODULE = "surgery_module"  # the argument by which a function that is no method of the module is given it
+CALL = "surgery_call_"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One size in the source of a function: it stands in an expression, at a route in its syntax tree.
+
+    `inside` goes on into the value there, where that is a whole tuple. A comparison has no route: it must come out as
+    it did, `equal` or not. With `scales`, the size also counts something that changes with the input, and is changed in
+    proportion.
+    """
+
+    where: Span
+    route: tuple[str | int, ...]
+    inside: tuple[Any, ...]
+    number: int
+    scales: bool
+    equal: bool = True
+
+
+@dataclass(frozen=True)
+class Routine:
+    """A function, the sizes in it, and where it calls other functions that hold sizes."""
+
+    text: Text
+    edits: tuple[Edit, ...] = ()
+    calls: tuple[tuple[Span, tuple[Routine, ...]], ...] = ()
+
+    def tree(self, root: bool) -> Definition:
+        """The changed syntax tree."""
+        tree = self.text.tree()
+        module = _first_argument(tree) if root else None
+        if module is None:
+            module = MODULE
+            tree.args.kwonlyargs.append(ast.arg(MODULE))
+            tree.args.kw_defaults.append(ast.Constant(None))
+        edited = [(edit, expression(tree, edit.where)) for edit in self.edits]
+        called = [(number, expression(tree, where)) for number, (where, _) in enumerate(self.calls)]
+        for edit, node in edited:
+            assert node is not None
+            _apply(edit, node, module)
+        for number, node in called:
+            assert isinstance(node, ast.Call)
+            node.func = _call(f"{CALL}{number}", node.func)
+            node.keywords.append(ast.keyword(MODULE, ast.Name(module, ast.Load())))
+        return ast.fix_missing_locations(tree)
+
+    def source(self, root: bool = True) -> str:
+        """The changed source, and that of the functions it calls."""
+        below = [routine.source(False) for _, routines in self.calls for routine in routines]
+        return "\n\n".join([ast.unparse(self.tree(root)), *below])
+
+    def function(self, plain: Any, root: bool = False) -> Any:
+        """The changed function in place of `plain`. Raises InputError where that has another source by now."""
+        if not _is(self.text, plain):
+            raise InputError(
+                f"the source of {self.text.name} is not the one that this model was rewritten from: "
+                "wrap or shrink the model again"
+            )
+        code = _compiled(self, root)
+        cells = dict(zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True))
+        for name, value in _HELPERS.items():
+            cells[name] = CellType(value)
+        for number, (_, routines) in enumerate(self.calls):
+            cells[f"{CALL}{number}"] = CellType(_redirect(routines))
+        closure = tuple(cells[name] for name in code.co_freevars)
+        made = FunctionType(code, plain.__globals__, plain.__name__, plain.__defaults__, closure)
+        made.__kwdefaults__ = (plain.__kwdefaults__ or {}) | {MODULE: None}
+        made.__qualname__, made.__module__, made.__doc__ = plain.__qualname__, plain.__module__, plain.__doc__
+        return made
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(routine: Routine, root: bool) -> Any:
+    names = [*_HELPERS, *(f"{CALL}{number}" for number in range(len(routine.calls)))]
+    return routine.text.compile(routine.tree(root), names)
+
+
+def _is(known: Text, plain: Any) -> bool:
+    if not isinstance(plain, FunctionType) or plain.__code__.co_qualname != known.name:
+        return False
+    try:
+        return text(plain.__code__).source == known.source
+    except NoSource:  # where a model is loaded without its source, the name and what it closes over must do
+        return plain.__code__.co_freevars == known.free
+
+
+def _first_argument(tree: Definition) -> str | None:
+    arguments = [*tree.args.posonlyargs, *tree.args.args]
+    return arguments[0].arg if arguments else None
+
+
+def _call(name: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
+
+
+def _apply(edit: Edit, node: Any, module: str) -> None:
+    """Put the size into the expression, in place."""
+    seen, now = (
+        ast.Attribute(ast.Name(module, ast.Load()), f"{kind}{edit.number}", ast.Load()) for kind in (SEEN, SIZE)
+    )
+    if isinstance(node, ast.Compare):
+        helper = "surgery_agree" if edit.equal else "surgery_meet"
+        node.left = _call(helper, node.left, node.comparators[0], seen, now)
+        node.comparators = [ast.Constant(True)]
+        return
+    *way, last = edit.route
+    parent = at(node, way)
+    old = at(parent, [last])
+    how = "surgery_scaled" if edit.scales else "surgery_sized"
+    new: ast.expr
+    if edit.inside:
+        inside = ast.parse(repr(edit.inside), mode="eval").body
+        new = _call("surgery_inside", old, inside, ast.Name(how, ast.Load()), seen, now)
+    elif is_literal(old):
+        new = now
+    else:
+        new = _call(how, old, seen, now)
+    ast.copy_location(new, old)
+    if isinstance(last, int):
+        parent[last] = new
+    else:
+        setattr(parent, last, new)
+
+
+def is_literal(tree: ast.expr) -> bool:
+    """Whether an expression is a number that is written out, such as `16 * 5 * 5`."""
+    parts = (ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop)
+    return all(isinstance(node, parts) for node in ast.walk(tree))
+
+
+def sized(value: int, seen: int, now: int) -> int:
+    """`now`, where the code computes the `seen` size. Raises InputError where it computes another one."""
+    if value == seen:
+        return now
+    raise InputError(_other(value, seen))
+
+
+def scaled(value: int, seen: int, now: int) -> int:
+    """`value` changed in proportion, as `now` is to `seen`. Raises InputError where that is no whole number."""
+    if value == seen:
+        return now
+    if not seen or value * now % seen:
+        raise InputError(_other(value, seen))
+    return value * now // seen
+
+
+def _other(value: int, seen: int) -> str:
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return (
+        f"the code at {frame.f_code.co_filename}:{frame.f_lineno} computes the size {value}, and {seen} is what it "
+        "computes for the example inputs at these widths. Wrap the model with example inputs of this kind, or "
+        "surgery.batches([...]) of both"
+    )
+
+
+def inside(value: Any, keys: tuple[Any, ...], how: Callable[[int, int, int], int], seen: int, now: int) -> Any:
+    """A tuple, list, dict or slice with the size in it that `keys` lead to replaced."""
+    if not keys:
+        return how(value, seen, now)
+    if isinstance(value, slice):
+        ends = {end: getattr(value, end) for end in ("start", "stop", "step")}
+        return slice(*inside(ends, keys, how, seen, now).values())
+    if isinstance(value, dict):
+        return {**value, keys[0]: inside(value[keys[0]], keys[1:], how, seen, now)}
+    items = list(value)
+    items[keys[0]] = inside(items[keys[0]], keys[1:], how, seen, now)
+    return items if isinstance(value, list) else tuple(items)
+
+
+def agree(left: Any, right: Any, left_seen: int, right_seen: int) -> bool:
+    """Whether two sizes are equal, or are what two equal sizes of the full model are at these widths."""
+    _two_sizes(left, right)
+    return bool(left == right or (left, right) == (left_seen, right_seen) or (right, left) == (left_seen, right_seen))
+
+
+def meet(left: Any, right: Any, left_seen: int, right_seen: int) -> bool:
+    """Whether two sizes are equal, and not what two different sizes of the full model are at these widths."""
+    _two_sizes(left, right)
+    return bool(left == right and (left, right) != (left_seen, right_seen))
+
+
+def _two_sizes(left: Any, right: Any) -> None:
+    """Raises InputError where a comparison is of more than two numbers: it was recorded as one of two sizes in them."""
+    if not isinstance(left, int) or not isinstance(right, int):
+        kinds = f"{type(left).__name__} and {type(right).__name__}"
+        raise InputError(f"the code compares {kinds}, and sizes in them must follow the widths: compare one by one")
+
+
+_HELPERS = {
+    "surgery_sized": sized, "surgery_scaled": scaled, "surgery_inside": inside, "surgery_agree": agree,
+    "surgery_meet": meet,
+}  # fmt: skip
+
+
+class Redirect:
+    """Stands where a changed function calls another: it gives the changed form of the function that is called."""
+
+    def __init__(self, routines: tuple[Routine, ...]):
+        self.routines = routines
+        self.known: list[tuple[Any, Any]] = []
+
+    def __call__(self, function: Any) -> Any:
+        method = isinstance(function, MethodType)
+        plain = function.__func__ if method else function
+        for known, changed in self.known:
+            if known is plain:
+                return functools.partial(changed, function.__self__) if method else changed
+        return self._found(function)
+
+    def _found(self, function: Any) -> Any:
+        if isinstance(function, functools.partial):
+            return functools.partial(self(function.func), *function.args, **function.keywords)
+        plain = getattr(function, "__func__", function)
+        if not isinstance(plain, FunctionType):
+            call = type(function).__call__  # of an object that is called
+            if isinstance(call, FunctionType):
+                return self(MethodType(call, function))
+        for routine in self.routines:
+            if _is(routine.text, plain):
+                self.known.append((plain, routine.function(plain)))
+                return self(function)
+        names = ", ".join(routine.text.name for routine in self.routines)
+        raise InputError(
+            f"{getattr(function, '__qualname__', type(function).__name__)} is called where the example inputs led to "
+            f"{names}, whose sizes follow the widths: wrap the model again"
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _redirect(routines: tuple[Routine, ...]) -> Redirect:
+    """One for all copies of a model, so that a compiled copy finds the functions of the first run."""
+    return Redirect(routines)
+
+
+class Rewritten:
+    """A module's forward with sizes that follow; picklable, and copied together with its module."""
+
+    def __init__(self, owner: nn.Module, routine: Routine):
+        self.owner, self.routine = owner, routine
+        self._make()
+
+    def _make(self) -> None:
+        cls = type(self.owner)
+        forward = getattr(cls, "surgery_base", cls).forward
+        self.__name__ = "forward"
+        self.__signature__ = inspect.signature(forward.__get__(self.owner))
+        self._function = self.routine.function(forward, root=True)
+        self._given = {MODULE: self.owner} if MODULE in inspect.signature(self._function).parameters else {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(self.owner, *args, **kwargs, **self._given)
+
+    @property
+    def __code__(self) -> Any:
+        """What `torch.export` asks of a forward."""
+        return type(self).__call__.__code__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self),), {"owner": self.owner, "routine": self.routine}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.owner, self.routine = state["owner"], state["routine"]
+        self._make()
+
+
+def _restore(cls: type[Rewritten]) -> Rewritten:
+    return cls.__new__(cls)

@@ -1,0 +1,107 @@
+"""Copies of a module tree that share, or replace, its parameters and buffers."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from surgery.errors import CaptureError
+from surgery.modules.tensors import Parts, parts_of
+from surgery.modules.tree import named_modules
+
+
+def copy_tree(
+    model: nn.Module, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, Any] | None = None
+) -> nn.Module:
+    """A new module tree in which each named tensor is what `replace(name, tensor)` gives.
+
+    Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand.
+    Tensors with a history, which a forward has stored on modules, are copied without it.
+    Raises CaptureError where a module holds something that cannot be copied.
+    """
+    return copy_of(parts_of(model), replace, shared).model
+
+
+def copy_of(
+    parts: Parts, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, Any] | None = None
+) -> Parts:
+    """`copy_tree`, of a model that was looked through already. The copy comes with its modules and those tensors."""
+    model = parts.model
+    tensors = {name: replace(name, tensor) for name, tensor in parts.tensors.items()}
+    memo: dict[int, Any] = {id(tensor): tensors[name] for name, tensor in parts.tensors.items()}
+    memo.update(shared or {})
+    plain = [module for module in parts.modules.values() if _plain(type(module))]  # type: ignore[arg-type]
+    for module in plain:
+        memo[id(module)] = type(module).__new__(type(module))
+    try:
+        with _WithoutHistory():
+            for module in plain:
+                vars(memo[id(module)]).update(_copied(vars(module), memo))
+            result = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise CaptureError(
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}). "
+            "Keep what cannot be copied (locks, open files, generators) out of the module's attributes."
+        ) from error
+    if len(plain) == len(parts.modules):
+        modules = {path: memo[id(module)] for path, module in parts.modules.items()}
+    else:
+        modules = dict(named_modules(result))
+    return Parts(result, modules, tensors, {name: tensors[name] for name in parts.parameters})
+
+
+class _WithoutHistory(TorchFunctionMode):
+    """Copies tensors that autograd made, which torch refuses to copy, as plain ones."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.__deepcopy__ and args[0].grad_fn is not None:
+            tensor, memo = args
+            return memo.setdefault(id(tensor), tensor.detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+@functools.cache
+def _plain(cls: Any) -> bool:
+    """Whether an instance is its `__dict__` and nothing else, so that it can be copied without pickle's detours."""
+    return (
+        cls.__reduce_ex__ is object.__reduce_ex__
+        and getattr(cls, "__getstate__", None) is getattr(nn.Module, "__getstate__", None)
+        and not hasattr(cls, "__deepcopy__")
+        and not hasattr(cls, "__slots__")
+    )
+
+
+_ATOMS = frozenset((bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device))
+_TABLES = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
+
+
+def _copied(attributes: Mapping[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
+    """A module's `__dict__` for its copy. Most of it is numbers, and tables of hooks, tensors and modules."""
+    copied = {}
+    for name, value in attributes.items():
+        if type(value) in _ATOMS:
+            copied[name] = value
+        elif name in _TABLES and id(value) not in memo:
+            copied[name] = _table(value, memo)
+        elif name != "_compiled_call_impl":  # a compiled forward belongs to the module that it was compiled for
+            copied[name] = copy.deepcopy(value, memo)
+    return copied
+
+
+def _table(table: Any, memo: dict[int, Any]) -> Any:
+    """One of a module's tables for its copy. Most are empty, or hold what has its copy already."""
+    if not table and type(table) in (dict, set, OrderedDict):
+        copied = type(table)()
+    elif type(table) is dict and all(item is None or id(item) in memo for item in table.values()):
+        copied = {name: None if item is None else memo[id(item)] for name, item in table.items()}
+    else:
+        return copy.deepcopy(table, memo)
+    memo[id(table)] = copied  # other modules and attributes may hold the table as well
+    return copied

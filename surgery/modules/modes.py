@@ -1,0 +1,53 @@
+"""Running a model in eval mode, or in other modes, for a while."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from surgery.modules.restoring import restored
+from surgery.modules.tensors import named_tensors
+from surgery.modules.tree import named_modules
+
+
+def refresh(model: nn.Module) -> None:
+    """Let modules clear what they keep between runs, as they do when their mode changes. Modes and tensors stay."""
+    before = {module: module.training for _, module in named_modules(model)}
+    with restored(tensor for _, tensor in named_tensors(model)):
+        model.train(not model.training).train(before[model])
+    _set(before)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Every module in eval mode inside; afterwards each one is in the mode that it was in before.
+
+    `train()` is called on the way back as well, since a module may do more there than to set a flag.
+    """
+    before = {module: module.training for _, module in named_modules(model)}
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(before[model])
+        _set(before)
+
+
+@contextlib.contextmanager
+def unfused() -> Iterator[None]:
+    """Without the fused inference path of torch's transformer layers."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _set(modes: Mapping[nn.Module, bool]) -> None:
+    for module, training in modes.items():
+        if module.training != training:
+            module.training = training

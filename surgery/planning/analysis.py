@@ -1,0 +1,281 @@
+"""From recorded runs to axes: every node's rule or adapter is applied once, in order."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from surgery.adapters.base import Adapter, LayerCall, adapter_class, adapter_for, attribute_path
+from surgery.axes import signature
+from surgery.axes.algebra import Axis, Dim, Dims, axes_of, extent, fresh, pin, resolve
+from surgery.axes.sizes import Size, origin_of
+from surgery.capture.callsites import line
+from surgery.capture.frames import Frame
+from surgery.capture.record import Capture
+from surgery.capture.recorder import call_name, foreign
+from surgery.errors import AxisError
+from surgery.modules.containers import shut
+from surgery.modules.tensors import Parts, aliases
+from surgery.rules.base import Call, Requirement, find, run, tensors_in
+
+
+@dataclass
+class Layer:
+    """A module with an adapter, and its axes by name."""
+
+    path: str
+    adapter: Adapter
+    binding: signature.Binding
+
+
+@dataclass
+class Needed:
+    """A requirement, with the recorded run and the frame that it belongs to."""
+
+    requirement: Requirement
+    capture: Capture
+    frame: int
+    where: str
+
+
+@dataclass
+class Analysis:
+    """What the runs of a model say about its axes. Mutable while it is filled; `surgery.plan` freezes it."""
+
+    parts: Parts  # of the model
+    captures: list[Capture] = field(default_factory=list)
+    tensors: dict[str, Dims] = field(default_factory=dict)
+    layers: dict[str, Layer] = field(default_factory=dict)
+    attributes: list[tuple[str, tuple[Any, ...], Dim]] = field(default_factory=list)
+    needs: list[Needed] = field(default_factory=list)
+    pairs: list[tuple[Dim, str]] = field(default_factory=list)
+    macs: list[Dim] = field(default_factory=list)
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model, self.modules = self.parts.model, self.parts.modules
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in self.parts.tensors.items()}
+        self.canonical = {alias: name for name, names in aliases(self.parts).items() for alias in names}
+        self.parameters = {name: parameter.numel() for name, parameter in self.parts.parameters.items()}
+
+    def add(self, capture: Capture) -> None:
+        """Apply the rules to one recorded run; what goes in and what comes out is fixed."""
+        self.run(capture, ())
+        for dims in tensors_in([self.values[node] for node in capture.root.returned]):
+            for dim in dims:
+                pin(dim, "it is an output of the model")
+
+    def run(self, capture: Capture, inputs: Sequence[Dims]) -> list[Dims]:
+        """Apply the rules to a recorded run with known dimensions of its input tensors; returns those that come out."""
+        self.captures.append(capture)
+        known = dict(zip((n for n in capture.graph.nodes if n.op == "placeholder"), inputs, strict=False))
+        for node in capture.graph.nodes:
+            self.values[node] = known[node] if node in known else self.value(node, capture)
+        for frame in capture.frames:
+            self._declare_transparent(frame)
+        return tensors_in(fill(capture.root.output, self.values.get))
+
+    def tensor(self, name: str) -> Dims:
+        """The dimensions of a parameter or buffer, shared by everything that is tied to it."""
+        if name not in self.canonical:
+            raise AxisError(f"{name} is no parameter or buffer of the model, but computed")
+        name = self.canonical[name]
+        if name not in self.tensors:
+            self.tensors[name] = Dims(fresh(size) for size in self.shapes[name])
+        return self.tensors[name]
+
+    def value(self, node: fx.Node, capture: Capture) -> Any:
+        """The dimensions of what a call makes, as its rule or adapter says. What they do not explain is pinned."""
+        if node.op == "placeholder":
+            return _fixed(node.meta["shape"], "it is an input of the model")
+        if node.op == "get_attr":
+            return self.tensor(str(node.target))
+        if node.target is operator.getitem:
+            return self.values[node.args[0]][node.args[1]]  # type: ignore[index]
+        where = f"{_describe(node)} ({line(node.meta['where'])})"
+        args = tuple(fill(arg, self.values.get, node, (0, i)) for i, arg in enumerate(node.args))
+        kwargs = {key: fill(arg, self.values.get, node, (1, key)) for key, arg in node.kwargs.items()}
+        try:
+            if node.op == "call_module":
+                value = self._layer_call(str(node.target), args, kwargs, node.meta["shape"], where, capture)
+            else:
+                value = self._rule_call(node, args, kwargs, where, capture)
+            _check(value, node.meta["shape"])
+            return value
+        except Unexplained as error:
+            reason = f"{error} at {line(node.meta['where'])}"
+        except Exception as error:
+            # a rule that cannot read a call must not end the analysis: what it leaves unexplained is pinned
+            kind = "adapter" if node.op == "call_module" else "rule"
+            reason = f"the {kind} for {where} does not cover this call ({str(error) or type(error).__name__})"
+        for dims in tensors_in(args, kwargs):
+            for dim in dims:
+                pin(dim, reason)
+        if node.op == "call_module":
+            self._pin_layer(str(node.target), reason)
+        return _fixed(node.meta["shape"], reason)
+
+    def _rule_call(self, node: fx.Node, args: Any, kwargs: Any, where: str, capture: Capture) -> Any:
+        function: Any = node.target
+        if function is foreign:
+            raise Unexplained("a tensor of unknown origin (register it as a buffer, or write a rule) is used")
+        rule = find(function)
+        if rule is None:
+            raise Unexplained(f"no rule for {_describe(node)}")
+        call = Call(node, where, node.meta["shape"], capture.root.returned, self.values, capture.training)
+        value = run(call, rule, args, kwargs)
+        frame = node.meta["frame"]
+        self.needs += [Needed(requirement, capture, frame, where) for requirement in call.requirements]
+        self.pairs += [(dim, where) for dim in call.pairs]
+        if not capture.training:
+            self.macs += call.macs
+        return value
+
+    def layer(self, path: str, adapter: Adapter) -> Layer:
+        """Bind the axis names of a layer to the dimensions of its parameters; the first call decides."""
+        if path not in self.layers:
+            binding = signature.Binding(path or type(adapter.module).__name__, adapter.known_sizes())
+            for name in adapter.tensors():
+                ((*pattern,),) = signature.parse_tensors(adapter.params[name])
+                full = f"{path}.{name}".lstrip(".")
+                try:
+                    binding.match(tuple(pattern), self.tensor(full))
+                except AxisError as error:
+                    shape = list(self.shapes[self.canonical[full]])
+                    known = f"; sizes says {adapter.known_sizes()}" if adapter.sizes else ""
+                    raise AxisError(
+                        f"{name} {shape} does not fit its pattern {adapter.params[name]!r}{known}: {error}"
+                    ) from error
+            self.layers[path] = Layer(path, adapter, binding)
+            self._state_sizes(path, adapter, binding)
+        return self.layers[path]
+
+    def _state_sizes(self, path: str, adapter: Adapter, binding: signature.Binding) -> None:
+        for term, attribute in adapter.attributes():
+            if binding.size(term) is None:
+                continue
+            owner, *keys = attribute_path(attribute)
+            full, module = path, adapter.module
+            while keys and isinstance(keys[0], str):
+                full, module, owner = f"{full}.{owner}".lstrip("."), module.get_submodule(owner), keys.pop(0)
+            if owner in vars(module):
+                self.attributes.append((full, (owner, *keys), binding.dim(term)))
+
+    def _layer_call(self, path: str, args: Any, kwargs: Any, shapes: Any, where: str, capture: Capture) -> Any:
+        module = self.modules[path]
+        adapter = adapter_for(module)
+        if adapter is None:
+            raise Unexplained(f"no adapter for {type(module).__name__}")
+        layer = self.layer(path, adapter)
+        known = layer.binding
+        binding = signature.Binding(where, dict(known.sizes), dict(known.dims))
+        macs: list[tuple[Dim, ...]] = []
+        call = LayerCall(list(args), kwargs, shapes, binding, macs)
+        value = adapter.call(call)
+        self.pairs += [(dim, where) for dim in call.pairs]
+        known.dims.update({name: dim for name, dim in binding.dims.items() if name in known.dims})
+        if not capture.training:
+            self.macs += [tuple(factor for dim in dims for factor in dim) for dims in macs]
+        return value
+
+    def _declare_transparent(self, frame: Frame) -> None:
+        """A layer whose inside was recorded (it has hooks, or computed weights) still states its sizes."""
+        cls = adapter_class(type(frame.module))
+        if cls is None or frame.path is None or frame.path in self.layers:
+            return
+        adapter = cls(frame.module)
+        try:
+            if adapter_for(frame.module) is not None:
+                self.layer(frame.path, cls(self.modules[frame.path]))
+                return
+            binding = signature.Binding(frame.path, adapter.known_sizes())
+            parsed = signature.parse(adapter.axes)
+            given = [fill(value, self.values.get) for value in (*frame.args, *frame.kwargs.values())]
+            output = fill(frame.output, self.values.get)
+            for pattern, dims in zip(
+                (*parsed.inputs, *parsed.outputs), (*tensors_in(given)[: len(parsed.inputs)], output), strict=True
+            ):
+                binding.match(pattern, dims)
+            self._state_sizes(frame.path, cls(self.modules[frame.path]), binding)
+        except (AxisError, ValueError, AttributeError, TypeError):
+            return  # the layer computes something else than its base: its attributes stay as they are
+
+    def _pin_layer(self, path: str, reason: str) -> None:
+        for name, _ in self.modules[path].named_parameters(prefix=path):
+            for dim in self.tensor(name):
+                pin(dim, reason)
+        for name, _ in self.modules[path].named_buffers(prefix=path):
+            for dim in self.tensor(name):
+                pin(dim, reason)
+
+
+def group_axes(analysis: Analysis) -> list[Axis]:
+    """The axes that may be cut: in some parameter, and not pinned. In order of first appearance."""
+    found: dict[Axis, None] = {}
+    for name in analysis.parameters:
+        if name in analysis.tensors:
+            for dim in analysis.tensors[name]:
+                found.update(dict.fromkeys(axis for axis in axes_of(dim) if not axis.pin))
+    return list(found)
+
+
+class Unexplained(Exception):
+    """Nothing says what an operation does to its axes."""
+
+
+def _describe(node: fx.Node) -> str:
+    return str(node.target) if node.op == "call_module" else call_name(node.target)
+
+
+def fill(value: Any, get: Any, node: fx.Node | None = None, site: tuple[Any, ...] = ()) -> Any:
+    """Recorded arguments with values in place of nodes. With `node`, integers learn their site."""
+    if isinstance(value, fx.Node):
+        return get(value)
+    if isinstance(value, tuple | list):
+        items = [fill(item, get, node, (*site, i)) for i, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, dict):
+        return {key: fill(item, get, node, (*site, key)) for key, item in value.items()}
+    if isinstance(value, slice):
+        ends = ("start", "stop", "step")
+        return slice(*(fill(getattr(value, end), get, node, (*site, end)) for end in ends))
+    if node is not None and isinstance(value, int) and not isinstance(value, bool):
+        return Size(value, origin_of(value), (node, site))
+    return value
+
+
+def _fixed(shape: Any, reason: str) -> Any:
+    """A result about which nothing is known, with every dimension pinned."""
+    if isinstance(shape, torch.Size):
+        return Dims(fresh(size, reason) for size in shape)
+    if isinstance(shape, list):
+        return [_fixed(item, reason) for item in shape]
+    if isinstance(shape, dict):
+        return {key: _fixed(item, reason) for key, item in shape.items()}
+    return None
+
+
+def _check(value: Any, shape: Any) -> None:
+    """A rule's answer must have the recorded shape; a wrong rule is found here rather than believed."""
+    if isinstance(shape, torch.Size):
+        got = [extent(resolve(dim)) for dim in value]
+        if got != list(shape):
+            raise AxisError(f"the rule says {got}, the operation made {list(shape)}")
+    elif isinstance(shape, list | dict):
+        for key in range(len(shape)) if isinstance(shape, list) else shape:
+            if shape[key] is not None:
+                _check(value[key], shape[key])
+
+
+def pin_held(analysis: Analysis) -> None:
+    """Pin what a forward could read whole: tensors in objects and functions that a twin does not cut."""
+    names = {id(tensor): name for name, tensor in analysis.parts.tensors.items()}
+    for tensor, where in shut(analysis.model):
+        name = names.get(id(tensor))
+        for dim in analysis.tensor(name) if name else ():
+            pin(dim, f"{name} is also held in {where}, where it cannot be cut (hold it in a list or dict instead)")

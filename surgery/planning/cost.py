@@ -1,0 +1,57 @@
+"""What a model costs at given widths, predicted from the plan alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from surgery.axes import layout
+from surgery.errors import InputError
+from surgery.modules.inputs import Examples
+from surgery.plan.plan import Plan, WidthSpec
+from surgery.planning.make import make_plan
+from surgery.twin.elastic import is_wrapped
+from surgery.twin.setting import plan_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Costs of one model.
+
+    Attributes:
+        params: parameter elements, tied ones once.
+        bytes: of the state_dict's parameters and buffers.
+        macs: multiply-adds of the example inputs in eval mode: matmuls, convolutions, attention and recurrences. Where
+            the amount of work depends on data, it is that of the captured run.
+    """
+
+    params: int
+    bytes: int
+    macs: int
+
+
+def cost(model_or_plan: nn.Module | Plan, widths: WidthSpec = 1.0, example_inputs: Examples | None = None) -> Cost:
+    """The cost at the given widths, from the plan alone: nothing is run, unless a plain model must be analysed first.
+
+    Raises InputError for a plain model without example inputs, WidthError for impossible widths.
+    """
+    plan = _plan(model_or_plan, example_inputs)
+    chosen = plan.widths(widths)
+    elements = {name: math.prod(layout.width(dim, chosen) for dim in dims) for name, dims in plan.layouts.items()}
+    return Cost(
+        params=sum(elements.get(name, full) for name, full in plan.parameters.items()),
+        bytes=sum(elements.get(name, full) * size for name, (full, size) in plan.stored_elements.items()),
+        macs=sum(layout.width(dim, chosen) for dim in plan.macs),
+    )
+
+
+def _plan(model_or_plan: nn.Module | Plan, examples: Examples | None) -> Plan:
+    if isinstance(model_or_plan, Plan):
+        return model_or_plan
+    if is_wrapped(model_or_plan):
+        return plan_of(model_or_plan)
+    if examples is None:
+        raise InputError(f"{type(model_or_plan).__name__} is not wrapped: give example inputs to analyse it on")
+    return make_plan(model_or_plan, examples)

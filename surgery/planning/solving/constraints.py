@@ -1,0 +1,105 @@
+"""What must hold of sizes at every width: what calls ask for, and what comparisons have found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import fx
+
+from surgery.axes.samples import Points
+from surgery.axes.sizes import COMPARISONS, Attribute, Origin, is_lost, leaves, origin_of
+from surgery.capture.callsites import line
+from surgery.capture.frames import Frame
+from surgery.capture.record import Capture
+from surgery.modules.code.source import Chain
+from surgery.planning.analysis import Needed
+from surgery.planning.solving.expressions import Expressions
+from surgery.rules.base import SizeOf
+
+Place: TypeAlias = "tuple[str | None, Chain]"  # a module's path, and where in its forward
+
+
+@dataclass(frozen=True)
+class Need:
+    """`origin` must equal `target` at every width; where not `equal`, at none. A comparison has no node and no site."""
+
+    node: fx.Node | None
+    origin: Origin
+    target: Origin
+    site: tuple[fx.Node, tuple[Any, ...]] | None
+    frame: Frame
+    chain: Chain
+    where: str
+    equal: bool = True
+
+    @property
+    def place(self) -> Place:
+        return self.frame.path, self.chain
+
+
+def needs_of(expressions: Expressions) -> list[Need]:
+    """What the calls of the recorded runs need, and then what their comparisons need."""
+    calls = [_of_call(needed, expressions) for needed in expressions.analysis.needs]
+    return calls + list(_of_comparisons(expressions))
+
+
+def _of_call(needed: Needed, expressions: Expressions) -> Need:
+    requirement, known = needed.requirement, expressions.known
+    frame = needed.capture.frames[needed.frame]
+    origin, target = known(origin_of(requirement.size)), known(requirement.target)
+    chain = requirement.node.meta["chain"]
+    return Need(requirement.node, origin, target, requirement.site, frame, chain, needed.where)
+
+
+def _of_comparisons(expressions: Expressions) -> Iterator[Need]:
+    """Sizes that code found equal stay so; sizes that it found unequal, if one is an attribute, as well.
+
+    That may be a width for which no call ever asks, as in `if self.inside != self.outside: ...`: it stays what it
+    is, and would seem equal to the other one at a single width, where nobody has seen what the code does.
+    """
+    for capture in expressions.analysis.captures:
+        for branch in capture.branches:
+            decision = branch.decision
+            if decision.sign not in ("==", "!="):
+                continue
+            sides = expressions.known(decision.left), expressions.known(decision.right)
+            equal = decision.outcome == (decision.sign == "==")
+            if equal and not isinstance(sides[0], Attribute):
+                sides = sides[::-1]
+            held = SizeOf if equal else Attribute
+            if any(isinstance(leaf, held) for side in sides for leaf in leaves(side)) and not any(map(is_lost, sides)):
+                where = f"the comparison at {line(branch.where)}"
+                yield Need(None, *sides, None, capture.frames[branch.frame], branch.chain, where, equal)
+
+
+def both_ways(captures: Iterable[Capture]) -> set[Place]:
+    """Places in forwards where sizes were found equal at one time and unequal at another."""
+    seen: dict[Place, set[bool]] = {}
+    for capture in captures:
+        for branch in capture.branches:
+            decision = branch.decision
+            if decision.sign in ("==", "!="):
+                place = capture.frames[branch.frame].path, branch.chain
+                seen.setdefault(place, set()).add(decision.outcome == (decision.sign == "=="))
+    return {place for place, outcomes in seen.items() if len(outcomes) > 1}
+
+
+def turns(expressions: Expressions, samples: Points, held: Set[Place]) -> Iterator[str]:
+    """A note for every place where Python code goes another way at other widths than at the full ones.
+
+    Comparisons in `held` places come out as they did.
+    """
+    for capture in expressions.analysis.captures:
+        for branch in capture.branches:
+            decision = branch.decision
+            if decision.sign not in COMPARISONS or (capture.frames[branch.frame].path, branch.chain) in held:
+                continue
+            compare = COMPARISONS[decision.sign]
+            sides = expressions.known(decision.left), expressions.known(decision.right)
+            outcomes = expressions.outcomes(compare, *sides) if decision.sign in ("==", "!=") else None
+            if outcomes is None:
+                outcomes = expressions.sampled(compare, *sides, samples)
+            if len(outcomes) > 1:
+                yield f"the code at {line(branch.where)} compares a width, and goes another way at some widths"

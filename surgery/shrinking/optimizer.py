@@ -1,0 +1,64 @@
+"""Carrying an optimizer's state over to a shrunk model."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from surgery.errors import InputError
+from surgery.plan import cutting
+from surgery.shrinking.shrink import RECORD
+from surgery.twin.setting import plan_of
+
+
+def shrink_optimizer(optimizer: Optimizer, wrapped: nn.Module, small: nn.Module) -> Any:
+    """An optimizer of the same class over the parameters of `small`, its state cut like they were.
+
+    `optimizer` stays as it is. Per-parameter tensors of the parameter's own shape (momenta) are cut, everything else
+    (step counts) is copied.
+
+    Raises InputError where the optimizer holds a parameter that `wrapped` does not have, where `small` was not shrunk
+    from `wrapped`, or where a state has another shape (factored second moments) and cannot be cut.
+    """
+    plan = plan_of(wrapped)
+    record = vars(small).get(RECORD)
+    if record is None or record["step"]["fingerprint"] != plan.fingerprint:
+        raise InputError("small was not made by surgery.shrink from this wrapped model")
+    names = {id(parameter): name for name, parameter in wrapped.named_parameters()}
+    new = dict(small.named_parameters())
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if id(parameter) not in names:
+                raise InputError(
+                    f"the optimizer holds a parameter of shape {list(parameter.shape)} that is not in the model"
+                )
+    groups = [
+        {**{k: copy.copy(v) for k, v in group.items()}, "params": [new[names[id(p)]] for p in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    accepted = inspect.signature(type(optimizer)).parameters
+    result = type(optimizer)(groups, **{k: v for k, v in optimizer.defaults.items() if k in accepted})
+    for parameter, state in optimizer.state.items():
+        name = names[id(parameter)]
+        parts = cutting.kept(plan.layouts[name], record["step"]["widths"]) if name in plan.cut_tensors else None
+        result.state[new[name]] = {key: _cut(name, key, value, parameter, parts) for key, value in state.items()}
+    return result
+
+
+def _cut(name: str, key: str, value: Any, parameter: Tensor, parts: Any) -> Any:
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return copy.deepcopy(value)
+    if value.shape == parameter.shape:
+        with torch.no_grad():
+            return cutting.read(value, parts).clone(memory_format=torch.contiguous_format)
+    if parts is None:
+        return value.clone()
+    raise InputError(
+        f"state {key!r} of {name} has shape {list(value.shape)}, the parameter {list(parameter.shape)}: "
+        "it cannot be cut"
+    )

@@ -1,0 +1,194 @@
+"""`shrink`: a plain, smaller model, proven equal to the wrapped one at the same widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgery.adapters.base import adapter_for, decisions
+from surgery.axes import layout
+from surgery.errors import InputError, ProofError
+from surgery.modules.batchnorm import calibration
+from surgery.modules.batchnorm import recalibrate as estimate
+from surgery.modules.code.rewritten import Rewritten
+from surgery.modules.copying import copy_tree
+from surgery.modules.inputs import Examples
+from surgery.modules.tensors import parts_of
+from surgery.modules.verify import TOLERANCES, compare
+from surgery.plan import cutting
+from surgery.plan.plan import Plan, Swap, WidthSpec
+from surgery.planning.make import check_model, make_plan
+from surgery.shrinking.config import settle_config
+from surgery.twin.elastic import KEY, is_wrapped, put_back, replaced
+from surgery.twin.install import strip, twin_of
+from surgery.twin.setting import at_widths, ready
+
+RECORD = "surgery_record"
+
+
+def prepared(model: nn.Module, examples: Examples | None) -> tuple[nn.Module, Plan, Examples]:
+    """A wrapped model (made here if `model` is plain), its plan, and inputs to prove results on."""
+    check_model(model)
+    if is_wrapped(model):
+        state, path = ready(model), vars(model)[KEY].path
+        if path:
+            raise InputError(f"this {type(model).__name__} is {path} of a wrapped model: give the whole model")
+        assert state.plan is not None and state.examples is not None
+        return model, state.plan, state.examples if examples is None else examples
+    if examples is None:
+        raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
+    plan = make_plan(model, examples)
+    return twin_of(parts_of(model), plan, examples), plan, examples
+
+
+def shrink(
+    model: nn.Module,
+    widths: WidthSpec,
+    example_inputs: Examples | None = None,
+    *,
+    multiple: int = 1,
+    recalibrate: Iterable[Examples] | None = None,
+) -> Any:
+    """An independent plain model at the given widths, proven equal to the wrapped one before it is returned.
+
+    Args:
+        model: a wrapped model, or any model together with example inputs.
+        widths: a fraction, a mapping of group names or globs to ints or fractions, or a point of a curve.
+        example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
+        multiple: round fractions to multiples of this, as hardware likes (8, 16, ...).
+        recalibrate: batches of training inputs to estimate BatchNorm statistics on, after the proof: see
+            `surgery.recalibrate`. The wrapped model keeps its own.
+
+    Returns a model of the same class with smaller tensors, the attributes that hold their sizes, and one inert record
+    (`surgery_record`) for `surgery.save`. Forwards that were rewritten and layers whose class was replaced by a plain
+    subclass are listed in that record.
+
+    Raises WidthError for impossible widths, InputError for unusable inputs, ProofError where the small model's outputs
+    differ from those of the wrapped one; nothing is changed then.
+    """
+    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
+        raise InputError(f"multiple is a positive int, got {multiple!r}")
+    batches = None if recalibrate is None else calibration(recalibrate)
+    wrapped, plan, examples = prepared(model, example_inputs)
+    chosen = plan.widths(widths, multiple)
+    small = cut_copy(wrapped, plan, chosen)
+    prove(wrapped, small, plan, chosen, examples)
+    tell(small, plan, chosen, examples)
+    if batches is not None:
+        estimate(small, batches)
+    return small
+
+
+def tell(small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> None:
+    """Make the configuration of a small model tell its sizes, or note in its record why none can."""
+    unfit = settle_config(small, plan, widths, examples, tolerance_of(plan, small))
+    if unfit is not None:
+        vars(small)[RECORD]["config"] = unfit
+
+
+def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> float:
+    """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
+    try:
+        with at_widths(wrapped, widths):
+            names = "the wrapped model at these widths", "the shrunk model"
+            return compare(wrapped, unrun(small), examples, tolerance_of(plan, wrapped), names)
+    except ProofError as error:
+        cause = error.__cause__ or error
+        raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from cause
+
+
+def unrun(model: nn.Module) -> nn.Module:
+    """A copy to run in its place, over the same tensors: what forwards store on modules stays off `model`."""
+    return copy_tree(model, lambda _, tensor: tensor)
+
+
+def tolerance_of(plan: Plan, model: nn.Module) -> float | None:
+    """The tolerance of the coarsest float type that the model computes in; None leaves it to the outputs' type."""
+    dtypes = plan.dtypes | {parameter.dtype for parameter in model.parameters()}
+    return max((TOLERANCES[dtype] for dtype in dtypes if dtype in TOLERANCES), default=None)
+
+
+def cut_copy(wrapped: nn.Module, plan: Plan, widths: dict[str, int]) -> nn.Module:
+    """A plain copy of a wrapped model with every tensor cut and every attribute set; not proven."""
+    state = ready(wrapped)
+    rescale = bool(getattr(state.draw, "rescale", False))
+
+    def take(name: str, tensor: Tensor) -> Tensor:
+        value = tensor.detach()
+        if name in plan.cut_tensors:
+            value = cutting.read(value, cutting.kept(plan.layouts[name], widths))
+            if rescale and name in plan.scales:
+                dim, groups = plan.scales[name]
+                value = cutting.rescale(value, dim, plan.layouts[name], groups, widths)
+        return like(tensor, value)
+
+    return plain_copy(wrapped, plan, take, widths)
+
+
+def like(tensor: Tensor, value: Tensor) -> Tensor:
+    """A tensor of its own with these values: a parameter where `tensor` is one."""
+    value = value.detach().clone(
+        memory_format=torch.contiguous_format if value.shape != tensor.shape else torch.preserve_format
+    )
+    return nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+
+
+def plain_copy(
+    wrapped: nn.Module, plan: Plan, take: Callable[[str, Tensor], Tensor], widths: dict[str, int]
+) -> nn.Module:
+    """A plain model with the tensors that `take` gives and the attributes of `widths`."""
+    state = ready(wrapped)
+    small = copy_tree(wrapped, take, {id(state): state})
+    stored = {path: dict(vars(module)[KEY].stored) for path, module in small.named_modules() if KEY in vars(module)}
+    strip(small)
+    modules: dict[str, Any] = dict(small.named_modules())
+    full = widths == plan.full()
+    put_back((modules[path], values) for path, values in stored.items())
+    for path, (name, *keys), formula in plan.formulas:
+        attributes = vars(modules[path])
+        attributes[name] = replaced(attributes[name], tuple(keys), plan.value(formula, widths))
+    rewritten, swapped = [], []
+    if not full:
+        rewritten = list(plan.rewrites)
+        for path in rewritten:
+            _rewrite(modules[path], plan, path, widths)
+        swapped = [swap.path for swap in plan.swaps if _swap(modules[swap.path], swap, widths)]
+        for module in modules.values():
+            vars(module).update({name: d(module) for name, d in decisions(module).items() if hasattr(module, name)})
+    vars(small)[RECORD] = _record(vars(small).get(RECORD), plan, widths) | {"rewritten": rewritten, "replaced": swapped}
+    return small
+
+
+def _record(before: dict[str, Any] | None, plan: Plan, widths: dict[str, int]) -> dict[str, Any]:
+    """What `save` needs to know. Of a model that was shrunk before, it is told as widths of the first, full one."""
+    record: dict[str, Any] = {
+        "widths": dict(widths),
+        "full": plan.full(),
+        "fingerprint": plan.fingerprint,
+        "options": dict(plan.options),
+        "cut_buffers": sorted(plan.cut_tensors - set(plan.parameters)),
+    }
+    if before is not None and set(plan.groups) == {name for name, width in before["widths"].items() if width > 1}:
+        kept = {key: before[key] for key in ("full", "fingerprint", "options", "cut_buffers")}
+        record |= {**kept, "widths": {**before["widths"], **widths}}
+    return record | {"step": {"fingerprint": plan.fingerprint, "widths": dict(widths)}}
+
+
+def _rewrite(module: Any, plan: Plan, path: str, widths: dict[str, int]) -> None:
+    rewrite = plan.rewrites[path]
+    for name, formula in rewrite.sizes.items():
+        vars(module)[name] = plan.value(formula, widths)
+    vars(module)["forward"] = Rewritten(module, rewrite.routine)
+
+
+def _swap(module: Any, swap: Swap, widths: dict[str, int]) -> bool:
+    """Give a layer the plain class that can have its widths, where its own cannot."""
+    adapter = adapter_for(module)
+    sizes = {name: layout.width(dim, widths) for name, dim in swap.axes.items()}
+    if adapter is None or adapter.expresses(sizes):
+        return False
+    module.__class__ = swap.replacement
+    return True

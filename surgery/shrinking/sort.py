@@ -1,0 +1,160 @@
+"""`sort`: a trained model whose features are ordered by importance, so that slicing keeps those that matter most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from surgery.axes.layout import Layout, Unit
+from surgery.errors import InputError
+from surgery.modules.inputs import Examples
+from surgery.modules.modes import evaluating
+from surgery.modules.tree import named_parameters
+from surgery.plan.plan import Group, Plan
+from surgery.shrinking.reorder import reorder, unsaved
+from surgery.shrinking.shrink import prepared
+from surgery.twin.setting import at_widths
+
+Criterion: TypeAlias = "Callable[[nn.Module, Plan], dict[str, Tensor]]"
+
+
+def sort(model: nn.Module, example_inputs: Examples | None = None, *, by: Criterion | None = None) -> Any:
+    """An independent plain copy of a model in which each group's units go from the most to the least important.
+
+    It computes what `model` computes, which `surgery.reorder` proves before it is returned. Wrap and train it: a
+    pretrained model then starts from slices that are as good as its features allow. Groups that cut a tensor which the
+    state_dict does not hold, such as rotary frequencies, stay as they are: a saved model would lose their order.
+
+    Args:
+        model: a wrapped model, or any model together with example inputs.
+        example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
+        by: `surgery.magnitude(...)`, `surgery.taylor(...)`, or a callable (wrapped model, plan) -> scores, a tensor of
+            one number per unit for each group that is to be sorted; higher is more important. Default: `magnitude()`.
+
+    Raises InputError for scores that are not finite or not one per unit, and what `reorder` raises.
+    """
+    wrapped, plan, examples = prepared(model, example_inputs)
+    scores = (magnitude() if by is None else by)(wrapped, plan)
+    orders = {
+        name: _descending(plan.groups[name], value) for name, value in scores.items() if not unsaved(model, plan, name)
+    }
+    return reorder(wrapped, orders, examples)
+
+
+def _descending(group: Group, scores: Any) -> Tensor:
+    values = torch.as_tensor(scores).detach().cpu().double()
+    if values.shape != (group.size,) or not values.isfinite().all():
+        raise InputError(f"group {group.name}: scores are {group.size} finite numbers, one per unit, got {scores!r}")
+    return values.argsort(descending=True, stable=True)
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """The size of weights; see `magnitude`."""
+
+    p: float
+
+    @torch.no_grad()
+    def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
+        powers = {
+            name: tensor.detach().abs().double() ** self.p
+            for name, tensor in _parameters(wrapped, plan).items()
+            if tensor.dim() > 1
+        }
+        found = {}
+        for group in plan.groups.values():
+            norms = [part ** (1 / self.p) for part in per_unit(plan, group, powers)]
+            if norms:
+                found[group.name] = torch.stack([_relative(norm).log() for norm in norms]).mean(0).exp()
+        return found
+
+
+def magnitude(p: float = 2.0) -> Magnitude:
+    """Importance by the p-norms of a unit's weights: 2 for squares, 1 for absolute values.
+
+    It is their geometric mean over the tensors of two or more dimensions that the group cuts. So a unit that is made
+    twice as large and read half as much counts as before, as it should: under ReLU it computes the same. Groups that
+    cut no such tensor keep their order.
+    """
+    if isinstance(p, bool) or not isinstance(p, int | float) or not p > 0:
+        raise InputError(f"p is a positive number, got {p!r}")
+    return Magnitude(float(p))
+
+
+def _relative(norms: Tensor) -> Tensor:
+    mean = norms.mean()
+    return norms / mean if mean > 0 else norms
+
+
+@dataclass(frozen=True)
+class Taylor:
+    """What a loss would change by; see `taylor`."""
+
+    batches: Iterable[Any]
+    loss: Callable[[nn.Module, Any], Tensor]
+
+    def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
+        found = {name: torch.zeros(group.size, dtype=torch.float64) for name, group in plan.groups.items()}
+        empty = True
+        with evaluating(wrapped), at_widths(wrapped, 1.0), torch.enable_grad():
+            for batch in self.batches:
+                empty = False
+                products = _products(wrapped, plan, self.loss(wrapped, batch))
+                for name, group in plan.groups.items():
+                    for part in per_unit(plan, group, products):
+                        found[name] += part.square()
+        if empty:
+            raise InputError("taylor was given no batches: pass a few batches of training data")
+        return found
+
+
+def taylor(batches: Iterable[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Taylor:
+    """Importance by what the loss would change by without a unit, to first order (Molchanov 2019, arXiv:1906.10771).
+
+    That is the sum of weight times gradient over a unit, squared, for each tensor that its group cuts and each batch.
+
+    Args:
+        batches: anything that `loss` takes; gradients are taken on one after another. Many small batches tell more
+            than a few large ones, whose gradients cancel in a trained model.
+        loss: `loss(model, batch)`, a scalar. The model is in eval mode and at full width; its `.grad` stay as they are.
+    """
+    return Taylor(batches, loss)
+
+
+def _products(wrapped: nn.Module, plan: Plan, loss: Tensor) -> dict[str, Tensor]:
+    """Weight times gradient, for every parameter that has one."""
+    tensors = {name: t for name, t in _parameters(wrapped, plan).items() if t.requires_grad}
+    gradients = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
+    pairs = zip(tensors.items(), gradients, strict=True)
+    return {name: (t.detach() * gradient).double() for (name, t), gradient in pairs if gradient is not None}
+
+
+def _parameters(wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    return {plan.canonical(name): tensor for name, tensor in named_parameters(wrapped)}
+
+
+def per_unit(plan: Plan, group: Group, elements: dict[str, Tensor]) -> Iterator[Tensor]:
+    """For each tensor and dimension that a group cuts, the sum of the elements of each unit, float64 on the CPU."""
+    for name, dim in group.cuts:
+        if name in elements:
+            tensor = elements[name]
+            sums = tensor.sum([d for d in range(tensor.dim()) if d != dim]) if tensor.dim() > 1 else tensor
+            owner = units(plan.layouts[name][dim], group.name)
+            total = torch.zeros(group.size, dtype=torch.float64)
+            yield total.index_add(0, owner[owner >= 0], sums.double().cpu()[owner >= 0])
+
+
+def units(parts: Layout, group: str) -> Tensor:
+    """The unit of a group that each position of a dimension belongs to; -1 where it belongs to none."""
+    owner = torch.full((1,), -1)
+    for factor in parts:
+        if isinstance(factor, Unit):
+            inner = torch.arange(factor.size) if factor.group == group else torch.full((factor.size,), -1)
+        else:
+            inner = torch.cat([units(term, group) for term in factor.terms])
+        owner = torch.maximum(owner[:, None], inner).flatten()
+    return owner

@@ -1,0 +1,157 @@
+"""How widths are drawn at each training forward. A draw is any callable `(plan, generator) -> mapping`.
+
+The method is structural dropout (Knodt 2022, arXiv:2205.06906): every feature after a random index is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from surgery.errors import InputError
+from surgery.plan.plan import Plan
+
+Draw: TypeAlias = "Callable[[Plan, torch.Generator], Mapping[str, int | float]]"
+
+
+def _uniform(count: int, generator: torch.Generator) -> list[float]:
+    return torch.rand(count, generator=generator).tolist()
+
+
+def _probability(value: float, name: str = "p") -> None:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(f"{name} is a probability in [0, 1], got {value!r}")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's draw; see `paper`."""
+
+    p: float
+    lower: int
+    step: int
+    rescale: bool
+
+    def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, int]:
+        chances = _uniform(2 * len(plan.groups), generator)
+        drawn = {}
+        for group, chance, place in zip(plan.groups.values(), chances[::2], chances[1::2], strict=True):
+            step = math.lcm(self.step, group.granularity)
+            cuts = range(-(-self.lower // group.granularity) * group.granularity, group.size, step)
+            if chance < self.p and len(cuts):
+                drawn[group.name] = cuts[int(place * len(cuts))]
+        return drawn
+
+
+def paper(p: float = 0.5, lower: int = 1, step: int = 1, rescale: bool = False) -> Paper:
+    """With probability `p` each group, independently, is cut at a uniform draw from `range(lower, size, step)`.
+
+    Args:
+        p: the probability that a group is cut at a training forward; otherwise it is full.
+        lower: the smallest width that is drawn.
+        step: the distance between widths that may be drawn. Widths are multiples of the granularity too.
+        rescale: multiply kept features by size / width, as the paper does before the activation. The factor is folded
+            into the parameters that make the features, when training and when shrinking alike.
+    """
+    _probability(p)
+    for name, value in {"lower": lower, "step": step}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} is an int of at least 1, got {value!r}")
+    return Paper(p, lower, step, rescale)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One fraction for all groups; see `shared`."""
+
+    p: float
+    lower: float
+    log: bool
+    smallest: float
+
+    def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
+        return dict.fromkeys(plan.groups, self.fraction(generator))
+
+    def fraction(self, generator: torch.Generator) -> float:
+        chance, place = _uniform(2, generator)
+        if chance >= self.p:
+            return 1.0
+        place = max(0.0, place - self.smallest) / (1 - self.smallest) if self.smallest < 1 else 0.0
+        if self.log:
+            return min(1.0, self.lower ** (1 - place))
+        return self.lower + place * (1 - self.lower)
+
+
+def shared(p: float = 0.9, lower: float = 1 / 32, log: bool = True, smallest: float = 0.0) -> Shared:
+    """With probability `p`, one fraction for all groups, between `lower` and 1; else full.
+
+    Args:
+        p: the probability that anything is cut at a training forward.
+        lower: the smallest fraction that is drawn.
+        log: draw log-uniformly, so that each halving is as likely as the next; else uniformly.
+        smallest: the share of cuts that are at `lower` itself. It is the hardest width to learn, and helps the others.
+    """
+    _probability(p)
+    _probability(smallest, "smallest")
+    if not isinstance(lower, int | float) or not 0 < lower <= 1:
+        raise InputError(f"lower is a fraction in (0, 1], got {lower!r}")
+    return Shared(p, lower, log, float(smallest))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One of a few fractions for all groups; see `grid`."""
+
+    fractions: tuple[float, ...]
+
+    def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
+        return dict.fromkeys(plan.groups, self.fraction(generator))
+
+    def fraction(self, generator: torch.Generator) -> float:
+        return self.fractions[int(torch.randint(len(self.fractions), (1,), generator=generator))]
+
+
+def grid(fractions: Sequence[float]) -> Grid:
+    """One of `fractions`, each as likely as the others, for all groups."""
+    chosen = tuple(fractions) if isinstance(fractions, Iterable) else ()
+    if not chosen or not all(isinstance(fraction, int | float) and 0 < fraction <= 1 for fraction in chosen):
+        raise InputError(f"fractions is a sequence of one or more numbers in (0, 1], got {fractions!r}")
+    return Grid(tuple(map(float, chosen)))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Mostly one fraction for all groups, sometimes one for each; see `mixed`."""
+
+    uniform: Shared | Grid
+    independent: float
+
+    def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
+        (chance,) = _uniform(1, generator)
+        if chance >= self.independent:
+            return self.uniform(plan, generator)
+        return {name: self.uniform.fraction(generator) for name in plan.groups}
+
+
+def mixed(uniform: Shared | Grid | None = None, independent: float = 0.25) -> Mixed:
+    """With probability `independent`, a fraction for each group by itself; else one for all.
+
+    A model that is trained at uniform widths only fails where each group has a width of its own.
+
+    Args:
+        uniform: `shared(...)` or `grid(...)`, where fractions come from. Default: `shared()`.
+        independent: the probability that every group gets its own fraction.
+    """
+    uniform = shared() if uniform is None else uniform
+    if not isinstance(uniform, Shared | Grid):
+        raise InputError(f"uniform is surgery.shared(...) or surgery.grid(...), got {uniform!r}")
+    _probability(independent, "independent")
+    return Mixed(uniform, float(independent))
+
+
+# Half of the forwards are full, so that wide models keep up (docs/benchmarks.md, ablations).
+DEFAULT: Draw = mixed(shared(p=0.5, smallest=0.3))

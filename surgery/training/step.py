@@ -1,0 +1,187 @@
+"""One training step at several widths: the full one learns the labels, narrow ones learn from both."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _pytree as pytree
+
+from surgery.errors import InputError
+from surgery.modules.inputs import Examples, Inputs, call
+from surgery.modules.modes import evaluating
+from surgery.modules.tree import named_modules
+from surgery.training.distil import Distil, class_dim, kl, towards
+from surgery.training.draws import DEFAULT
+from surgery.training.schedules import NARROW, Turn, turns
+from surgery.twin.elastic import is_wrapped, state_of
+from surgery.twin.setting import at_widths
+from surgery.twin.state import State
+
+Learn: TypeAlias = "Callable[[Any], Tensor]"
+# What narrow widths count, and the share of the labels in it (docs/benchmarks.md, ablations).
+WEIGHT, LABELS = 1.0, 0.5
+
+
+def train_step(
+    wrapped: nn.Module,
+    inputs: Examples,
+    loss: Callable[[Any], Tensor],
+    *,
+    narrow: Sequence[Turn] | None = None,
+    weight: float = WEIGHT,
+    labels: float = LABELS,
+    teacher: Callable[..., Any] | None = None,
+    distil: Distil | None = None,
+    backward: Callable[[Tensor], Any] = Tensor.backward,
+) -> Tensor:
+    """Gradients of one batch at several widths; returns the loss of the full width, detached.
+
+    The full width learns from `loss`. Each of the narrow widths learns in part from `loss`, and in part to say what the
+    full width has just said. The gradients are added to those that are there already: `zero_grad` and the optimizer's
+    step are yours.
+
+    BatchNorm keeps the running statistics of the full width; narrow widths use those of the batch, and are scored after
+    `surgery.recalibrate`.
+
+    Args:
+        wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
+        inputs: a tensor, a tuple (positional arguments), a dict (keyword arguments) or `surgery.inputs(...)`.
+        loss: takes the model's output, and returns a scalar. Called once for each pass.
+        narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: one pass, at the draw
+            that the model was wrapped with; without one, in three steps of ten at 1/32, else at a log-uniform fraction,
+            in a quarter of them drawn for each group by itself.
+        weight: what the mean over the narrow passes counts, where the loss of the full width counts 1.
+        labels: the share of `loss` in what narrow widths learn. At 1 they learn nothing else, so that the output may be
+            anything; at 0 they learn from the full width alone.
+        teacher: a frozen model that narrow widths learn from instead, called with `inputs` in eval mode.
+        distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar. Default:
+            `surgery.kl` over the dimension of the classes.
+        backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
+            `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
+
+    Raises InputError where `loss` is no function, where it or `distil` gives no scalar, and where there is no `distil`,
+    `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The widths that were set are as
+    before, whatever happens.
+    """
+    if not callable(loss):
+        raise InputError(
+            "loss is a function of the output, and called for each width: lambda output: F.cross_entropy(output, y). "
+            f"Got {type(loss).__name__}"
+        )
+    run, twin = call(inputs), twin_in(wrapped)
+    state = _state(twin, run)
+    draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)
+    share, labels = _weight(weight) / len(draws), _share(labels)
+    with at_widths(twin, 1.0):
+        full = wrapped(*run.args, **run.kwargs)
+        value = _scalar(loss(full), "loss")
+        if labels == 1:
+            distil = None
+        elif distil is None:
+            distil = _divergence(state, loss, full, value)
+        backward(value)
+    said = full if teacher is None or distil is None else _said(teacher, run)
+    learn = _lesson(loss, None if distil is None else towards(distil, _detached(said)), labels)
+    with _statistics_kept(twin):
+        for draw in draws:
+            with at_widths(twin, state.drawn(draw)):
+                backward(share * learn(wrapped(*run.args, **run.kwargs)))
+    return value.detach()
+
+
+def _lesson(loss: Learn, divergence: Learn | None, labels: float) -> Learn:
+    """What a narrow output learns by: the loss and the divergence, in shares of `labels` and the rest."""
+
+    def learn(narrow: Any) -> Tensor:
+        parts = []
+        if labels > 0:
+            parts.append(labels * _scalar(loss(narrow), "loss"))
+        if divergence is not None:
+            parts.append((1 - labels) * _scalar(divergence(narrow), "distil"))
+        return sum(parts[1:], parts[0])
+
+    return learn
+
+
+def twin_in(model: nn.Module) -> nn.Module:
+    """The wrapped model that a module is, or is built around. Raises InputError where there is none."""
+    for module in model.modules():
+        if is_wrapped(module):
+            return module
+    raise InputError(f"{type(model).__name__} is not wrapped: call surgery.wrap(model, example_inputs) first")
+
+
+def _state(twin: nn.Module, run: Inputs) -> State:
+    state = state_of(twin)
+    if state.pending is not None:  # it was wrapped without example inputs: these are the first
+        state.pending.first(twin, run.args, run.kwargs)
+    return state_of(twin)
+
+
+def _weight(weight: float) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise InputError(f"weight is a number of at least 0, got {weight!r}")
+    return weight
+
+
+def _share(labels: float) -> float:
+    if isinstance(labels, bool) or not isinstance(labels, int | float) or not 0 <= labels <= 1:
+        raise InputError(f"labels is a share in [0, 1], got {labels!r}")
+    return labels
+
+
+def _scalar(value: Any, name: str) -> Tensor:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value
+    seen = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    raise InputError(f"{name} must return a tensor of one element, got {seen}: take the mean")
+
+
+def _divergence(state: State, loss: Learn, output: Any, value: Tensor) -> Distil:
+    """The divergence over the classes. Their dimension is found in the first step of a loss that tells it."""
+    place = _written(loss)
+    dim = state.classes.get(place)
+    if dim is None:
+        dim = class_dim(output, value)
+        if dim is not None and place is not None:
+            state.classes[place] = dim
+    return kl(-1 if dim is None else dim)
+
+
+def _written(loss: Any) -> Any:
+    """What tells the code of a loss: a lambda is another object in every step. None for an object that is called."""
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    code = getattr(getattr(loss, "__func__", loss), "__code__", None)
+    return None if code is None else (code.co_filename, code.co_firstlineno, code.co_code, code.co_names)
+
+
+def _detached(output: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, output)
+
+
+@torch.no_grad()
+def _said(teacher: Callable[..., Any], run: Inputs) -> Any:
+    mode = evaluating(teacher) if isinstance(teacher, nn.Module) and teacher.training else contextlib.nullcontext()
+    with mode:
+        return teacher(*run.args, **run.kwargs)
+
+
+@contextlib.contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """BatchNorm in training mode takes the statistics of the batch inside, and leaves its running ones alone."""
+    layers = [m for _, m in named_modules(model) if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True

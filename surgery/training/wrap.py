@@ -1,0 +1,114 @@
+"""`wrap`: a trainable twin that runs at any width; and `inspect`: what it would cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from surgery.errors import InputError
+from surgery.modules.copying import copy_tree
+from surgery.modules.inputs import Examples, Inputs, detached
+from surgery.plan.plan import Plan
+from surgery.planning.make import check_model, make_plan
+from surgery.training.draws import DEFAULT, Draw
+from surgery.twin.elastic import Elastic, is_wrapped, state_of
+from surgery.twin.install import enter, install, strip
+from surgery.twin.setting import plan_of
+from surgery.twin.state import State
+
+
+def wrap(
+    model: nn.Module,
+    example_inputs: Examples | None = None,
+    *,
+    fixed: str | Iterable[str] = (),
+    only: str | Iterable[str] = (),
+    granularity: int | Mapping[str, int] = 1,
+    minimum: int | Mapping[str, int] | None = None,
+    draw: Draw | None = None,
+    generator: torch.Generator | None = None,
+) -> Any:
+    """A twin of `model` that draws its widths at every training forward; `model` stays as it is.
+
+    The twin is a new module tree over the same parameters and buffers: train it, and `model` follows. It has the class,
+    module paths and state_dict keys of `model`. In eval mode it runs at the widths that are set, full at first.
+
+    Args:
+        model: any nn.Module.
+        example_inputs: a tensor, a tuple (positional arguments), a dict (keyword arguments), `surgery.inputs(...)` or
+            `surgery.batches([...])`. Without it, the model is analysed at the twin's first forward.
+        fixed: globs over group names, or module paths, to keep at full width.
+        only: globs or module paths to make elastic; everything else is kept at full width.
+        granularity: widths are multiples of this; an int, or a mapping of globs to ints.
+        minimum: the smallest width that is drawn; an int, or a mapping of globs to ints. Default: the granularity.
+        draw: how widths are drawn, see `surgery.paper`. Default: full width half of the time, else mostly one fraction
+            for all groups, log-uniform or 1/32.
+        generator: a seeded CPU generator for the draws. Default: a new one with seed 0.
+
+    Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
+    where the model does not run on the example inputs; WidthError for a name that no group has.
+    """
+    check_model(model)
+    if is_wrapped(model):
+        raise InputError(f"{type(model).__name__} is wrapped already: use it as it is, or surgery.unwrap it first")
+    draw = DEFAULT if draw is None else draw
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    if not callable(draw):
+        raise InputError(f"draw is a callable (plan, generator) -> mapping, such as surgery.paper(), got {draw!r}")
+    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        raise InputError(f"generator is a torch.Generator on the CPU, got {generator!r}")
+    twin = copy_tree(model, lambda _, tensor: tensor)
+    state = State(None, None, draw, generator)
+
+    prepare = _Preparation(fixed, only, granularity, minimum)
+    if example_inputs is not None:
+        prepare(twin, model, state, example_inputs)
+    else:
+        state.pending = prepare
+        enter(twin, Elastic(state, "", type(twin)))
+    return twin
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """What makes a copy of a model elastic; for a twin without example inputs, at its first forward."""
+
+    fixed: str | Iterable[str]
+    only: str | Iterable[str]
+    granularity: int | Mapping[str, int]
+    minimum: int | Mapping[str, int] | None
+
+    def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
+        plan = make_plan(model, examples, self.fixed, self.only, self.granularity)
+        install(twin, plan, state, self.minimum)
+        state.examples, state.pending = detached(examples), None
+
+    def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))
+
+
+def unwrap(wrapped: nn.Module) -> Any:
+    """A plain model at full width over the same parameters and buffers. Raises InputError if it is not wrapped."""
+    state = state_of(wrapped)
+    return strip(copy_tree(wrapped, lambda _, tensor: tensor, {id(state): state}))
+
+
+def inspect(model: nn.Module, example_inputs: Examples | None = None) -> Plan:
+    """What can change its width in a model, and what cannot and why. Print it: it is a table.
+
+    Args:
+        model: any nn.Module; it stays as it is. A wrapped model has its plan already.
+        example_inputs: as for `surgery.wrap`. A wrapped model needs none.
+
+    Raises InputError or CaptureError where the model cannot be analysed on these inputs.
+    """
+    if is_wrapped(model):
+        return plan_of(model)
+    if example_inputs is None:
+        check_model(model)
+        raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
+    return make_plan(model, example_inputs)

@@ -1,0 +1,63 @@
+"""The widths that a twin runs at."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from torch import nn
+
+from surgery.errors import InputError
+from surgery.plan.plan import Plan, WidthSpec
+from surgery.twin.elastic import state_of
+from surgery.twin.state import State
+
+
+def ready(wrapped: nn.Module) -> State:
+    """The state of a wrapped model whose plan is made. Raises InputError before the first forward of a deferred one."""
+    state = state_of(wrapped)
+    if state.plan is None:
+        raise InputError(
+            f"{type(wrapped).__name__} was wrapped without example inputs and has not run yet: call it once, "
+            "or wrap it with example inputs"
+        )
+    return state
+
+
+def plan_of(wrapped: nn.Module) -> Plan:
+    """The plan of a wrapped model."""
+    plan = ready(wrapped).plan
+    assert plan is not None
+    return plan
+
+
+def widths(wrapped: nn.Module) -> dict[str, int]:
+    """The widths that are set: what eval mode runs at."""
+    return dict(ready(wrapped).chosen)
+
+
+def set_widths(wrapped: nn.Module, widths: WidthSpec) -> None:
+    """Set the widths of eval mode: a fraction, a mapping of group names or globs, or a point of a curve.
+
+    Raises WidthError for a width that a group cannot have; nothing is changed then.
+    """
+    state = ready(wrapped)
+    chosen = plan_of(wrapped).widths(widths)
+    state.chosen = chosen
+    state.use(chosen)
+
+
+@contextlib.contextmanager
+def at_widths(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
+    """Run at these widths, in training mode too: nothing is drawn inside. Afterwards everything is as before."""
+    state = ready(wrapped)
+    before = state.chosen
+    chosen = plan_of(wrapped).widths(widths)
+    state.chosen = chosen
+    state.held += 1
+    try:
+        with state.using(chosen):
+            yield
+    finally:
+        state.held -= 1
+        state.chosen = before
