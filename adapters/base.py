@@ -28,11 +28,11 @@ class LayerCall:
     shapes: Any
     binding: signature.Binding
     macs: list[tuple[Dim, ...]]
-    pairs: list[Dim] = field(default_factory=list)
+    min_units: list[Dim] = field(default_factory=list)
 
     def at_least_two(self, *dims: Dim) -> None:
         """State that one unit, in the product of these dimensions, would be an error or another case."""
-        self.pairs.append(tuple(factor for dim in dims for factor in dim))
+        self.min_units.append(tuple(factor for dim in dims for factor in dim))
 
     def multiply(self, *dims: Dim) -> None:
         """State multiply-adds of the call: the product of these dimensions' widths."""

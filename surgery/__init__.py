@@ -1,10 +1,12 @@
 """Train a PyTorch model once with structural dropout, then slice it to any width. See README.md for a tour."""
 
-from surgery import adapters, rules
+from surgery import adapters, old_names, rules  # imported for what they register: layers, operations, moved classes
 from surgery.adapters.base import Adapter, LayerCall, adapter
 from surgery.adapters.plain_attention import MultiheadAttention
-from surgery.curves.curve import Curve, Point
-from surgery.curves.page import Section, report
+from surgery.curves.curve import Curve
+from surgery.curves.page.report import report
+from surgery.curves.page.section import Section
+from surgery.curves.points import Point
 from surgery.errors import AxisError, CaptureError, FileError, InputError, ProofError, SurgeryError, WidthError
 from surgery.measuring.adaptive import adaptive
 from surgery.measuring.progress import Progress, progress
@@ -15,10 +17,15 @@ from surgery.modules.batchnorm import recalibrate
 from surgery.modules.inputs import batches, inputs
 from surgery.modules.latency import latency
 from surgery.modules.verify import verify
-from surgery.plan.plan import Group, Plan
+from surgery.plan.costs import Cost
+from surgery.plan.groups import Group
+from surgery.plan.plan import Plan
 from surgery.planning.check_adapter import check_adapter
-from surgery.planning.cost import Cost, cost
-from surgery.rules import pointwise, reduces, rule, same, scans, spatial
+from surgery.planning.cost import cost
+from surgery.rules.base import rule
+from surgery.rules.elementwise import pointwise, same
+from surgery.rules.reduce import reduces, scans
+from surgery.rules.spatial import spatial
 from surgery.shrinking.io import load, save
 from surgery.shrinking.optimizer import shrink_optimizer
 from surgery.shrinking.reorder import reorder

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from surgery.curves.curve import Curve
-from surgery.curves.page import TITLE, report
+from surgery.curves.page.report import TITLE, report
 from surgery.errors import InputError, SurgeryError
 from surgery.training.wrap import inspect
 

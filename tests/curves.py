@@ -3,7 +3,8 @@
 import math
 import random
 
-from surgery.curves.curve import Curve, Point
+from surgery.curves.curve import Curve
+from surgery.curves.points import Point
 
 FULL = {"params": 1_112_106, "bytes": 4_461_000, "macs": 26_732_800}
 SIZES = {"stem.o": 32, "down.o": 64, "blocks.0.attention.qkv.o.0": 4, "blocks.0.mlp.0.o": 128}

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import surgery
-from surgery.curves.belief import believe
-from surgery.curves.curve import Curve, Point
+from surgery.curves.curve import Curve
+from surgery.curves.points import Point
 from surgery.curves.score import Score
+from surgery.curves.surrogate import fit
 from surgery.errors import InputError
 from surgery.measuring.adaptive import Adaptive, adaptive, explored, fractions
-from surgery.plan.plan import Group, Plan
+from surgery.plan.groups import Group
+from surgery.plan.plan import Plan
 from tests.scoring import hits, loss, wrapped
 
 FULL = {"params": 512, "bytes": 2048, "macs": 512}
@@ -56,7 +58,7 @@ def curve_of(function, **options):
 
 def errors(curve: Curve, function) -> torch.Tensor:
     """How far the curve is from a function, at every fraction."""
-    return (curve.belief.at(GRID)[0] - torch.tensor([function(f) for f in GRID], dtype=torch.float64)).abs()
+    return (curve.surrogate.at(GRID)[0] - torch.tensor([function(f) for f in GRID], dtype=torch.float64)).abs()
 
 
 def noisy(function, noise: float, *, known: bool, seed: int = 0):
@@ -209,5 +211,5 @@ def test_impossible_demands_are_refused(bad):
 def test_jitter_that_errors_do_not_explain_is_no_jitter():
     """Rows without noise of their own, whatever their shape, lie on the curve."""
     fractions, values = [2.0**-i for i in range(8)], [0.9, 0.8, 0.91, 0.7, 0.5, 0.55, 0.3, 0.1]
-    exact = believe(fractions, [Score(value, 0.0) for value in values])
+    exact = fit(fractions, [Score(value, 0.0) for value in values])
     assert torch.allclose(exact.at(fractions)[0], torch.tensor(values, dtype=torch.float64), atol=1e-4)

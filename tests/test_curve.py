@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgery.curves.curve import Curve, Point
+from surgery.curves.curve import Curve
 from surgery.curves.plot import chains, plot_curves
+from surgery.curves.points import Point
 from surgery.errors import FileError, InputError, WidthError
 
 FULL = {"params": 1000, "bytes": 4000, "macs": 50_000}

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.modules.plain_data import is_record
+from surgery.modules.plain_data import is_plain_data
 from surgery.modules.verify import compare
 from surgery.twin.setting import plan_of
 
@@ -160,4 +160,4 @@ NOT_PLAIN["slots"].width = 1
 
 @pytest.mark.parametrize("what", NOT_PLAIN)
 def test_other_objects_are_left_alone(what: str) -> None:
-    assert not is_record(NOT_PLAIN[what])
+    assert not is_plain_data(NOT_PLAIN[what])

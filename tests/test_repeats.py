@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
+from surgery.capture import runs as recording
+from surgery.capture.runs import record_runs
 from surgery.modules.tensors import parts_of
 from surgery.planning import make as planning
-from surgery.planning.make import analyse, record
+from surgery.planning.make import analyse
 from surgery.planning.repeats import repeats
 from tests.models import CASES
 from tests.models.case import Case
@@ -70,7 +72,7 @@ OTHER: dict[str, Change] = {
 
 def compared(between: Change) -> bool:
     parts = parts_of(Net(between).eval())
-    (first, second), _ = record(parts, X)
+    (first, second), _ = record_runs(parts, X)
     return repeats(analyse(parts, [first]), first, second)
 
 
@@ -102,7 +104,7 @@ def test_a_repeated_run_leaves_the_plan_as_it_is(case: Case, monkeypatch: pytest
     model, inputs = case.build(), case.inputs(0)
     plans = []
     for training in (True, False):
-        monkeypatch.setattr(planning, "_reads_mode", lambda _, training=training: training)
+        monkeypatch.setattr(recording, "_reads_mode", lambda _, training=training: training)
         plans.append(surgery.inspect(model, inputs))
     assert str(plans[0]) == str(plans[1])
     assert plans[0].fingerprint == plans[1].fingerprint

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 import pytest
 
 import surgery
-from surgery.curves.curve import Curve, Point
-from surgery.curves.inversions import slow_notes
-from surgery.curves.page import difference, summary
-from surgery.curves.page.words import MEASURES
+from surgery.curves.curve import Curve
+from surgery.curves.inversions import inversion_notes
+from surgery.curves.page.words import COST_WORDS, difference, summary
+from surgery.curves.points import Point
 from surgery.errors import InputError, WidthError
 from tests.curves import SIZES, drawn, nested
 
@@ -82,7 +82,7 @@ def test_scores_outside_of_zero_to_one_are_plain_numbers():
     ],
 )
 def test_costs_in_words(measure, value, words):
-    assert MEASURES[measure].words(value) == words
+    assert COST_WORDS[measure].words(value) == words
 
 
 # ---- the page
@@ -244,7 +244,7 @@ def test_what_else_the_sweep_said_is_told(tmp_path):
     )
     slow = dataclasses.replace(found, points=(*found.points[:2], dataclasses.replace(found[2], latency=1.0)))
     seen = page(tmp_path, slow)
-    assert "A remark & more." in seen.of("p") and slow_notes(slow)[0] in seen.of("p")
+    assert "A remark & more." in seen.of("p") and inversion_notes(slow)[0] in seen.of("p")
     assert "Time: the median of calls (device cpu, threads 2)." in "".join(seen.of("figcaption") + seen.of("span"))
     line = seen.facts()[0]["points"][0]["code"].splitlines()[1]
     assert line == "small = surgery.shrink(wrapped, widths, recalibrate=batches)"

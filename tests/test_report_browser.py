@@ -14,8 +14,8 @@ from torch import nn
 
 import surgery
 from surgery.curves.curve import Curve
-from surgery.curves.page import Section
 from surgery.curves.page.facts import HOW
+from surgery.curves.page.section import Section
 from surgery.errors import WidthError
 from tests.chromium import NoBrowser, chromium
 from tests.curves import drawn, nested

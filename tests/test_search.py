@@ -14,14 +14,16 @@ from tqdm import tqdm
 
 import surgery
 import surgery.measuring.evaluate
-from surgery.curves.curve import Curve, Point
+from surgery.curves.curve import Curve
+from surgery.curves.points import Point
 from surgery.errors import FileError, InputError, WidthError
-from surgery.measuring.searching.blocks import bundles
+from surgery.measuring.searching.blocks import blocks
 from surgery.measuring.searching.chain import best_chain, inside
 from surgery.measuring.searching.knapsack import knapsack
 from surgery.measuring.sweep import SweepError
-from surgery.plan.costs import prices
-from surgery.plan.plan import Group, Plan
+from surgery.plan.costs import cost_model
+from surgery.plan.groups import Group
+from surgery.plan.plan import Plan
 from tests.models import CASES, TRICKY
 from tests.scoring import BATCHES, INPUTS, careless, hits, wrapped
 
@@ -280,7 +282,7 @@ def test_bundles_hold_every_group_once(most):
         *(Group(f"blocks.{i}.{n}.o", 8 * s) for i in range(50) for n, s in (("a", 1), ("b", 4))),
     ]
     plan = Plan("Model", {group.name: group for group in groups}, (), {}, {}, {})
-    found = bundles(plan, most)
+    found = blocks(plan, most)
     assert len(found) == min(most, 101)
     assert sorted(name for names in found.values() for name in names) == sorted(plan.groups)
     if most >= 3:
@@ -367,7 +369,7 @@ def test_a_sensitivity_of_some_axes():
 def test_prices_are_costs(case):
     plan = surgery.inspect(case.build().eval(), case.inputs(0))
     generator = torch.Generator().manual_seed(0)
-    priced = prices(plan)
+    priced = cost_model(plan)
     sizes = priced.row(plan.full())
     drawn = 1 - torch.rand(10, len(sizes), generator=generator)
     named = [plan.widths(dict(zip(plan.groups, row, strict=True))) for row in drawn.tolist()]

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import surgery
-from surgery.curves.curve import Curve, Point
+from surgery.curves.curve import Curve
+from surgery.curves.points import Point
 from surgery.modules.latency import Timing, side_by_side
 from tests.scoring import INPUTS, loss, wrapped
 

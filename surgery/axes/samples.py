@@ -19,7 +19,7 @@ BEYOND = 2**32  # one draw from so many widths tells whether sums and products a
 
 
 @dataclass(frozen=True)
-class Points:
+class Samples:
     """Widths of axes at `count` points. An axis without a column has its full width at all of them."""
 
     count: int
@@ -49,34 +49,34 @@ class Points:
         return self.columns.get(factor) or self.constant(factor.size)
 
 
-def every(axis: Axis) -> Points:
+def every(axis: Axis) -> Samples:
     """All widths of one axis."""
-    return Points(axis.size, {axis: list(range(1, axis.size + 1))})
+    return Samples(axis.size, {axis: list(range(1, axis.size + 1))})
 
 
-def many(axes: Sequence[Axis]) -> Points:
+def many(axes: Sequence[Axis]) -> Samples:
     """More points for some axes: all of their widths, or many where there are too many."""
     if math.prod(axis.size for axis in axes) <= MANY:
         rows = list(itertools.product(*(range(1, axis.size + 1) for axis in axes)))
-        return Points(len(rows), {axis: [row[i] for row in rows] for i, axis in enumerate(axes)})
+        return Samples(len(rows), {axis: [row[i] for row in rows] for i, axis in enumerate(axes)})
     generator = random.Random(0)
-    return Points(MANY, {axis: _drawn(axis, MANY, generator) for axis in axes})
+    return Samples(MANY, {axis: _drawn(axis, MANY, generator) for axis in axes})
 
 
-def sampled(axes: Iterable[Axis]) -> Points:
+def sampled(axes: Iterable[Axis]) -> Samples:
     """A few points: the full widths, the smallest, and random ones."""
     generator = random.Random(0)
-    return Points(SAMPLES, {axis: [axis.size, 1, *_drawn(axis, SAMPLES - 2, generator)] for axis in axes})
+    return Samples(SAMPLES, {axis: [axis.size, 1, *_drawn(axis, SAMPLES - 2, generator)] for axis in axes})
 
 
-def beyond(axes: Iterable[Axis]) -> Points:
+def beyond(axes: Iterable[Axis]) -> Samples:
     """One point, of widths that no model has: sums and products that agree there agree everywhere (Schwartz, Zippel).
 
     Widths that a model can have are too few for that. Of two axes with two units each, every second draw finds them
     equally wide.
     """
     generator = random.Random(0)
-    return Points(1, {axis: [generator.randint(1, BEYOND)] for axis in axes})
+    return Samples(1, {axis: [generator.randint(1, BEYOND)] for axis in axes})
 
 
 def _drawn(axis: Axis, count: int, generator: random.Random) -> Column:

@@ -7,93 +7,12 @@ says which attribute must change when a width changes.
 
 from __future__ import annotations
 
-import builtins
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from surgery.modules.plain_data import Field
-
-OPERATORS: dict[str, Callable[[int, int], int]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "//": operator.floordiv,
-    "%": operator.mod,
-}
-
-
-class Origin:
-    """Where an integer came from. Every subclass is a leaf, except `Arithmetic`."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Constant(Origin):
-    """An integer written in the code, or one whose history was lost."""
-
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute(Origin):
-    """An integer held by the module at `module`: attribute `path[0]`, then keys, or `Field`s of objects."""
-
-    module: str
-    path: tuple[Any, ...]
-    value: int
-
-    def __str__(self) -> str:
-        keys = "".join(str(key) if isinstance(key, Field) else f"[{key!r}]" for key in self.path[1:])
-        return f"{self.module}.{self.path[0]}{keys}".lstrip(".")
-
-
-@dataclass(frozen=True, slots=True)
-class Extent(Origin):
-    """The size of dimension `dim` of the tensor that graph node `node` produced."""
-
-    node: Any
-    dim: int
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lost(Origin):
-    """An integer that an earlier run computed from sizes, and that a cache has kept: nothing says how it follows."""
-
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Arithmetic(Origin):
-    """`left sign right`, with `sign` one of `OPERATORS`."""
-
-    sign: str
-    left: Origin
-    right: Origin
-
-
-def evaluate(origin: Origin, leaf: Callable[[Origin], int]) -> int:
-    """The value of an expression, given the value of each leaf. Raises ZeroDivisionError as the code would."""
-    if isinstance(origin, Arithmetic):
-        return OPERATORS[origin.sign](evaluate(origin.left, leaf), evaluate(origin.right, leaf))
-    return origin.value if isinstance(origin, Constant) else leaf(origin)
-
-
-def leaves(origin: Origin) -> Iterator[Origin]:
-    """The leaves of an expression, left to right."""
-    if isinstance(origin, Arithmetic):
-        yield from leaves(origin.left)
-        yield from leaves(origin.right)
-    else:
-        yield origin
-
-
-def is_lost(origin: Origin) -> bool:
-    """Whether nothing says how an expression follows."""
-    return any(isinstance(leaf, Lost) for leaf in leaves(origin))
+from surgery.axes.formulas import OPERATORS, Arithmetic, Constant, Origin
 
 
 def origin_of(value: int) -> Origin:
@@ -123,38 +42,6 @@ COMPARISONS: dict[str, Callable[[int, int], bool]] = {
 _observers: list[Callable[[Decision], None]] = []
 
 
-class observe_decisions:
-    """While active, `observer` is told every decision, also those of `range`, which replaces the builtin meanwhile."""
-
-    def __init__(self, observer: Callable[[Decision], None]):
-        self.observer = observer
-
-    def __enter__(self) -> None:
-        _observers.append(self.observer)
-        builtins.range = _Range  # type: ignore[misc]
-        self.importing = builtins.__import__
-        builtins.__import__ = _own_range(self.importing)
-
-    def __exit__(self, *_: object) -> None:
-        builtins.__import__ = self.importing
-        _observers.remove(self.observer)
-        if not _observers:
-            builtins.range = _range  # type: ignore[misc]
-
-
-def _own_range(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, run with Python's own `range`: an import in it may keep that, as those of torch.compile do."""
-
-    def run(*args: Any, **keywords: Any) -> Any:
-        replaced, builtins.range = builtins.range, _range  # type: ignore[misc]
-        try:
-            return function(*args, **keywords)
-        finally:
-            builtins.range = replaced  # type: ignore[misc]
-
-    return run
-
-
 def _decide(sign: str, left: Any, right: Any, outcome: bool, operand: int = 0) -> None:
     if _observers:
         decision = Decision(sign, origin_of(left), origin_of(right), outcome, operand)
@@ -168,21 +55,6 @@ def _leaves_arithmetic(size: Any, operand: int = 0) -> int:
     if isinstance(size, Size):
         _decide("is", size, value, True, operand)
     return value
-
-
-_range = range
-
-
-class _IsRange(type):
-    def __instancecheck__(cls, value: object) -> bool:
-        return isinstance(value, _range)
-
-
-class _Range(metaclass=_IsRange):
-    """`range`, which tells observers how far the model's loops go."""
-
-    def __new__(cls, *bounds: Any) -> Any:
-        return _range(*(_leaves_arithmetic(bound, i) for i, bound in enumerate(bounds)))
 
 
 class Size(int):

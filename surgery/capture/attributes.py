@@ -6,9 +6,10 @@ import copy
 from collections import Counter
 from typing import Any
 
-from surgery.axes.sizes import Attribute, Size
+from surgery.axes.formulas import Attribute, Field
+from surgery.axes.sizes import Size
 from surgery.modules.code.bytecode import mentions
-from surgery.modules.plain_data import ATOMS, LONGEST, Field, altered, is_record
+from surgery.modules.plain_data import ATOMS, LONGEST, altered, is_plain_data
 from surgery.modules.tensors import Parts
 
 
@@ -59,7 +60,7 @@ def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] 
     if copies is None or len(path) >= 4:
         return value
     if id(value) not in known:  # the model that is recorded keeps the object alive: modules share it
-        known[id(value)] = is_record(value)
+        known[id(value)] = is_plain_data(value)
     if not known[id(value)]:
         return value
     own = vars(value).items()

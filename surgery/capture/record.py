@@ -19,9 +19,8 @@ from surgery.capture.recorder import Recorder
 from surgery.errors import CaptureError
 from surgery.modules.copying import copy_of
 from surgery.modules.inputs import Inputs
-from surgery.modules.modes import unfused
+from surgery.modules.modes import devices_of, forked, seed, unfused
 from surgery.modules.restoring import Watch
-from surgery.modules.seeding import devices_of, forked, seed
 from surgery.modules.tensors import Parts, parts_of
 
 
@@ -49,21 +48,22 @@ def capture(
     whether modules get copies of plain data objects and of containers that they share; by default they do, unless the
     run writes into one.
 
-    Raises CaptureError where the model does not run on these inputs, Shared where `records` is True and a forward
-    writes into such an object or container. The model, its buffers and the global random state stay as they were.
+    Raises CaptureError where the model does not run on these inputs, WritesSharedState where `records` is True and a
+    forward writes into such an object or container. The model, its buffers and the global random state stay as they
+    were.
     """
     parts = model if isinstance(model, Parts) else parts_of(model)
     with forked(devices_of(parts.tensors.values())):
         try:
             return _record(parts, run, training, prefix, records is not False)
-        except Shared:
+        except WritesSharedState:
             if records is not None:
                 raise
             # what one module writes into an object, another reads there: modules cannot have copies
             return _record(parts, run, training, prefix, records=False)
 
 
-class Shared(Exception):
+class WritesSharedState(Exception):
     """A forward writes into a plain data object, or into a container that modules share."""
 
 
@@ -85,7 +85,7 @@ def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: boo
                 output = twin(*args, **kwargs)
     except Exception as error:
         if any(contents.changed() for contents in before):
-            raise Shared from error
+            raise WritesSharedState from error
         shapes = ", ".join(_describe(value) for value in (*run.args, *run.kwargs.values()))
         mode = "training" if training else "eval"
         raise CaptureError(
@@ -95,7 +95,7 @@ def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: boo
     finally:
         watch.put_back()
     if any(contents.changed() for contents in before):
-        raise Shared
+        raise WritesSharedState
     return Capture(recorder.graph, recorder.frames, recorder.branches, training, output)
 
 

@@ -19,10 +19,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointFunction
 
 from surgery.adapters.base import adapter_for
-from surgery.axes.sizes import Decision, Extent, Size, observe_decisions
+from surgery.axes.formulas import Extent
+from surgery.axes.sizes import Decision, Size
 from surgery.capture import autograd as functions
 from surgery.capture.attributes import Contents
 from surgery.capture.callsites import Location, chain_to, location
+from surgery.capture.decisions import observe_decisions
 from surgery.capture.frames import Branch, Frame, Graph
 from surgery.errors import CaptureError
 from surgery.modules.code.source import Chain

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from surgery.curves.points import Point, Rows
 from surgery.errors import InputError, WidthError
-
-if TYPE_CHECKING:
-    from surgery.curves.curve import Curve, Point
-
 
 BOUNDS = ("max_params", "max_macs", "max_latency", "max_bytes", "min_score")
 
@@ -45,7 +42,7 @@ class Bound:
 
 
 def choose(
-    curve: Curve,
+    curve: Rows,
     *,
     max_params: float | None = None,
     max_macs: float | None = None,
@@ -99,7 +96,7 @@ def choose(
     return min(as_good, key=lambda point: (point.params, point.macs, -point.score))
 
 
-def bound(curve: Curve, name: str, value: Any) -> Bound:
+def bound(curve: Rows, name: str, value: Any) -> Bound:
     """An argument of `choose` as a bound, a fraction taken of the curve's full model. Raises InputError."""
     if name not in BOUNDS:
         raise InputError(f"choose: {name} is no limit; the limits are {', '.join(BOUNDS)}")
@@ -115,7 +112,7 @@ def bound(curve: Curve, name: str, value: Any) -> Bound:
     return Bound(name, float(value), measure, limit, 1 if kind == "max" else -1)
 
 
-def _nearest(curve: Curve, bounds: list[Bound]) -> str:
+def _nearest(curve: Rows, bounds: list[Bound]) -> str:
     """The message that says which point comes nearest, and what it misses."""
 
     def worst(row: int) -> float:

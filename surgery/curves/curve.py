@@ -2,112 +2,48 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from os import PathLike
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any
 
-from surgery.curves.belief import Belief
 from surgery.curves.choose import choose
-from surgery.curves.inversions import slow_notes, slower
-from surgery.curves.page import report
+from surgery.curves.inversions import inversion_notes, latency_inversions
+from surgery.curves.page.report import report
 from surgery.curves.plot import plot
+from surgery.curves.points import MEASURES, AnyPath, Point, Rows
+from surgery.curves.score import Score
+from surgery.curves.surrogate import Surrogate, at, surrogate_of
 from surgery.errors import FileError
-from surgery.measuring.adaptive import at, believed
 
-AnyPath: TypeAlias = "str | PathLike[str]"
 FORMAT = "surgery.curve/2"
 READ = ("surgery.curve/1", FORMAT)  # the first had neither errors nor sizes
-MEASURES = ("params", "bytes", "macs")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One row: a model of these widths, how well it did, and what it costs. Widths for `shrink` and `set_widths`.
-
-    Attributes:
-        widths: the width of every group, by name.
-        score: what `validate` returned; higher is better.
-        params: parameters.
-        bytes: bytes of the parameters and buffers.
-        macs: multiply-adds of one call on the example inputs.
-        latency: seconds per call of the shrunk model, or None where it was not measured.
-        fraction: the fraction that was asked for, or None where the widths were asked for one by one.
-        error: the standard error of the score, in its unit, or None where `validate` told nothing about it.
-        spread: the standard error of the latency, in seconds, or None.
-    """
-
-    widths: dict[str, int]
-    score: float
-    params: int
-    bytes: int
-    macs: int
-    latency: float | None = None
-    fraction: float | None = None
-    error: float | None = None
-    spread: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
-class Curve(Sequence[Point]):
-    """A sequence of points, in the order in which they were swept. Printed, it is a table.
-
-    Attributes:
-        points: the rows.
-        full: `params`, `bytes` and `macs` of the model at full width, which percentages and fractions refer to.
-        plan_fingerprint: the fingerprint of the plan that was swept, or "".
-        sizes: the full width of every group, by name; empty where it is not known.
-        timing: what latencies were measured with: device, threads, calls; empty where none were.
-        weights: a hash of the model's tensors, or "" where rows were not kept in a file.
-        recalibrated: on how many batches BatchNorm statistics were estimated anew for each row.
-        statistics: a hash of these batches, or "" where rows were not kept in a file.
-        precision: the error that an adaptive sweep believes to be left anywhere between its rows, or None.
-        uniform: of a searched curve, the largest uniform model within the budget of each point.
-        notes: what else there is to say, in sentences.
-    """
-
-    points: tuple[Point, ...]
-    full: Mapping[str, int]
-    plan_fingerprint: str = field(default="", kw_only=True)
-    sizes: Mapping[str, int] = field(default_factory=dict, kw_only=True)
-    timing: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
-    weights: str = field(default="", kw_only=True)
-    recalibrated: int = field(default=0, kw_only=True)
-    statistics: str = field(default="", kw_only=True)
-    precision: float | None = field(default=None, kw_only=True)
-    uniform: tuple[Point, ...] = field(default=(), kw_only=True)
-    notes: tuple[str, ...] = field(default=(), kw_only=True)
+class Curve(Rows):
+    """What a sweep found: rows to print, to choose from, to draw and to keep. Printed, it is a table."""
 
     choose = choose
     plot = plot
     report = report
-    slower = slower
-    at = at
+    slower = latency_inversions
 
-    @overload
-    def __getitem__(self, index: int) -> Point: ...
-    @overload
-    def __getitem__(self, index: slice) -> Curve: ...
-    def __getitem__(self, index: int | slice) -> Point | Curve:
-        if isinstance(index, slice):
-            return replace(self, points=self.points[index], uniform=self.uniform[index])
-        return self.points[index]
+    def at(self, fraction: float) -> Score:
+        """The score that the uniform model of a fraction would have, and its standard error, from the rows.
 
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __iter__(self) -> Iterator[Point]:
-        return iter(self.points)
+        Raises:
+            InputError: fewer than two rows have a fraction, or `fraction` lies outside of them.
+        """
+        return at(self.surrogate, fraction)
 
     @functools.cached_property
-    def belief(self) -> Belief:
+    def surrogate(self) -> Surrogate:
         """What the rows with fractions say about all fractions."""
-        return believed(self.points)
+        return surrogate_of(self.points)
 
     def table(self) -> list[list[str]]:
         """The printed table's cells, the header first. A column without a value in any row is left out."""
@@ -119,7 +55,7 @@ class Curve(Sequence[Point]):
         rows = self.table()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join(lines + [*self.notes, *slow_notes(self)])
+        return "\n".join(lines + [*self.notes, *inversion_notes(self)])
 
     __repr__ = __str__
 
@@ -150,16 +86,6 @@ class Curve(Sequence[Point]):
             return _read(document)
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise FileError(f"{path}: is not a curve ({error!r}): Curve.to_json writes such files") from error
-
-    def to_csv(self, path: AnyPath) -> None:
-        """Write a line for each point: fraction, score, error, costs (latency in seconds), every group's width."""
-        groups = list(dict.fromkeys(name for point in self for name in point.widths))
-        plain = ["fraction", "score", "error", *MEASURES, "latency", "spread"]
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(plain + [f"width:{name}" for name in groups])
-            for point in self:
-                writer.writerow([getattr(point, name) for name in plain] + [point.widths.get(name) for name in groups])
 
 
 def _read(document: Any) -> Curve:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from surgery.curves.curve import Curve, Point
+from surgery.curves.points import Point, Rows
 
 SURE = 3.0  # standard errors of a difference that count as more than noise
 LEAST = 0.02  # and the share of the time that a difference is at least
 
 
-def slower(curve: Curve) -> list[tuple[int, int]]:
+def latency_inversions(curve: Rows) -> list[tuple[int, int]]:
     """Pairs of rows (row, other): `row` has fewer MACs than `other` and takes longer, beyond the noise of measuring.
 
     Each slow row is there once, with the fastest of the rows that have more MACs.
@@ -33,9 +31,9 @@ def _longer(point: Point, other: Point) -> bool:
     return point.latency - other.latency > max(noise, LEAST * other.latency)
 
 
-def slow_notes(curve: Curve) -> list[str]:
+def inversion_notes(curve: Rows) -> list[str]:
     """The warning about such rows, in words: nothing, or one paragraph."""
-    pairs = slower(curve)
+    pairs = latency_inversions(curve)
     if not pairs:
         return []
     told = ", ".join(

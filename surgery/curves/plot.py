@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
+from surgery.curves.points import Point, Rows
 from surgery.errors import InputError
-
-if TYPE_CHECKING:
-    from surgery.curves.curve import Curve, Point
 
 AXES = {  # label, what one unit of it is, and what follows its numbers
     "params": ("parameters", 1.0, ""),
@@ -26,9 +24,7 @@ LABELLED = 12  # points that have room for their fractions
 STEPS = ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))  # of a logarithmic axis, within ten
 
 
-def plot(
-    curve: Curve, path: str | PathLike[str] | IO[bytes], x: str = "params", *, chosen: Point | None = None
-) -> None:
+def plot(curve: Rows, path: str | PathLike[str] | IO[bytes], x: str = "params", *, chosen: Point | None = None) -> None:
     """Write a PNG of score against a cost, the cost on a logarithmic scale. Bars are one standard error each way.
 
     A line leads from each point to the next one that it is a slice of. Points of one fraction say it, if there are few.
@@ -45,7 +41,7 @@ def plot(
 
 
 def plot_curves(
-    curves: Mapping[str, Curve],
+    curves: Mapping[str, Rows],
     path: str | PathLike[str] | IO[bytes],
     x: str = "params",
     *,
@@ -71,7 +67,7 @@ def plot_curves(
     figure.savefig(path, format="png", dpi=144)
 
 
-def places(curve: Curve, x: str) -> list[float]:
+def places(curve: Rows, x: str) -> list[float]:
     """Where each point stands on the x axis, in the axis's unit. Raises InputError as `plot` does."""
     if x not in AXES:
         raise InputError(f"plot: x={x!r} is not one of {', '.join(AXES)}")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import surgery
 from surgery import Curve, Point, Section
-from surgery.curves.page import summary
+from surgery.curves.page.words import summary
 from surgery.curves.plot import figure_class
 from surgery.demo.data import DATA, Data, Part
 from surgery.demo.models import convnet, transformer

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from surgery.curves.belief import Belief, believe
-from surgery.curves.score import Score
+from surgery.curves.surrogate import Surrogate, surrogate_of
 from surgery.errors import InputError
 from surgery.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from surgery.curves.curve import Curve, Point
+    from surgery.curves.curve import Curve
+    from surgery.curves.points import Point
     from surgery.measuring.evaluate import Evaluator
 
-FIRST = 10  # rows before there is a belief, evenly spread over the logarithm of the fraction
+FIRST = 10  # rows before there is a surrogate, evenly spread over the logarithm of the fraction
 SIGMAS = 2.0  # standard errors that an error is stated as
 CLOSE = 1.001  # fractions nearer than this are one: no curve needs both
 
@@ -76,8 +76,8 @@ def explored(evaluate: Evaluator, plan: Plan, wanted: Adaptive) -> Curve:
     rows = _first(grid)
     points = dict(zip(rows, evaluate.fractions([grid[row] for row in rows]), strict=True))
     while True:
-        belief = believed(points.values())
-        error = _error(belief, grid, points)
+        surrogate = surrogate_of(points.values())
+        error = _error(surrogate, grid, points)
         worst = SIGMAS * float(error.max())
         room = min(wanted.at_once, wanted.most - len(points))
         rows = _least_known(error, sorted(points), room) if worst > wanted.tolerance else []
@@ -88,23 +88,15 @@ def explored(evaluate: Evaluator, plan: Plan, wanted: Adaptive) -> Curve:
     return replace(found, precision=worst, notes=(_note(wanted, worst, len(points), grid),))
 
 
-def believed(points: Iterable[Point]) -> Belief:
-    """What points with fractions say about all fractions."""
-    found = {p.fraction: Score(p.score, p.error) for p in points if p.fraction is not None}
-    if len(found) < 2:
-        raise InputError("a curve between rows needs at least two rows of one fraction each: sweep fractions")
-    return believe(list(found), list(found.values()))
-
-
 def _first(grid: Sequence[float]) -> list[int]:
     wanted = [grid[0] ** (1 - i / (FIRST - 1)) for i in range(FIRST)]
     return sorted({min(range(len(grid)), key=lambda row: abs(math.log(grid[row] / value))) for value in wanted})
 
 
-def _error(belief: Belief, grid: Sequence[float], known: dict[int, Point]) -> torch.Tensor:
+def _error(surrogate: Surrogate, grid: Sequence[float], known: dict[int, Point]) -> torch.Tensor:
     """What is not known at each fraction. A row that was measured is known, apart from its own error."""
-    error = belief.at(grid)[1]
-    if not belief.known:
+    error = surrogate.at(grid)[1]
+    if not surrogate.known:
         error[list(known)] = 0.0
     return error
 
@@ -128,21 +120,3 @@ def _note(wanted: Adaptive, worst: float, count: int, grid: Sequence[float]) -> 
         return f"The score is known to ±{worst:.4g} {span}."
     reason = "all were evaluated" if count == len(grid) else f"most={wanted.most}"
     return f"The score is known to ±{worst:.4g} {span}: not to tolerance={wanted.tolerance:g} ({reason})."
-
-
-def at(curve: Curve, fraction: float) -> Score:
-    """The score that the uniform model of a fraction would have, and its standard error, from the curve's rows.
-
-    Raises:
-        InputError: fewer than two rows have a fraction, or `fraction` lies outside of them.
-    """
-    belief = curve.belief
-    low, high = (math.exp(float(belief.logs[end])) for end in (0, -1))
-    if (
-        isinstance(fraction, bool)
-        or not isinstance(fraction, int | float)
-        or not low * 0.999999 <= fraction <= high * 1.000001
-    ):
-        raise InputError(f"at: {fraction!r} is not a fraction between {low:.4g} and {high:.4g}, where the rows are")
-    value, error = belief.at([float(fraction)])
-    return Score(float(value), float(error))

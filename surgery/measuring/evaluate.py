@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from surgery.curves.curve import Curve, Point
-from surgery.curves.inversions import slower
+from surgery.curves.curve import Curve
+from surgery.curves.inversions import latency_inversions
+from surgery.curves.points import Point
 from surgery.curves.score import Score, as_score
 from surgery.errors import InputError, SurgeryError
 from surgery.measuring.ledger import Ledger, digest, digest_of, header
@@ -111,7 +112,7 @@ class Evaluator:
         """The curve of rows that are done. A row that looks slow for its MACs is timed again, beside the faster one."""
         rows = list(rows)
         curve = self.ledger.curve(self.point(row) for row in rows)
-        for pair in slower(curve) if self.timed is not None else ():
+        for pair in latency_inversions(curve) if self.timed is not None else ():
             points = [curve[row] for row in pair]
             small, other = (shrink(self.wrapped, point) for point in points)
             for point, taken in zip(points, side_by_side(small, other, self.timed), strict=True):

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from surgery.curves.curve import MEASURES, Curve, Point
+from surgery.curves.curve import Curve
+from surgery.curves.points import MEASURES, Point
 from surgery.errors import FileError
 from surgery.modules.inputs import Examples, call, tensors
 from surgery.plan.plan import Plan

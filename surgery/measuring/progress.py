@@ -13,7 +13,7 @@ from surgery.errors import InputError
 from surgery.measuring.evaluate import scored
 from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
-from surgery.plan.plan import WidthSpec
+from surgery.plan.widths import WidthSpec
 from surgery.twin.setting import plan_of
 
 WIDTHS = (1.0, 0.5, 0.25, 0.125)

@@ -10,7 +10,8 @@ from os import PathLike
 
 from torch import nn
 
-from surgery.curves.curve import Curve, Point
+from surgery.curves.curve import Curve
+from surgery.curves.points import Point
 from surgery.errors import InputError
 from surgery.measuring.evaluate import Row, Validate, captured, opened
 from surgery.modules.inputs import Examples

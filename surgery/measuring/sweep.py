@@ -10,12 +10,13 @@ from os import PathLike
 from torch import nn
 
 from surgery.curves.curve import Curve
-from surgery.curves.inversions import slow_notes
+from surgery.curves.inversions import inversion_notes
 from surgery.errors import InputError
 from surgery.measuring.adaptive import Adaptive, explored
 from surgery.measuring.evaluate import Row, SweepError, Validate, captured, opened
 from surgery.modules.inputs import Examples
-from surgery.plan.plan import Plan, WidthSpec
+from surgery.plan.plan import Plan
+from surgery.plan.widths import WidthSpec
 
 __all__ = ["FRACTIONS", "SweepError", "sweep"]
 
@@ -96,6 +97,6 @@ def distinct(plan: Plan, widths: Iterable[WidthSpec]) -> list[Row]:
 
 def warned(curve: Curve) -> Curve:
     """The curve, after a warning where fewer MACs did not mean less time."""
-    for note in slow_notes(curve):
+    for note in inversion_notes(curve):
         warnings.warn(note, UserWarning, stacklevel=3)
     return curve

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from surgery.errors import InputError
 from surgery.modules.inputs import Batches, Examples, Inputs, runs
 from surgery.modules.modes import evaluating
+from surgery.modules.tree import named_modules
 
 
 @torch.no_grad()
@@ -76,3 +77,16 @@ def _fresh_means(layers: Sequence[_BatchNorm]) -> Iterator[None]:
     finally:
         for layer, momentum in momenta.items():
             layer.momentum = momentum
+
+
+@contextlib.contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """BatchNorm in training mode takes the statistics of the batch inside, and leaves its running ones alone."""
+    layers = [m for _, m in named_modules(model) if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True

@@ -29,7 +29,8 @@ _APART = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, type, typ
 def swapped(value: Any, swap: Callable[[Tensor], Tensor], around: tuple[int, ...] = ()) -> Any:
     """A container with what `swap` gives for each of its tensors; the same object where nothing changes.
 
-    Lists, tuples, dicts, named tuples and deques are followed, nested as they may be; `shut` finds all other holders.
+    Lists, tuples, dicts, named tuples and deques are followed, nested as they may be; `unreachable` finds all other
+    holders.
     """
     if isinstance(value, Tensor):
         return swap(value)
@@ -63,7 +64,7 @@ def open_tensors(value: Any) -> list[Tensor]:
     return found
 
 
-def placed(name: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+def located(name: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
     """The tensors that `swapped` would reach, and where each is: `table`, `cache['w'][0]`."""
     if isinstance(value, Tensor):
         yield name, value
@@ -72,10 +73,10 @@ def placed(name: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tupl
         for number, (key, item) in enumerate(items):
             if type(item) not in _NO_TENSORS:
                 mark = repr(key) if isinstance(key, _ATOMS) else f"#{number}"
-                yield from placed(f"{name}[{mark}]", item, (*around, id(value)))
+                yield from located(f"{name}[{mark}]", item, (*around, id(value)))
 
 
-def loose(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
+def unregistered(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
     """Tensors in plain attributes and containers that are no parameters and no buffers: a module's path, where, what.
 
     They count as buffers that are not saved. One with a history was made by a forward, and belongs to that.
@@ -92,7 +93,7 @@ def loose(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
             kind = type(value)
             if kind in _NO_TENSORS or name in _TABLES or (kind in _DICTS and not value):
                 continue  # nearly all of them: numbers, and empty tables of hooks
-            for place, tensor in placed(name, value):
+            for place, tensor in located(name, value):
                 if id(tensor) not in known and tensor.grad_fn is None:
                     yield path, place, tensor
 
@@ -107,7 +108,7 @@ def holders(module: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def shut(model: nn.Module) -> Iterator[tuple[Tensor, str]]:
+def unreachable(model: nn.Module) -> Iterator[tuple[Tensor, str]]:
     """Tensors that modules hold where they cannot be swapped (objects, sets, keys, functions), and where that is.
 
     Raises CaptureError where a function, which is not copied with its module, has closed over a method of the model.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from surgery.modules.restoring import restored
 from surgery.modules.tensors import named_tensors
@@ -51,3 +51,31 @@ def _set(modes: Mapping[nn.Module, bool]) -> None:
     for module, training in modes.items():
         if module.training != training:
             module.training = training
+
+
+def devices_of(tensors: Iterable[Tensor]) -> frozenset[torch.device]:
+    """Where tensors are: a run with them may draw there."""
+    return frozenset({tensor.device for tensor in tensors})
+
+
+@contextlib.contextmanager
+def forked(devices: Set[torch.device]) -> Iterator[None]:
+    """What code inside draws, on the CPU and on CUDA devices, leaves no trace."""
+    with torch.random.fork_rng(devices=_cuda(devices)):
+        yield
+
+
+def seed(devices: Set[torch.device]) -> None:
+    """Seed the generators of the CPU and of some devices.
+
+    Torch's own `manual_seed` would seed those of every device, and formats a stack trace each time.
+    """
+    torch.default_generator.manual_seed(0)
+    for index in _cuda(devices):
+        torch.cuda.default_generators[index].manual_seed(0)
+    if any(device.type not in ("cpu", "meta", "cuda") for device in devices):
+        torch.manual_seed(0)
+
+
+def _cuda(devices: Set[torch.device]) -> list[int]:
+    return sorted(device.index or 0 for device in devices if device.type == "cuda")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 import types
 from copyreg import __newobj__  # type: ignore[attr-defined]
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from surgery.axes.formulas import Field
 
 ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _DATA = (*ATOMS, enum.Enum, type, torch.Size)
@@ -21,22 +22,12 @@ LONGEST = 64  # longer containers in an object are tables, not sizes
 DEEPEST = 3  # objects in objects
 
 
-@dataclass(frozen=True)
-class Field:
-    """A step into an object: its attribute `name`, where a plain key is one into a container."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return f".{self.name}"
-
-
-def is_record(value: Any) -> bool:
+def is_plain_data(value: Any) -> bool:
     """Whether a value is an object that is nothing but plain data under names."""
-    return _is_record(value, 0)
+    return _is_plain(value, 0)
 
 
-def _is_record(value: Any, depth: int) -> bool:
+def _is_plain(value: Any, depth: int) -> bool:
     return depth < DEEPEST and _bare(value) and all(_is_data(item, depth) for item in vars(value).values())
 
 
@@ -66,7 +57,7 @@ def _is_data(value: Any, depth: int) -> bool:
         return all(isinstance(key, _DATA) and _is_data(item, depth) for key, item in value.items())
     if isinstance(value, list | tuple | set | frozenset):
         return all(_is_data(item, depth) for item in value)
-    return _is_record(value, depth + 1)
+    return _is_plain(value, depth + 1)
 
 
 def altered(value: Any, changes: dict[str, Any]) -> Any:
@@ -77,3 +68,18 @@ def altered(value: Any, changes: dict[str, Any]) -> Any:
     vars(result).update(vars(value))
     vars(result).update(changes)
     return result
+
+
+def replaced(value: Any, keys: tuple[Any, ...], item: int) -> Any:
+    """A nested container or object with one item replaced; the container itself is left alone."""
+    if not keys:
+        return item
+    if isinstance(keys[0], Field):
+        old = vars(value)[keys[0].name]
+        new = replaced(old, keys[1:], item)
+        return value if new == old else altered(value, {keys[0].name: new})  # modules share it while they can
+    if isinstance(value, dict):
+        return {**value, keys[0]: replaced(value[keys[0]], keys[1:], item)}
+    items = list(value)
+    items[keys[0]] = replaced(items[keys[0]], keys[1:], item)
+    return type(value)(items)

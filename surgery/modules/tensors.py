@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from surgery.modules.containers import loose
+from surgery.modules.containers import unregistered
 from surgery.modules.tree import named_modules, named_parameters, registered, registered_names
 
 
@@ -39,20 +39,20 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     Each tensor is there once, under its first name.
     """
     seen: set[int] = set()
-    for name, tensor in itertools.chain(registered(model), _named_loose(model)):
+    for name, tensor in itertools.chain(registered(model), _named_unregistered(model)):
         if id(tensor) not in seen:
             seen.add(id(tensor))
             yield name, tensor
 
 
-def _named_loose(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    return ((f"{path}.{place}".lstrip("."), tensor) for path, place, tensor in loose(model))
+def _named_unregistered(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    return ((f"{path}.{place}".lstrip("."), tensor) for path, place, tensor in unregistered(model))
 
 
 def aliases(parts: Parts) -> dict[str, list[str]]:
     """All the names of every tensor, keyed by the first one."""
     first: dict[int, str] = {id(tensor): name for name, tensor in parts.tensors.items()}
     names: dict[str, list[str]] = {name: [] for name in first.values()}
-    for name, tensor in itertools.chain(registered_names(parts.model), _named_loose(parts.model)):
+    for name, tensor in itertools.chain(registered_names(parts.model), _named_unregistered(parts.model)):
         names[first[id(tensor)]].append(name)
     return names

@@ -3,6 +3,7 @@
 Never: capture, rules, planning or twin; whoever has a plan needs none of them.
 """
 
-from surgery.plan.plan import Group, Plan, notation
+from surgery.plan.groups import Group
+from surgery.plan.plan import Plan, notation
 
 __all__ = ["Group", "Plan", "notation"]

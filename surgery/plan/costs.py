@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from surgery.axes.layout import Layout, Sum
-from surgery.curves.curve import MEASURES
+from surgery.curves.points import MEASURES
 from surgery.plan.plan import Plan
 
 Terms = Counter[tuple[int, ...]]  # a factor for each product of groups, told by their columns
 
 
 @dataclass(frozen=True)
-class Prices:
+class CostModel:
     """Exact costs by widths, as `surgery.cost` gives them, but for thousands of models in a moment.
 
     Attributes:
@@ -43,7 +43,7 @@ class Prices:
         return dict(zip(self.groups, row.tolist(), strict=True))
 
 
-def prices(plan: Plan) -> Prices:
+def cost_model(plan: Plan) -> CostModel:
     """The costs of a plan, ready to be asked for many widths."""
     groups = {name: column for column, name in enumerate(plan.groups)}
     elements = {name: _product(dims, groups) for name, dims in plan.layouts.items()}
@@ -57,7 +57,7 @@ def prices(plan: Plan) -> Prices:
     terms = sorted(set().union(*totals)) or [()]
     depth = max(1, max(map(len, terms)))
     columns = [[*term, *[len(groups)] * (depth - len(term))] for term in terms]
-    return Prices(groups, torch.tensor(columns), torch.tensor([[total[term] for total in totals] for term in terms]))
+    return CostModel(groups, torch.tensor(columns), torch.tensor([[total[term] for total in totals] for term in terms]))
 
 
 def _add(total: Terms, part: Terms, times: int = 1) -> None:
@@ -93,3 +93,19 @@ def _times(a: Terms, b: Terms) -> Terms:
         for second, y in b.items():
             result[tuple(sorted(first + second))] += x * y
     return result
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Costs of one model.
+
+    Attributes:
+        params: parameter elements, tied ones once.
+        bytes: of the state_dict's parameters and buffers.
+        macs: multiply-adds of the example inputs in eval mode: matmuls, convolutions, attention and recurrences. Where
+            the amount of work depends on data, it is that of the captured run.
+    """
+
+    params: int
+    bytes: int
+    macs: int

@@ -7,72 +7,19 @@ import functools
 import hashlib
 import json
 import math
-import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
+
 from surgery.axes import layout
+from surgery.axes.formulas import Constant, LayoutSize, Origin, evaluate
 from surgery.axes.layout import Layout, Unit
-from surgery.axes.sizes import Constant, Origin, evaluate
 from surgery.errors import InputError, WidthError
-from surgery.planning.solving.rewrites import Rewrite
-
-WidthSpec: TypeAlias = "float | Mapping[str, int | float] | Any"
-
-
-@dataclass(frozen=True, slots=True)
-class LayoutSize(Origin):
-    """The width of a layout: what formulas in a plan are made of."""
-
-    layout: Layout
-
-
-@dataclass(frozen=True)
-class Group:
-    """One irreducible axis of the model.
-
-    Attributes:
-        name: `<module path of the first producing parameter>.<axis>`.
-        size: the number of units that can be permuted independently.
-        granularity: widths are multiples of it (or full).
-        cuts: (tensor, dimension) for every place that is cut with this group.
-        sets: the attributes that follow the width.
-        parameters: how many parameter elements the group cuts.
-        macs: multiply-adds of the example runs that scale with the group.
-    """
-
-    name: str
-    size: int
-    granularity: int = 1
-    cuts: tuple[tuple[str, int], ...] = ()
-    sets: tuple[str, ...] = ()
-    parameters: int = 0
-    macs: int = 0
-
-    @property
-    def limits(self) -> str:
-        """What an error about its widths begins with."""
-        return f"group {self.name} (size {self.size}, granularity {self.granularity})"
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Parameter elements of one tensor that no group cuts, and why."""
-
-    tensor: str
-    elements: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Swap:
-    """A layer whose class cannot express all widths, the plain class that can, and its axes by name."""
-
-    path: str
-    replacement: type
-    axes: Mapping[str, Layout]
+from surgery.plan.groups import Fixed, Group, Rewrite, Swap
+from surgery.plan.widths import WidthSpec, width_entries, width_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -152,37 +99,12 @@ class Plan:
 
         Raises WidthError for a width that a group cannot have, and for a name that no group has.
         """
-        spec = _plain(getattr(spec, "widths", spec))
-        if isinstance(spec, bool) or not isinstance(spec, int | float | Mapping):
-            raise WidthError(f"widths are a fraction, a mapping or a point of a curve, not {type(spec).__name__}")
-        if isinstance(spec, int):
-            raise WidthError(
-                f"a bare int ({spec}) is no width for a whole model: write a fraction such as 0.5, "
-                f"or a mapping such as {{'*': {spec}}}"
-            )
-        entries: Mapping[Any, Any] = {"*": spec} if isinstance(spec, float) else spec
+        entries = width_entries(spec)
         result = self.full()
         for pattern, value in entries.items():
             for name in self.find(str(pattern)) if pattern != "*" or self.groups else ():
-                result[name] = self._width(self.groups[name], value, multiple)
+                result[name] = width_of(self.groups[name], value, multiple)
         return result
-
-    def _width(self, group: Group, value: Any, multiple: int) -> int:
-        value = _plain(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise WidthError(f"{group.limits}: a width is an int or a fraction, not {value!r}")
-        if isinstance(value, float):
-            if not 0 < value <= 1:
-                raise WidthError(f"{group.limits}: a fraction lies in (0, 1], got {value}")
-            step = math.lcm(group.granularity, multiple)
-            if value == 1 or step > group.size:  # the full size is always valid
-                return group.size
-            return min(group.size, max(step, step * math.floor(value * group.size / step + 0.5)))
-        if not 1 <= value <= group.size:
-            raise WidthError(f"{group.limits}: the width {value} is not between 1 and {group.size}")
-        if value % group.granularity and value != group.size:
-            raise WidthError(f"{group.limits}: the width {value} is not a multiple of {group.granularity}")
-        return int(value)
 
     def value(self, formula: Origin, widths: Mapping[str, int]) -> int:
         """A formula at the given widths."""
@@ -219,8 +141,6 @@ class Plan:
         return str(self)
 
     def __str__(self) -> str:
-        from surgery.plan.table import plan_table
-
         return plan_table(self)
 
 
@@ -244,13 +164,47 @@ def per_group(plan: Plan, what: str, value: int | Mapping[str, int]) -> dict[str
     return {name: n for p, n in entries.items() for name in (plan.groups if p == "*" else plan.find(p))}
 
 
-def _plain(value: Any) -> Any:
-    """The numbers of numpy as Python's own."""
-    if isinstance(value, bool | int | float) or not isinstance(value, numbers.Real):
-        return value
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
-
-
 def governed(layouts: Iterable[Layout], shape: Iterable[int], inside: frozenset[str]) -> int:
     """How many elements of a tensor lie in one of the groups."""
     return math.prod(shape) - math.prod(layout.outside(dim, inside) for dim in layouts)
+
+
+Draw: TypeAlias = "Callable[[Plan, torch.Generator], Mapping[str, int | float]]"
+
+
+def plan_table(plan: Plan) -> str:
+    """The groups, then everything that is fixed with its reason, then the totals."""
+    lines = [f"{plan.model}: {plan.total:,} parameters, {plan.elastic_share:.1%} of them elastic", ""]
+    rows = [("group", "size", "step", "tensors", "parameters", "MACs", "sets")]
+    for g in plan.groups.values():
+        tensors = len({tensor for tensor, _ in g.cuts})
+        rows.append(
+            (g.name, f"{g.size}", f"{g.granularity}", f"{tensors}", f"{g.parameters:,}", f"{g.macs:,}", _few(g.sets))
+        )
+    lines += _aligned(rows, left=(0, 6))
+    elastic = plan.total - sum(item.elements for item in plan.fixed)
+    lines += ["", f"fixed: {plan.total - elastic:,} parameters"]
+    lines += _aligned([(f"  {f.tensor}", f"{f.elements:,}", f.reason) for f in plan.fixed], left=(0, 2))
+    for path in sorted(plan.rewrites):
+        lines.append(f"rewritten forward: {path or 'the model itself'} (its code holds sizes that must follow)")
+    lines += [f"note: {note}" for note in plan.notes]
+    lines += ["", f"total: {elastic:,} elastic + {plan.total - elastic:,} fixed = {plan.total:,} parameters"]
+    lines.append("(groups overlap: a weight has rows and columns)")
+    return "\n".join(lines)
+
+
+def _few(names: Sequence[str], most: int = 2) -> str:
+    return ", ".join(names[:most]) + (f", +{len(names) - most}" if len(names) > most else "")
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: Iterable[int]) -> list[str]:
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    left = set(left)
+    return [
+        "  ".join(
+            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -3,4 +3,6 @@
 Never: training, shrinking, measuring or curves.
 """
 
+from surgery.planning.make import analyse, make_plan
 
+__all__ = ["analyse", "make_plan"]

@@ -19,7 +19,7 @@ from surgery.capture.frames import Frame
 from surgery.capture.record import Capture
 from surgery.capture.recorder import call_name, foreign
 from surgery.errors import AxisError
-from surgery.modules.containers import shut
+from surgery.modules.containers import unreachable
 from surgery.modules.tensors import Parts, aliases
 from surgery.rules.base import Call, Requirement, find, run, tensors_in
 
@@ -53,7 +53,7 @@ class Analysis:
     layers: dict[str, Layer] = field(default_factory=dict)
     attributes: list[tuple[str, tuple[Any, ...], Dim]] = field(default_factory=list)
     needs: list[Needed] = field(default_factory=list)
-    pairs: list[tuple[Dim, str]] = field(default_factory=list)
+    min_units: list[tuple[Dim, str]] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
 
@@ -131,7 +131,7 @@ class Analysis:
         value = run(call, rule, args, kwargs)
         frame = node.meta["frame"]
         self.needs += [Needed(requirement, capture, frame, where) for requirement in call.requirements]
-        self.pairs += [(dim, where) for dim in call.pairs]
+        self.min_units += [(dim, where) for dim in call.min_units]
         if not capture.training:
             self.macs += call.macs
         return value
@@ -177,7 +177,7 @@ class Analysis:
         macs: list[tuple[Dim, ...]] = []
         call = LayerCall(list(args), kwargs, shapes, binding, macs)
         value = adapter.call(call)
-        self.pairs += [(dim, where) for dim in call.pairs]
+        self.min_units += [(dim, where) for dim in call.min_units]
         known.dims.update({name: dim for name, dim in binding.dims.items() if name in known.dims})
         if not capture.training:
             self.macs += [tuple(factor for dim in dims for factor in dim) for dims in macs]
@@ -275,7 +275,7 @@ def _check(value: Any, shape: Any) -> None:
 def pin_held(analysis: Analysis) -> None:
     """Pin what a forward could read whole: tensors in objects and functions that a twin does not cut."""
     names = {id(tensor): name for name, tensor in analysis.parts.tensors.items()}
-    for tensor, where in shut(analysis.model):
+    for tensor, where in unreachable(analysis.model):
         name = names.get(id(tensor))
         for dim in analysis.tensor(name) if name else ():
             pin(dim, f"{name} is also held in {where}, where it cannot be cut (hold it in a list or dict instead)")

@@ -22,11 +22,11 @@ from surgery.errors import AxisError, ProofError
 from surgery.modules.containers import holders, open_tensors, swapped
 from surgery.modules.inputs import Examples, Inputs, runs, tensors
 from surgery.modules.modes import evaluating
+from surgery.modules.plain_data import replaced
 from surgery.modules.tensors import named_tensors, parts_of
 from surgery.modules.verify import verify
 from surgery.planning.analysis import Analysis, Layer, fill
 from surgery.rules.base import tensors_in
-from surgery.twin.elastic import replaced
 
 TOLERANCE = 1e-9
 FACTOR = 3.0

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from torch import nn
 
 from surgery.axes import layout
 from surgery.errors import InputError
 from surgery.modules.inputs import Examples
-from surgery.plan.plan import Plan, WidthSpec
+from surgery.plan.costs import Cost
+from surgery.plan.plan import Plan
+from surgery.plan.widths import WidthSpec
 from surgery.planning.make import make_plan
 from surgery.twin.elastic import is_wrapped
 from surgery.twin.setting import plan_of
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Costs of one model.
-
-    Attributes:
-        params: parameter elements, tied ones once.
-        bytes: of the state_dict's parameters and buffers.
-        macs: multiply-adds of the example inputs in eval mode: matmuls, convolutions, attention and recurrences. Where
-            the amount of work depends on data, it is that of the captured run.
-    """
-
-    params: int
-    bytes: int
-    macs: int
 
 
 def cost(model_or_plan: nn.Module | Plan, widths: WidthSpec = 1.0, example_inputs: Examples | None = None) -> Cost:

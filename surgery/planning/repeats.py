@@ -12,7 +12,8 @@ from typing import Any
 from torch import fx
 
 from surgery.axes.algebra import Dims, resolve
-from surgery.axes.sizes import Arithmetic, Extent, Origin, Size
+from surgery.axes.formulas import Arithmetic, Extent, Origin
+from surgery.axes.sizes import Size
 from surgery.capture.record import Capture
 from surgery.modules.code.source import Chain, span
 from surgery.modules.plain_data import ATOMS
@@ -58,9 +59,9 @@ class _Comparison:
     def _again(self, node: fx.Node) -> bool:
         """Whether the rule says the same of a call with other settings, and asks for nothing."""
         analysis, before = self.analysis, self.analysis.values[node]
-        asked = len(analysis.needs), len(analysis.pairs)
+        asked = len(analysis.needs), len(analysis.min_units)
         made = analysis.value(node, self.runs[1])
-        return _resolved(made) == _resolved(before) and asked == (len(analysis.needs), len(analysis.pairs))
+        return _resolved(made) == _resolved(before) and asked == (len(analysis.needs), len(analysis.min_units))
 
     def _same(self, a: Any, b: Any, settings: tuple[type, ...] = ()) -> bool:
         """Whether two arguments are the same; those of the types in `settings` need not be."""

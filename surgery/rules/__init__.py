@@ -1,30 +1,25 @@
-"""What torch operations do to axes: families of alike operations first, then single rules.
+"""What operations of torch do to axes: families of alike operations, and single rules. Imported, they are registered.
 
+Never: modules, or what owns a graph; a rule sees dimensions, and says where those of the result come from.
 A rule of your own: `@surgery.rule(torch.some_operation)`; see docs/writing-rules.md.
 """
 
-from surgery.rules import (
-    contract,
-    create,
-    elementwise,
-    index,
-    join,
-    linalg,
-    loss,
-    memory,
-    reduce,
-    shape,
-    values,
-    vision,
-)
-from surgery.rules.base import RULES, complete, rule
-from surgery.rules.elementwise import pointwise, same
-from surgery.rules.reduce import reduces, scans
-from surgery.rules.shape import spatial
+# One line for each file of rules, imported for the registration it does.
+from surgery.rules import attention as attention
+from surgery.rules import contract as contract
+from surgery.rules import convolution as convolution
+from surgery.rules import create as create
+from surgery.rules import elementwise as elementwise
+from surgery.rules import index as index
+from surgery.rules import join as join
+from surgery.rules import linalg as linalg
+from surgery.rules import loss as loss
+from surgery.rules import memory as memory
+from surgery.rules import reduce as reduce
+from surgery.rules import shape as shape
+from surgery.rules import spatial as spatial
+from surgery.rules import values as values
+from surgery.rules import vision as vision
+from surgery.rules.base import complete
 
 complete()
-
-__all__ = [
-    "RULES", "contract", "create", "elementwise", "index", "join", "linalg", "loss", "memory", "pointwise", "reduce",
-    "reduces", "rule", "same", "scans", "shape", "spatial", "values", "vision",
-]  # fmt: skip

@@ -18,7 +18,8 @@ from torch import fx
 from surgery.axes import algebra as axes
 from surgery.axes import signature
 from surgery.axes.algebra import Dim, Dims
-from surgery.axes.sizes import Arithmetic, Constant, Origin, Size, origin_of
+from surgery.axes.formulas import Arithmetic, Constant, Origin, SizeOf
+from surgery.axes.sizes import Size, origin_of
 from surgery.errors import AxisError
 
 Rule = Callable[..., Any]
@@ -34,13 +35,6 @@ _NAMESPACES = (
     torch.linalg,
     torch._C._VariableFunctions,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SizeOf(Origin):
-    """The width of a dimension."""
-
-    dim: Dim
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ class Call:
     training: bool = False
     requirements: list[Requirement] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
-    pairs: list[Dim] = field(default_factory=list)
+    min_units: list[Dim] = field(default_factory=list)
 
 
 _calls: list[Call] = []
@@ -242,7 +236,7 @@ def require(size: Any, target: Dim | Origin) -> None:
 
 def at_least_two(*dims: Dim) -> None:
     """State that the call would treat these dimensions differently if the product of their widths were 1."""
-    _calls[-1].pairs.append(tuple(factor for dim in dims for factor in dim))
+    _calls[-1].min_units.append(tuple(factor for dim in dims for factor in dim))
 
 
 def minus(value: int, target: Dim) -> Origin:

@@ -1,4 +1,4 @@
-"""Operations that sum over products: linear maps, convolutions, attention; and norms called as functions."""
+"""Operations that sum over products: linear maps, products of matrices, embeddings; and norms called as functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from surgery.axes.algebra import Dim, divide, extent, fresh, pieces, resolve
+from surgery.axes.algebra import Dim, divide, extent, resolve
 from surgery.axes.signature import broadcast
 from surgery.rules.base import (
     Dims,
@@ -176,121 +176,6 @@ def _lettered(part: str, x: Dims) -> Iterator[tuple[str, Dim]]:
     before, _, after = part.partition("...")
     yield from zip(before, x, strict=False)
     yield from zip(reversed(after), reversed(x), strict=False)
-
-
-@rule("scaled_dot_product_attention")
-def attention(
-    query: Dims, key: Dims, value: Dims, attn_mask: Any = None, dropout_p: float = 0, is_causal: bool = False,
-    scale: Any = None, enable_gqa: bool = False,
-) -> Dims:  # fmt: skip
-    """`... h t d, ... h s d, ... h s e -> ... h t e`; grouped queries have heads `(kv rep)`."""
-    q, k, v = query, key, value
-    heads = list(broadcast([q[:-2], k[:-2], v[:-2]], here())) if not enable_gqa else list(q[:-2])
-    if enable_gqa:
-        shared = unify(k[-3], v[-3])
-        repeats = fresh(extent(q[-3]) // extent(shared))
-        heads = [*broadcast([q[:-3], k[:-3], v[:-3]], here()), unify(q[-3], shared + repeats)]
-    d, s = unify(q[-1], k[-1]), unify(k[-2], v[-2])
-    if isinstance(attn_mask, Dims):
-        broadcast([Dims((*heads, q[-2], s)), attn_mask], here())
-    if is_causal:
-        ordered(q[-2], "a causal mask")
-        ordered(s, "a causal mask")
-    multiply(*heads, q[-2], s, d)
-    multiply(*heads, q[-2], s, v[-1])
-    return Dims((*heads, q[-2], v[-1]))
-
-
-@rule(F.multi_head_attention_forward)
-def multi_head_attention(
-    query: Dims, key: Dims, value: Dims, embed_dim_to_check: Any, num_heads: Any, in_proj_weight: Any,
-    in_proj_bias: Any, bias_k: Any, bias_v: Any, add_zero_attn: bool, dropout_p: float, out_proj_weight: Dims,
-    out_proj_bias: Any, training: bool = True, key_padding_mask: Any = None, need_weights: bool = True,
-    attn_mask: Any = None, use_separate_proj_weight: bool = False, q_proj_weight: Any = None,
-    k_proj_weight: Any = None, v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None,
-    average_attn_weights: bool = True, is_causal: bool = False,
-) -> Any:  # fmt: skip
-    """Torch asserts that heads times head width is the width of queries, so that the two are one dimension here."""
-    if any(x is not None for x in (bias_k, bias_v, static_k, static_v)) or add_zero_attn:
-        raise NotImplementedError("biases of keys, and keys that are given")
-    if is_causal or len(query) != 3:
-        raise NotImplementedError("causal attention, and inputs without a batch")
-    parts = divide(query[2], extent(query[2]) // int(num_heads))
-    if parts is None:
-        raise NotImplementedError("features that do not divide into heads")
-    heads, inner = parts[0], resolve(parts[0]) + resolve(parts[1])
-    s, n = unify(key[0], value[0]), unify(unify(query[1], key[1]), value[1])
-    if attn_mask is not None:
-        scores = Dims((query[0], s)) if len(attn_mask) == 2 else Dims((n + heads, query[0], s))
-        broadcast([scores, attn_mask], here())
-    if key_padding_mask is not None:
-        broadcast([Dims((n, s)), key_padding_mask], here())
-    weights = [q_proj_weight, k_proj_weight, v_proj_weight]
-    if not use_separate_proj_weight:
-        rows = pieces(in_proj_weight[0], [extent(inner)] * 3, here())
-        weights = [Dims((row, in_proj_weight[1])) for row in rows]
-    for weight, x in zip(weights, (query, key, value), strict=True):
-        unify(weight[0], inner)
-        unify(weight[1], x[2])
-        multiply(*x[:2], *weight)
-    if in_proj_bias is not None:
-        for part in pieces(in_proj_bias[0], [extent(inner)] * 3, here()):
-            unify(part, inner)
-    unify(out_proj_weight[1], inner)
-    if out_proj_bias is not None:
-        unify(out_proj_bias[0], out_proj_weight[0])
-    require(embed_dim_to_check, inner)
-    require(num_heads, heads)
-    multiply(n, query[0], s, inner)
-    multiply(n, query[0], s, inner)
-    multiply(query[0], n, *out_proj_weight)
-    seen = Dims((n, query[0], s)) if average_attn_weights else Dims((n, heads, query[0], s))
-    return [Dims((query[0], n, out_proj_weight[0])), seen if need_weights else None]
-
-
-def _pointwise_kernel(weight: Dims, stride: Any, padding: Any) -> bool:
-    """Whether a convolution treats every position by itself."""
-    steps = stride if isinstance(stride, tuple | list) else (stride,)
-    pads = padding if isinstance(padding, tuple | list) else (padding,)
-    same = padding == "same" or padding == "valid" or all(not isinstance(p, str) and int(p) == 0 for p in pads)
-    return all(extent(dim) == 1 for dim in weight[2:]) and all(int(s) == 1 for s in steps) and same
-
-
-def _convolution(
-    x: Dims, weight: Dims, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
-) -> Any:
-    batch = "" if len(x) == len(weight) - 1 else "b "
-    g = int(groups)
-    sites = "..." if _pointwise_kernel(weight, stride, padding) else "~..."
-    dims = contraction(
-        f"{batch}(g i) {sites}, (g o) i ~..., (g o) -> {batch}(g o) {sites}", x, weight, bias, g=g, i=extent(weight[1])
-    )
-    kernel = [positions(extent(dim), "a kernel") for dim in weight[2:]]
-    multiply(*dims, weight[1], *kernel)
-    if g > 1:
-        parts = divide(weight[0], extent(weight[0]) // g)
-        require(groups, parts[0] if parts else weight[0])
-    return dims
-
-
-rule("conv1d", "conv2d", "conv3d")(_convolution)
-
-
-@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-def conv_transpose(
-    x: Dims, weight: Dims, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
-    groups: Any = 1, dilation: Any = 1,
-) -> Any:  # fmt: skip
-    batch = "" if len(x) == len(weight) - 1 else "b "
-    g = int(groups)
-    dims = contraction(
-        f"{batch}(g i) ~..., (g i) o ~..., (g o) -> {batch}(g o) ~...", x, weight, bias, g=g, o=extent(weight[1])
-    )
-    multiply(*x, weight[1], *(positions(extent(dim), "a kernel") for dim in weight[2:]))
-    if g > 1:
-        parts = divide(weight[0], extent(weight[0]) // g)
-        require(groups, parts[0] if parts else weight[0])
-    return dims
 
 
 @rule(F.embedding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from surgery.axes.algebra import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
-from surgery.axes.sizes import Constant
+from surgery.axes.formulas import Constant
 from surgery.rules.base import (
     Dims,
     axis,

@@ -6,10 +6,9 @@ import math
 from typing import Any
 
 from surgery.axes.algebra import Dim, extent
-from surgery.axes.sizes import Arithmetic, Constant
+from surgery.axes.formulas import Arithmetic, Constant, SizeOf
 from surgery.rules.base import (
     Dims,
-    SizeOf,
     current_node,
     made_from,
     ordered,

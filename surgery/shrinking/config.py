@@ -18,12 +18,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from surgery.axes.formulas import Field
 from surgery.errors import InputError, ProofError
 from surgery.modules.inputs import Examples
-from surgery.modules.plain_data import LONGEST, Field, is_record
+from surgery.modules.plain_data import LONGEST, is_plain_data, replaced
 from surgery.modules.verify import compare
 from surgery.plan.plan import Plan
-from surgery.twin.elastic import replaced
 
 Path: TypeAlias = "tuple[Any, ...]"  # the steps to an integer in a configuration
 Place: TypeAlias = "tuple[str, Any]"  # a tensor and a dimension, or a module and the path of an attribute
@@ -55,7 +55,7 @@ def settle_config(
     """
     config = vars(small).get("config")
     written, built = hasattr(type(small), SAVE), _built_from_config(type(small))
-    if dict(widths) == plan.full() or not is_record(config) or not (written or built):
+    if dict(widths) == plan.full() or not is_plain_data(config) or not (written or built):
         return None
     try:
         if not built:
@@ -97,7 +97,7 @@ def fields(config: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         for i, item in enumerate(config):
             if type(item) is int:
                 yield (*path, i), item
-    elif is_record(config):
+    elif is_plain_data(config):
         for name, value in vars(config).items():
             if not name.startswith("_"):
                 yield from fields(value, (*path, Field(name)))
@@ -281,7 +281,7 @@ def _hold(small: nn.Module, built: nn.Module, config: Any, names: set[Any]) -> N
     for path, other in built.named_modules():
         for name, theirs in vars(other).items():
             mine = vars(modules[path]).get(name) if path in modules else None
-            if mine is None or type(mine) is not type(theirs) or not is_record(theirs):
+            if mine is None or type(mine) is not type(theirs) or not is_plain_data(theirs):
                 continue
             for steps, value in fields(theirs):
                 if steps[-1] in names and _differs(mine, steps, value):

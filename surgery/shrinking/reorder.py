@@ -12,7 +12,8 @@ from surgery.axes import layout
 from surgery.errors import InputError, ProofError
 from surgery.modules.inputs import Examples
 from surgery.modules.verify import compare
-from surgery.plan.plan import Group, Plan
+from surgery.plan.groups import Group
+from surgery.plan.plan import Plan
 from surgery.shrinking.shrink import like, plain_copy, prepared, tolerance_of, unrun
 from surgery.twin.setting import at_widths
 

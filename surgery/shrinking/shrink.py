@@ -16,13 +16,17 @@ from surgery.modules.batchnorm import recalibrate as estimate
 from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples
+from surgery.modules.plain_data import replaced
 from surgery.modules.tensors import parts_of
 from surgery.modules.verify import TOLERANCES, compare
 from surgery.plan import cutting
-from surgery.plan.plan import Plan, Swap, WidthSpec
-from surgery.planning.make import check_model, make_plan
+from surgery.plan.groups import Swap
+from surgery.plan.plan import Plan
+from surgery.plan.widths import WidthSpec
+from surgery.planning.make import make_plan
+from surgery.planning.supported import check_model
 from surgery.shrinking.config import settle_config
-from surgery.twin.elastic import KEY, is_wrapped, put_back, replaced
+from surgery.twin.elastic import KEY, is_wrapped, put_back
 from surgery.twin.install import strip, twin_of
 from surgery.twin.setting import at_widths, ready
 

@@ -14,7 +14,8 @@ from surgery.errors import InputError
 from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
 from surgery.modules.tree import named_parameters
-from surgery.plan.plan import Group, Plan
+from surgery.plan.groups import Group
+from surgery.plan.plan import Plan
 from surgery.shrinking.reorder import reorder, unsaved
 from surgery.shrinking.shrink import prepared
 from surgery.twin.setting import at_widths

@@ -6,16 +6,13 @@ The method is structural dropout (Knodt 2022, arXiv:2205.06906): every feature a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 
 from surgery.errors import InputError
-from surgery.plan.plan import Plan
-
-Draw: TypeAlias = "Callable[[Plan, torch.Generator], Mapping[str, int | float]]"
+from surgery.plan.plan import Draw, Plan
 
 
 def _uniform(count: int, generator: torch.Generator) -> list[float]:

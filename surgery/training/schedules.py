@@ -13,8 +13,9 @@ from typing import TypeAlias
 import torch
 
 from surgery.errors import InputError
-from surgery.plan.plan import Plan, WidthSpec
-from surgery.training.draws import Draw, mixed, shared
+from surgery.plan.plan import Draw, Plan
+from surgery.plan.widths import WidthSpec
+from surgery.training.draws import mixed, shared
 
 Turn: TypeAlias = "Draw | WidthSpec"
 

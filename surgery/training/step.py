@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from surgery.errors import InputError
+from surgery.modules.batchnorm import statistics_kept
 from surgery.modules.inputs import Examples, Inputs, call
 from surgery.modules.modes import evaluating
-from surgery.modules.tree import named_modules
 from surgery.training.distil import Distil, class_dim, kl, towards
 from surgery.training.draws import DEFAULT
 from surgery.training.schedules import NARROW, Turn, turns
@@ -87,16 +86,16 @@ def train_step(
         elif distil is None:
             distil = _divergence(state, loss, full, value)
         backward(value)
-    said = full if teacher is None or distil is None else _said(teacher, run)
-    learn = _lesson(loss, None if distil is None else towards(distil, _detached(said)), labels)
-    with _statistics_kept(twin):
+    said = full if teacher is None or distil is None else teacher_output(teacher, run)
+    learn = narrow_loss(loss, None if distil is None else towards(distil, _detached(said)), labels)
+    with statistics_kept(twin):
         for draw in draws:
             with at_widths(twin, state.drawn(draw)):
                 backward(share * learn(wrapped(*run.args, **run.kwargs)))
     return value.detach()
 
 
-def _lesson(loss: Learn, divergence: Learn | None, labels: float) -> Learn:
+def narrow_loss(loss: Learn, divergence: Learn | None, labels: float) -> Learn:
     """What a narrow output learns by: the loss and the divergence, in shares of `labels` and the rest."""
 
     def learn(narrow: Any) -> Tensor:
@@ -168,20 +167,7 @@ def _detached(output: Any) -> Any:
 
 
 @torch.no_grad()
-def _said(teacher: Callable[..., Any], run: Inputs) -> Any:
+def teacher_output(teacher: Callable[..., Any], run: Inputs) -> Any:
     mode = evaluating(teacher) if isinstance(teacher, nn.Module) and teacher.training else contextlib.nullcontext()
     with mode:
         return teacher(*run.args, **run.kwargs)
-
-
-@contextlib.contextmanager
-def _statistics_kept(model: nn.Module) -> Iterator[None]:
-    """BatchNorm in training mode takes the statistics of the batch inside, and leaves its running ones alone."""
-    layers = [m for _, m in named_modules(model) if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True

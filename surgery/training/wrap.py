@@ -12,9 +12,10 @@ from torch import nn
 from surgery.errors import InputError
 from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples, Inputs, detached
-from surgery.plan.plan import Plan
-from surgery.planning.make import check_model, make_plan
-from surgery.training.draws import DEFAULT, Draw
+from surgery.plan.plan import Draw, Plan
+from surgery.planning.make import make_plan
+from surgery.planning.supported import check_model
+from surgery.training.draws import DEFAULT
 from surgery.twin.elastic import Elastic, is_wrapped, state_of
 from surgery.twin.install import enter, install, strip
 from surgery.twin.setting import plan_of

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from surgery.axes import layout
+from surgery.axes.formulas import Origin
 from surgery.axes.layout import Layout
-from surgery.axes.sizes import Origin
 from surgery.errors import InputError
 from surgery.modules.code.rewritten import Rewritten
-from surgery.modules.containers import placed, swapped
-from surgery.modules.plain_data import Field, altered
+from surgery.modules.containers import located, swapped
+from surgery.modules.plain_data import replaced
 from surgery.plan import cutting
 from surgery.twin.state import State
 
@@ -39,7 +39,7 @@ class Elastic:
     attributes: dict[str, list[tuple[tuple[Any, ...], Origin]]] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)  # attributes that are different in any twin
     stored: dict[str, Any] = field(default_factory=dict)
-    loose: frozenset[str] = frozenset()  # of `tensors`: those in plain attributes and containers
+    unregistered: frozenset[str] = frozenset()  # of `tensors`: those in plain attributes and containers
     rebound: frozenset[str] = frozenset()  # buffers that code of the model assigns
     lenders: list[nn.Module] = field(default_factory=list)  # modules whose tensors this one holds in containers
     forward: Rewritten | None = None
@@ -79,7 +79,7 @@ class Elastic:
         if tensor.shape == whole:
             return False
         cut = self.shape(name, self.state.current)
-        if name in self.loose and tensor.dim() == len(whole):  # a forward may give it other positions
+        if name in self.unregistered and tensor.dim() == len(whole):  # a forward may give it other positions
             pairs = [(n, a, b) for n, a, b in zip(tensor.shape, whole, cut, strict=True) if a != b]
             if all(n == a for n, a, _ in pairs) or all(n == b for n, _, b in pairs):
                 return any(n != a for n, a, _ in pairs)
@@ -118,7 +118,7 @@ class Elastic:
         return value
 
     def _is_buffer(self, module: nn.Module, name: str, tensor: Tensor) -> bool:
-        return name in module._buffers or (name in self.loose and not tensor.requires_grad)
+        return name in module._buffers or (name in self.unregistered and not tensor.requires_grad)
 
     def is_own(self, module: nn.Module, name: str, value: Tensor) -> bool:
         """Whether a value is the slice of a parameter that reading it gives."""
@@ -205,7 +205,7 @@ class Elastic:
             for key, tensor in table.items()
             if tensor is not None and key in vars(lender)[KEY].tensors
         }
-        owners |= {id(tensor): (module, place) for place, tensor in placed(name, value) if place in self.loose}
+        owners |= {id(tensor): (module, place) for place, tensor in located(name, value) if place in self.unregistered}
 
         def cut(tensor: Tensor) -> Tensor:
             lender, key = owners.get(id(tensor), (None, ""))
@@ -237,21 +237,6 @@ class Elastic:
             return result
 
         return self.cached(name, make)
-
-
-def replaced(value: Any, keys: tuple[Any, ...], item: int) -> Any:
-    """A nested container or object with one item replaced; the container itself is left alone."""
-    if not keys:
-        return item
-    if isinstance(keys[0], Field):
-        old = vars(value)[keys[0].name]
-        new = replaced(old, keys[1:], item)
-        return value if new == old else altered(value, {keys[0].name: new})  # modules share it while they can
-    if isinstance(value, dict):
-        return {**value, keys[0]: replaced(value[keys[0]], keys[1:], item)}
-    items = list(value)
-    items[keys[0]] = replaced(items[keys[0]], keys[1:], item)
-    return type(value)(items)
 
 
 def put_back(modules: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> None:

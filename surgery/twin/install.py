@@ -13,14 +13,14 @@ from surgery.adapters.base import decisions
 from surgery.errors import InputError
 from surgery.modules.code.bytecode import assigned, mentions
 from surgery.modules.code.rewritten import Rewritten
-from surgery.modules.containers import holders, loose, open_tensors, placed
+from surgery.modules.containers import holders, located, open_tensors, unregistered
 from surgery.modules.copying import copy_of
 from surgery.modules.inputs import Examples, detached
 from surgery.modules.modes import refresh
 from surgery.modules.tensors import Parts
 from surgery.modules.tree import named_modules
-from surgery.plan.plan import Plan, per_group
-from surgery.training.draws import DEFAULT, Draw
+from surgery.plan.plan import Draw, Plan, per_group
+from surgery.training.draws import DEFAULT
 from surgery.twin.elastic import KEY, Absent, Elastic, put_back
 from surgery.twin.members import elastic_class
 from surgery.twin.state import State
@@ -51,7 +51,7 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
     modules = dict(named_modules(twin))
     elastics = {path: Elastic(state, path, type(module)) for path, module in modules.items()}
     places: dict[str, list[str]] = {}
-    for path, place, _ in loose(twin):
+    for path, place, _ in unregistered(twin):
         places.setdefault(path, []).append(place)
     for path, module in modules.items():
         _fill(elastics[path], module, plan, places.get(path, []))
@@ -77,7 +77,7 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
         stored = stores.get(path, set())
         for name in held:
             changes = anything or name in rebound or isinstance(vars(module)[name], dict | list)
-            if changes and _is_loose(elastic, name, vars(module)[name]):
+            if changes and _is_unregistered(elastic, name, vars(module)[name]):
                 stored.add(name)
         own = places.get(path, [])
         for name in sorted(stored):
@@ -126,14 +126,14 @@ def _held(elastic: Elastic, module: nn.Module, owners: Mapping[int, nn.Module]) 
     """The attributes of a module in which a forward would find cut tensors: as they are, or in containers."""
     for name, value in holders(module):
         found = [owners[id(tensor)] for tensor in open_tensors(value) if id(tensor) in owners]
-        if found or _is_loose(elastic, name, value):
+        if found or _is_unregistered(elastic, name, value):
             elastic.lenders += [owner for owner in dict.fromkeys(found) if owner is not module]
             elastic.state.lent = WeakTensorKeyDictionary() if elastic.state.lent is None else elastic.state.lent
             yield name
 
 
-def _is_loose(elastic: Elastic, name: str, value: Any) -> bool:
-    return any(place in elastic.loose for place, _ in placed(name, value))
+def _is_unregistered(elastic: Elastic, name: str, value: Any) -> bool:
+    return any(place in elastic.unregistered for place, _ in located(name, value))
 
 
 def _before(elastic: Elastic, name: str, value: Any, plan: Plan, places: Container[str]) -> Any:
@@ -142,15 +142,17 @@ def _before(elastic: Elastic, name: str, value: Any, plan: Plan, places: Contain
         return value
     result = copy.copy(value)
     for key, item in value.items():
-        names = [plan.canonical(elastic.full(place)) for place, _ in placed(name, {key: item}) if place in places]
+        names = [plan.canonical(elastic.full(place)) for place, _ in located(name, {key: item}) if place in places]
         if names and not any(full in plan.layouts for full in names):
             del result[key]
     return result
 
 
 def _fill(elastic: Elastic, module: nn.Module, plan: Plan, places: Iterable[str]) -> None:
-    elastic.loose = frozenset(place for place in places if plan.canonical(elastic.full(place)) in plan.cut_tensors)
-    for name in (*module._parameters, *module._buffers, *elastic.loose):
+    elastic.unregistered = frozenset(
+        place for place in places if plan.canonical(elastic.full(place)) in plan.cut_tensors
+    )
+    for name in (*module._parameters, *module._buffers, *elastic.unregistered):
         full = plan.canonical(elastic.full(name))
         if full in plan.cut_tensors:
             elastic.tensors[name] = plan.layouts[full]
@@ -162,7 +164,7 @@ def enter(module: nn.Module, elastic: Elastic, held: tuple[str, ...] = (), base:
     """Turn a module into an instance of its elastic class. `base` is a plain subclass that can have more widths."""
     vars(module)[KEY] = elastic
     tensors = (
-        *(name for name in elastic.tensors if name not in elastic.loose),
+        *(name for name in elastic.tensors if name not in elastic.unregistered),
         *(name for name in module._buffers if name not in elastic.tensors),
     )
     attributes = (*elastic.attributes, *elastic.constants)

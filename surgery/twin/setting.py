@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from surgery.errors import InputError
-from surgery.plan.plan import Plan, WidthSpec
+from surgery.plan.plan import Plan
+from surgery.plan.widths import WidthSpec
 from surgery.twin.elastic import state_of
 from surgery.twin.state import State
 

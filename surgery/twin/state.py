@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.modules.inputs import Batches
-from surgery.plan.plan import Plan
-from surgery.training.draws import DEFAULT, Draw
+from surgery.plan.plan import Draw, Plan
+from surgery.training.draws import DEFAULT
 
 
 @dataclass

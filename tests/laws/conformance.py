@@ -20,13 +20,13 @@ from torch.utils import _pytree as pytree
 
 from surgery.axes import layout
 from surgery.axes.algebra import Axis, axes_of
-from surgery.axes.samples import Points
-from surgery.axes.sizes import Origin, evaluate
+from surgery.axes.formulas import Origin, evaluate
+from surgery.axes.samples import Samples
 from surgery.capture.record import Capture, capture
 from surgery.modules.inputs import Inputs
 from surgery.modules.tensors import parts_of
 from surgery.planning.analysis import Analysis, fill
-from surgery.planning.make import freeze
+from surgery.planning.freeze import freeze
 
 
 @dataclass
@@ -167,7 +167,7 @@ def conforms(
 
     plain = run(tensors, {})
     shuffled(tensors, plain, {})
-    pairs = {axis for dim, _ in analysis.pairs for axis in axes_of(dim)}
+    pairs = {axis for dim, _ in analysis.min_units for axis in axes_of(dim)}
     for draw in (lambda n, low: low, lambda n, low: int(torch.randint(low, n + 1, (1,), generator=generator))):
         widths = {axis: draw(axis.size, min(axis.size, 2 if axis in pairs else least)) for axis in free}
         kept = {names[axis]: torch.arange(n) for axis, n in widths.items()}
@@ -205,7 +205,7 @@ def _narrowed(parts: layout.Layout, counts: dict[Axis, int], names: dict[Axis, s
 
 def value(size: Origin, widths: dict[Axis, int]) -> int:
     """What an expression over dimensions comes to at some widths."""
-    points = Points(1, {axis: [width] for axis, width in widths.items()})
+    points = Samples(1, {axis: [width] for axis, width in widths.items()})
     return evaluate(size, lambda leaf: points.width(leaf.dim)[0])  # type: ignore[attr-defined]
 
 

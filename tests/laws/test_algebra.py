@@ -24,7 +24,7 @@ from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.inputs import Inputs
 from surgery.modules.tensors import parts_of
 from surgery.planning.analysis import Analysis, group_axes
-from surgery.planning.make import freeze
+from surgery.planning.freeze import freeze
 from surgery.planning.solving.solve import solve
 from tests.laws.conformance import value
 

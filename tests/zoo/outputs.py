@@ -7,9 +7,9 @@ from dataclasses import replace
 from torch import nn
 
 from surgery.capture.callsites import line
+from surgery.capture.runs import record_runs as recorded
 from surgery.modules.inputs import Inputs
 from surgery.modules.tensors import parts_of
-from surgery.planning.make import record as recorded
 
 from .record import Reason
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 from surgery.curves.page.section import Section
 from surgery.curves.page.tags import tag
 from surgery.curves.plot import AXES, CEILING, chains, linear_ticks, log_ticks, places, score_label, short
-
-if TYPE_CHECKING:
-    from surgery.curves.curve import Curve
+from surgery.curves.points import Rows
 
 SIZES = {"wide": (660, 400), "narrow": (330, 290)}  # for a desk and for a phone
 LETTER, LINE = 7, 20  # about the room that a letter takes, and a line of text
@@ -143,7 +140,7 @@ def _text(x: float, y: float, words: str, text_anchor: str = "middle", **attribu
     return tag("text", words, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=text_anchor, **attributes)
 
 
-def _series(curve: Curve, x: str, frame: Frame, series: int, start: int) -> Element:
+def _series(curve: Rows, x: str, frame: Frame, series: int, start: int) -> Element:
     xs = places(curve, x)
     spots = [frame.spot(place, point.score) for place, point in zip(xs, curve, strict=True)]
     shape, crowd = mark(series, len(curve)), " crowd" if len(curve) > CROWD else ""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from surgery.curves.page.section import Section
-from surgery.curves.page.words import MEASURES, change, percent, score_words
-
-if TYPE_CHECKING:
-    from surgery.curves.curve import Point
+from surgery.curves.page.words import COST_WORDS, change, percent, score_words
+from surgery.curves.points import Point
 
 HOW = {
     "best": "The best model within these limits",
@@ -25,7 +22,7 @@ def facts(section: Section, picked: int) -> str:
     """JSON for the script: the points in the order of `section.curve`, the limits to open with, and texts."""
     points = [
         {
-            **{measure: getattr(point, measure) for measure in ("score", "error", *MEASURES)},
+            **{measure: getattr(point, measure) for measure in ("score", "error", *COST_WORDS)},
             "name": _name(section, series, row, point),
             "row": row,
             "tiles": tiles(section, point),
@@ -72,7 +69,7 @@ def _score_tile(section: Section, point: Point) -> tuple[str, str]:
 def _cost_tile(section: Section, point: Point, measure: str) -> tuple[str, str]:
     value = getattr(point, measure)
     whole = section.curve.full.get(measure) or getattr(section.reference, measure)
-    return MEASURES[measure].words(value), f"{percent(value, whole)} of full"
+    return COST_WORDS[measure].words(value), f"{percent(value, whole)} of full"
 
 
 def code(section: Section, place: int) -> str:

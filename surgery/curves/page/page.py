@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from xml.etree.ElementTree import Element
 
-from surgery.curves.inversions import slow_notes
+from surgery.curves.inversions import inversion_notes
 from surgery.curves.page.chart import SIZES, chart, mark
 from surgery.curves.page.facts import code, facts, tiles
 from surgery.curves.page.section import Section
 from surgery.curves.page.tags import html, tag
-from surgery.curves.page.words import MEASURES
+from surgery.curves.page.words import COST_WORDS
 from surgery.curves.plot import AXES
 
 INTRO = (
@@ -87,7 +87,7 @@ def _figure(number: int, section: Section, picked: int) -> Element:
         tag(
             "label",
             tag("input", type="radio", name=f"axis-{number}", value=x, checked=x == section.measures[0]),
-            MEASURES[x].name,
+            COST_WORDS[x].name,
         )
         for x in section.measures
     ]
@@ -130,7 +130,7 @@ def _legend(section: Section) -> Element:
 
 def _budget(number: int, section: Section) -> Element:
     rows = [
-        _limit(f"limit-{number}-{x}", x, f"{MEASURES[x].name} at most", *MEASURES[x].unit(section.most(x)))
+        _limit(f"limit-{number}-{x}", x, f"{COST_WORDS[x].name} at most", *COST_WORDS[x].unit(section.most(x)))
         for x in section.measures
     ]
     unit = ("points", 0.01) if section.share else ("", 1.0)
@@ -151,7 +151,7 @@ def _limit(name: str, measure: str, label: str, unit: str, size: float) -> Eleme
 
 def _result(section: Section, picked: int) -> Element:
     shown = tiles(section, section.curve[picked])
-    names = [section.score.capitalize(), *(MEASURES[x].name for x in section.measures)]
+    names = [section.score.capitalize(), *(COST_WORDS[x].name for x in section.measures)]
     cells = [
         tag("div", tag("dt", name), tag("dd", value, class_="value"), tag("dd", note, class_="note"))
         for name, (value, note) in zip(names, shown, strict=True)
@@ -221,5 +221,5 @@ def _tables(section: Section, picked: int) -> Iterator[Element]:
         head = tag("thead", tag("tr", *(tag("th", cell.strip(), scope="col") for cell in header)))
         caption = tag("caption", name) if len(section.curves) > 1 else None
         yield tag("div", tag("table", caption, head, tag("tbody", *lines)), class_="scroll")
-        yield from (tag("p", remark, class_="remark") for remark in (*curve.notes, *slow_notes(curve)))
+        yield from (tag("p", remark, class_="remark") for remark in (*curve.notes, *inversion_notes(curve)))
         start += len(curve)

@@ -7,14 +7,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from surgery.curves.choose import Bound, bound
-from surgery.curves.page.words import MEASURES, is_share
+from surgery.curves.page.words import COST_WORDS, is_share
+from surgery.curves.points import Point, Rows
 from surgery.errors import InputError
-
-if TYPE_CHECKING:
-    from surgery.curves.curve import Curve, Point
 
 LOSS = 0.01  # of a share, what a model may lose where nobody says otherwise
 
@@ -33,7 +30,7 @@ class Section:
     """
 
     title: str
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, Rows]
     limits: Mapping[str, float] = field(default_factory=dict)
     score: str = "score"
     notes: tuple[str, ...] = ()
@@ -48,7 +45,7 @@ class Section:
             raise InputError(f"report: {names} are of different models: give each model a section of its own")
 
     @cached_property
-    def curve(self) -> Curve:
+    def curve(self) -> Rows:
         """All points in one curve, in the order of the curves."""
         first = next(iter(self.curves.values()))
         sizes: dict[str, int] = {}
@@ -66,7 +63,7 @@ class Section:
     def measures(self) -> list[str]:
         """The costs that it can be drawn against: time only where it was measured everywhere."""
         timed = all(point.latency is not None for point in self.curve)
-        return [x for x in MEASURES if timed or x != "latency"]
+        return [x for x in COST_WORDS if timed or x != "latency"]
 
     @property
     def errors(self) -> bool:

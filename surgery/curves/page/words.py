@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from surgery.curves.curve import Curve, Point
+from surgery.curves.points import Point, Rows
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Measure:
 
 
 COUNTS = (("billion", 1e9), ("million", 1e6), ("", 1.0))
-MEASURES = {
+COST_WORDS = {
     "bytes": Measure("Size", (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1.0))),
     "latency": Measure("Time", (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))),
     "macs": Measure("Multiply-adds", COUNTS),
@@ -57,7 +55,7 @@ def score_words(score: float, share: bool) -> str:
     return f"{100 * score:.1f} %" if share else f"{score:.4g}"
 
 
-def summary(curve: Curve, point: Point) -> str:
+def summary(curve: Rows, point: Point) -> str:
     """What `point` keeps and loses against the widest point of the curve, in a sentence.
 
     Where all scores lie in [0, 1] they are taken for shares, and differences are given in points (1 point is 0.01).
@@ -70,7 +68,7 @@ def summary(curve: Curve, point: Point) -> str:
         f"{difference(widest.score, point.score, is_share(curve))}."
     ]
     if point.latency and widest.latency and point != widest:
-        latency = MEASURES["latency"].words
+        latency = COST_WORDS["latency"].words
         words.append(f"One call takes {latency(point.latency)} instead of {latency(widest.latency)}.")
     return " ".join(words)
 

@@ -6,14 +6,15 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 
-from surgery.plan.plan import Group, Plan
+from surgery.plan.groups import Group
+from surgery.plan.plan import Plan
 
 
-def bundles(plan: Plan, most: int) -> dict[str, tuple[str, ...]]:
-    """All groups in at most `most` bundles, by a name for each. With as many groups or fewer, each is alone.
+def blocks(plan: Plan, most: int) -> dict[str, tuple[str, ...]]:
+    """All groups in at most `most` blocks, by a name for each. With as many groups or fewer, each is alone.
 
     Groups of one kind stay together: those of the same size, step and name but for its numbers, neighbours first, as
-    the blocks of a deep model are. Where there are more kinds than bundles, names count less.
+    the blocks of a deep model are. Where there are more kinds than blocks, names count less.
     """
     groups = list(plan.groups.values())
     if len(groups) <= most:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from surgery.curves.choose import Bound, bound
-from surgery.curves.curve import MEASURES, Curve, Point
+from surgery.curves.curve import Curve
+from surgery.curves.points import MEASURES, Point
 from surgery.errors import InputError, WidthError
-from surgery.plan.costs import Prices
+from surgery.plan.costs import CostModel
 
 LIMITS = ("max_params", "max_bytes", "max_macs", "max_latency")
 
@@ -59,7 +60,7 @@ def largest(
     budget: Budget,
     fractions: list[float],
     widths: Callable[[float], dict[str, int]],
-    prices: Prices,
+    prices: CostModel,
     seconds: Callable[[dict[str, int]], float],
 ) -> float:
     """The largest fraction whose uniform model fits. Raises WidthError where not even the smallest does."""

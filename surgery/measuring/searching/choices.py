@@ -16,19 +16,19 @@ STEPS = tuple(2 ** (-i / 6) for i in range(31))  # from 1 to 1/32, six to an oct
 
 
 @dataclass(frozen=True)
-class Ladder:
+class Choices:
     """One axis: its groups and the widths to choose from, widest first.
 
     Attributes:
         columns: (N) which groups.
-        rungs: (L, N) their widths.
+        widths: (L, N) their widths.
         shares: (L) the mean of width / size.
         losses: (L) the predicted loss of score, rising.
         times: (L) the predicted factor on the time of a call, falling.
     """
 
     columns: Tensor
-    rungs: Tensor
+    widths: Tensor
     shares: Tensor
     losses: Tensor
     times: Tensor
@@ -41,29 +41,29 @@ class Ladder:
         """The predicted loss at any share, on straight lines over its logarithm."""
         return _line(math.log(share), self.shares.log().flip(0).tolist(), self.losses.flip(0).tolist())
 
-    def moved(self, row: Tensor, rungs: int) -> Tensor | None:
-        """A row with this axis so many rungs wider (above 0) or narrower; None where there is none."""
+    def moved(self, row: Tensor, widths: int) -> Tensor | None:
+        """A row with this axis so many widths wider (above 0) or narrower; None where there is none."""
         here = row[self.columns]
-        if rungs > 0:
-            wider = (self.rungs > here).any(1).nonzero().flatten().flip(0)
-            chosen = wider[rungs - 1 : rungs]
+        if widths > 0:
+            wider = (self.widths > here).any(1).nonzero().flatten().flip(0)
+            chosen = wider[widths - 1 : widths]
         else:
-            narrower = (self.rungs < here).any(1).nonzero().flatten()
-            chosen = narrower[-rungs - 1 : -rungs]
+            narrower = (self.widths < here).any(1).nonzero().flatten()
+            chosen = narrower[-widths - 1 : -widths]
         if not len(chosen):
             return None
-        rung = self.rungs[int(chosen[0])]
+        rung = self.widths[int(chosen[0])]
         moved = row.clone()
-        moved[self.columns] = torch.maximum(here, rung) if rungs > 0 else torch.minimum(here, rung)
+        moved[self.columns] = torch.maximum(here, rung) if widths > 0 else torch.minimum(here, rung)
         return moved
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """All ladders as tables, to look up thousands of models at once.
+class ChoiceTable:
+    """All choices_of as tables, to look up thousands of models at once.
 
     Attributes:
-        widths: (L, groups) the width of each group at each level; short ladders end in repeats.
+        widths: (L, groups) the width of each group at each level; short choices_of end in repeats.
         times: (L, axes) the predicted factors on the time of a call.
         axis: (groups) which axis a group is in.
     """
@@ -73,11 +73,11 @@ class Shelf:
     axis: Tensor
 
     @classmethod
-    def of(cls, axes: Sequence[Ladder], groups: int) -> Shelf:
-        depth = max(len(axis.rungs) for axis in axes)
+    def of(cls, axes: Sequence[Choices], groups: int) -> ChoiceTable:
+        depth = max(len(axis.widths) for axis in axes)
         widths, member = torch.zeros(depth, groups, dtype=torch.long), torch.zeros(groups, dtype=torch.long)
         for number, axis in enumerate(axes):
-            widths[:, axis.columns] = _padded(axis.rungs, depth)
+            widths[:, axis.columns] = _padded(axis.widths, depth)
             member[axis.columns] = number
         return cls(widths, torch.stack([_padded(axis.times, depth) for axis in axes], 1), member)
 
@@ -90,23 +90,23 @@ class Shelf:
         return self.times.gather(0, levels).prod(1)
 
 
-def _padded(rungs: Tensor, depth: int) -> Tensor:
-    return torch.cat([rungs, rungs[-1:].repeat_interleave(depth - len(rungs), 0)])
+def _padded(widths: Tensor, depth: int) -> Tensor:
+    return torch.cat([widths, widths[-1:].repeat_interleave(depth - len(widths), 0)])
 
 
-def ladders(
+def choices_of(
     plan: Plan, axes: Mapping[str, Sequence[str]], multiple: int, minimum: Mapping[str, int], found: Sensitivity
-) -> list[Ladder]:
+) -> list[Choices]:
     """A ladder for each axis, with losses and times from what cutting it alone has shown."""
     columns = {name: column for column, name in enumerate(plan.groups)}
     result = []
     for axis, names in axes.items():
         rows = [allowed(plan, dict.fromkeys(names, step), multiple, minimum) for step in STEPS]
         distinct = list(dict.fromkeys(tuple(widths[name] for name in names) for widths in rows))
-        rungs, sizes = torch.tensor(distinct), torch.tensor([plan.groups[name].size for name in names])
-        shares = (rungs / sizes).mean(1)
+        widths, sizes = torch.tensor(distinct), torch.tensor([plan.groups[name].size for name in names])
+        shares = (widths / sizes).mean(1)
         losses, times = _measured(found, axis, names, plan, shares)
-        result.append(Ladder(torch.tensor([columns[name] for name in names]), rungs, shares, losses, times))
+        result.append(Choices(torch.tensor([columns[name] for name in names]), widths, shares, losses, times))
     return result
 
 

@@ -10,19 +10,20 @@ from os import PathLike
 
 from torch import nn
 
-from surgery.curves.curve import Curve, Point
+from surgery.curves.curve import Curve
+from surgery.curves.points import Point
 from surgery.errors import InputError
 from surgery.measuring.adaptive import fractions
 from surgery.measuring.evaluate import Evaluator, Row, Validate, captured, opened
 from surgery.measuring.ledger import header
 from surgery.measuring.searching.budget import Budget, budgets, largest
 from surgery.measuring.searching.candidates import cut_alone, knapsacks
+from surgery.measuring.searching.chain import SearchState
 from surgery.measuring.searching.choices import allowed
-from surgery.measuring.searching.exchange import exchange
-from surgery.measuring.searching.task import Task
+from surgery.measuring.searching.local_search import exchange
 from surgery.measuring.sweep import warned
 from surgery.modules.inputs import Examples
-from surgery.plan.costs import prices
+from surgery.plan.costs import cost_model
 from surgery.plan.plan import Plan
 from surgery.twin.elastic import state_of
 
@@ -54,7 +55,7 @@ def search(
     Args:
         budgets: a float is a share of the full model's MACs; a mapping has one or more of `max_params`, `max_bytes`,
             `max_macs`, `max_latency`, as for `Curve.choose`, and all of them hold. The largest comes first.
-        evaluations: how often `validate` is called at most. Deep models are searched in bundles of axes that move
+        evaluations: how often `validate` is called at most. Deep models are searched in blocks of axes that move
             together, as many as this allows.
         multiple: widths are multiples of this, as hardware likes, where a group is not smaller.
         validate, examples, measure_latency, recalibrate, executor, resume, progress: as for `surgery.sweep`. Latency is
@@ -97,7 +98,7 @@ def _searched(
 ) -> tuple[list[Point], list[Point]]:
     """The chain and the uniform models, from large budgets to small ones."""
     plan, minimum = evaluate.plan, state_of(evaluate.wrapped).minimum
-    priced, full = prices(plan), plan.full()
+    priced, full = cost_model(plan), plan.full()
     grid = fractions(plan, 1e-9)
 
     widths = functools.partial(allowed, plan, multiple=multiple, minimum=minimum)
@@ -106,7 +107,7 @@ def _searched(
     rows = [Row(full, 1.0), *(Row(widths(fraction), fraction) for fraction, _ in pairs)]
     base, *uniform = evaluate(rows)
     left = evaluations - len({tuple(row.widths.values()) for row in rows})
-    task = Task(evaluate, [budget for _, budget in pairs], uniform, priced, priced.row(full), base, left)
+    task = SearchState(evaluate, [budget for _, budget in pairs], uniform, priced, priced.row(full), base, left)
     task.points += [base, *uniform]
     found = cut_alone(task, plan, multiple, minimum)
     if found:

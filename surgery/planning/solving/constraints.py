@@ -8,15 +8,15 @@ from typing import Any, TypeAlias
 
 from torch import fx
 
-from surgery.axes.samples import Points
-from surgery.axes.sizes import COMPARISONS, Attribute, Origin, is_lost, leaves, origin_of
+from surgery.axes.formulas import Attribute, Origin, SizeOf, is_untracked, leaves
+from surgery.axes.samples import Samples
+from surgery.axes.sizes import COMPARISONS, origin_of
 from surgery.capture.callsites import line
 from surgery.capture.frames import Frame
 from surgery.capture.record import Capture
 from surgery.modules.code.source import Chain
 from surgery.planning.analysis import Needed
 from surgery.planning.solving.expressions import Expressions
-from surgery.rules.base import SizeOf
 
 Place: TypeAlias = "tuple[str | None, Chain]"  # a module's path, and where in its forward
 
@@ -69,7 +69,9 @@ def _of_comparisons(expressions: Expressions) -> Iterator[Need]:
             if equal and not isinstance(sides[0], Attribute):
                 sides = sides[::-1]
             held = SizeOf if equal else Attribute
-            if any(isinstance(leaf, held) for side in sides for leaf in leaves(side)) and not any(map(is_lost, sides)):
+            if any(isinstance(leaf, held) for side in sides for leaf in leaves(side)) and not any(
+                map(is_untracked, sides)
+            ):
                 where = f"the comparison at {line(branch.where)}"
                 yield Need(None, *sides, None, capture.frames[branch.frame], branch.chain, where, equal)
 
@@ -86,7 +88,7 @@ def both_ways(captures: Iterable[Capture]) -> set[Place]:
     return {place for place, outcomes in seen.items() if len(outcomes) > 1}
 
 
-def turns(expressions: Expressions, samples: Points, held: Set[Place]) -> Iterator[str]:
+def turns(expressions: Expressions, samples: Samples, held: Set[Place]) -> Iterator[str]:
     """A note for every place where Python code goes another way at other widths than at the full ones.
 
     Comparisons in `held` places come out as they did.

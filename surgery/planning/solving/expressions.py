@@ -8,10 +8,9 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from surgery.axes.algebra import Axis, Dim, axes_of, resolve
-from surgery.axes.samples import MANY, Column, Points, every, many
-from surgery.axes.sizes import OPERATORS, Arithmetic, Attribute, Constant, Extent, Lost, Origin, leaves
+from surgery.axes.formulas import OPERATORS, Arithmetic, Attribute, Constant, Extent, Origin, SizeOf, Untracked, leaves
+from surgery.axes.samples import MANY, Column, Samples, every, many
 from surgery.planning.analysis import Analysis
-from surgery.rules.base import SizeOf
 
 Key: TypeAlias = "tuple[str, tuple[Any, ...]]"  # a module's path, and the path of an attribute in it
 
@@ -31,10 +30,10 @@ class Expressions:
             return replace(origin, left=self.known(origin.left), right=self.known(origin.right))
         if isinstance(origin, Extent):
             dims = self.analysis.values.get(origin.node)
-            return Lost(origin.value) if dims is None else SizeOf(resolve(dims[origin.dim]))
+            return Untracked(origin.value) if dims is None else SizeOf(resolve(dims[origin.dim]))
         return SizeOf(resolve(origin.dim)) if isinstance(origin, SizeOf) else origin
 
-    def values(self, origin: Origin, points: Points) -> Column:
+    def values(self, origin: Origin, points: Samples) -> Column:
         """What an expression comes to at some widths.
 
         Raises ZeroDivisionError as the code would, and another ArithmeticError where that cannot be told.
@@ -46,7 +45,7 @@ class Expressions:
             return points.constant(origin.value)
         if isinstance(origin, SizeOf):
             return points.width(origin.dim)
-        if isinstance(origin, Lost):
+        if isinstance(origin, Untracked):
             raise ArithmeticError("an earlier run has computed it")
         assert isinstance(origin, Attribute)
         formula = self.formulas.get((origin.module, origin.path))
@@ -109,7 +108,7 @@ class Expressions:
         except ArithmeticError:
             return None
 
-    def sampled(self, compare: Callable[[int, int], bool], left: Origin, right: Origin, points: Points) -> set[bool]:
+    def sampled(self, compare: Callable[[int, int], bool], left: Origin, right: Origin, points: Samples) -> set[bool]:
         """What a comparison comes to at some widths; both, where the code would fail at one of them."""
         try:
             return set(map(compare, self.values(left, points), self.values(right, points)))

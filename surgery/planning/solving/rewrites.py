@@ -6,7 +6,7 @@ import ast
 import functools
 import inspect
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from surgery.axes.sizes import Origin
+from surgery.axes.formulas import Origin
 from surgery.capture.frames import Frame
 from surgery.capture.recorder import call_name
 from surgery.modules.code.rewritten import SEEN, SIZE, Edit, Routine
 from surgery.modules.code.source import Chain, NoSource, Span, Text, at, collapsed, expression, text
+from surgery.plan.groups import Rewrite
 
 
 class Blocked(Exception):
@@ -48,19 +49,6 @@ class Change:
     key: Any
     needed: bool = True
     equal: bool = True
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """A module's new forward, and a formula for each attribute that it reads."""
-
-    routine: Routine
-    sizes: Mapping[str, Origin]
-
-    @property
-    def source(self) -> str:
-        """The new forward as Python code, and the functions that it calls where they are changed too."""
-        return self.routine.source()
 
 
 @dataclass

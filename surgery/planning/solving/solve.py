@@ -14,16 +14,15 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from surgery.axes.algebra import Dim, axes_of, extent, pin, resolve, unify
-from surgery.axes.inverse import invert
-from surgery.axes.samples import Points, beyond, many, sampled
-from surgery.axes.sizes import Arithmetic, Attribute, Origin, is_lost, leaves
+from surgery.axes.formulas import Arithmetic, Attribute, Origin, SizeOf, invert, is_untracked, leaves
+from surgery.axes.samples import Samples, beyond, many, sampled
 from surgery.errors import CaptureError
+from surgery.plan.groups import Rewrite
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.solving.constraints import Need, both_ways, needs_of, turns
 from surgery.planning.solving.expressions import Expressions, Key
-from surgery.planning.solving.rewrites import Blocked, Change, Rewrite, is_literal, plan_rewrites
-from surgery.planning.solving.untracked import pin_lost
-from surgery.rules.base import SizeOf
+from surgery.planning.solving.rewrites import Blocked, Change, is_literal, plan_rewrites
+from surgery.planning.solving.untracked import pin_untracked
 
 
 @dataclass
@@ -51,7 +50,9 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
             if not need.equal and need.place in both
         ]
         given_up += [
-            (need, "cannot follow: a cache has kept it from an earlier run") for need in unmet if is_lost(need.origin)
+            (need, "cannot follow: a cache has kept it from an earlier run")
+            for need in unmet
+            if is_untracked(need.origin)
         ]
         # what a rule computed from arguments of the call follows when they do
         follows = {need.node for need in solver.needs if need.site is not None}
@@ -69,7 +70,7 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
         except Blocked as blocked:
             solver.give_up([(unmet[changes.index(blocked.change)], f"cannot follow: {blocked}")])
             continue
-        if pin_lost(solver.expressions, solver.but(unmet), solver.literal):
+        if pin_untracked(solver.expressions, solver.but(unmet), solver.literal):
             continue
         held = {need.place for need in unmet if not need.equal}
         return Solution(solver.formulas, rewrites, tuple(turns(solver.expressions, solver.samples, held)))
@@ -92,7 +93,7 @@ class _Solver:
         sides = (need.origin, need.target)
         if not need.equal:
             return not self._may_meet(*sides)
-        if is_lost(need.origin):
+        if is_untracked(need.origin):
             return not self.expressions.features_in(need.target)
         left, right = map(self.expressions.width, sides)
         if left is not None and left == right:  # one dimension has one width, and most needs are as plain as that
@@ -112,7 +113,7 @@ class _Solver:
         outcomes = self.expressions.outcomes(operator.eq, left, right)
         return outcomes is None or True in outcomes
 
-    def _agree(self, need: Need, points: Points) -> bool:
+    def _agree(self, need: Need, points: Samples) -> bool:
         try:
             return self.expressions.values(need.origin, points) == self.expressions.values(need.target, points)
         except ArithmeticError:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from surgery.axes.algebra import Axis, Dim, axes_of, pin, resolve
-from surgery.axes.sizes import Constant, is_lost, leaves
+from surgery.axes.formulas import Constant, is_untracked, leaves
 from surgery.capture.callsites import line
 from surgery.modules.nested import nodes_in
 from surgery.planning.solving.constraints import Need
@@ -28,7 +28,7 @@ class Made:
     where: str
 
 
-def pin_lost(expressions: Expressions, needs: Iterable[Need], literal: Callable[[Need], bool]) -> bool:
+def pin_untracked(expressions: Expressions, needs: Iterable[Need], literal: Callable[[Need], bool]) -> bool:
     """Pin what integers in needs may have been computed from; whether there was anything left to pin.
 
     The needs are those that no code is rewritten for. Where an integer was seen to be made, it is known by its value,
@@ -41,7 +41,7 @@ def pin_lost(expressions: Expressions, needs: Iterable[Need], literal: Callable[
         if need.node is None:
             continue
         values = {leaf.value for leaf in leaves(need.origin) if isinstance(leaf, Constant)}
-        if is_lost(need.origin):
+        if is_untracked(need.origin):
             axes = [axis for dim in _given(expressions, need) for axis in axes_of(dim)]
             free.update(dict.fromkeys(axes, f"{need.where} takes a size that a cache has kept"))
         about = _about(expressions, need) if values else set()

@@ -8,13 +8,15 @@ differ much. Such a process has no steps, so a part of what the score changes be
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from surgery.curves.points import Point
 from surgery.curves.score import Score
+from surgery.errors import InputError
 
 # The hypotheses. N rows, H hypotheses, M fractions.
 SCALES = tuple(0.25 * 2 ** (i / 2) for i in range(12))  # how far a row tells of others, in e-folds of the fraction
@@ -27,7 +29,7 @@ SMALL = 1e-3  # hypotheses that are this much less likely than the best are left
 
 
 @dataclass(frozen=True)
-class Belief:
+class Surrogate:
     """The curve that rows suggest, under each hypothesis.
 
     Attributes:
@@ -85,8 +87,8 @@ class Belief:
         return torch.hypot(RISE * rise, ROUGH * rough)[right - 1] * 2 * (way * (1 - way)).clamp(min=0).sqrt()
 
 
-def believe(fractions: Sequence[float], scores: Sequence[Score]) -> Belief:
-    """The belief that rows at distinct fractions, at least two, give rise to."""
+def fit(fractions: Sequence[float], scores: Sequence[Score]) -> Surrogate:
+    """The surrogate that rows at distinct fractions, at least two, give rise to."""
     order = sorted(range(len(fractions)), key=lambda row: fractions[row])
     logs = torch.tensor([fractions[row] for row in order], dtype=torch.float64).log()
     values = torch.tensor([scores[row].value for row in order], dtype=torch.float64)
@@ -100,7 +102,7 @@ def believe(fractions: Sequence[float], scores: Sequence[Score]) -> Belief:
     likelihood[noise * variance > ceiling] = -math.inf
     weight = torch.softmax(likelihood, 0)
     keep = weight > SMALL * weight.max()
-    return Belief(
+    return Surrogate(
         logs,
         values,
         places[keep],
@@ -144,3 +146,28 @@ def _likelihood(factor: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]
     variance = (half - mean[:, None] * ones).square().sum(1) / freedom + 1e-16
     spread = factor.diagonal(dim1=1, dim2=2).log().sum(1)
     return mean, variance, -0.5 * (freedom * variance.log() + level.log()) - spread
+
+
+def surrogate_of(points: Iterable[Point]) -> Surrogate:
+    """What points with fractions say about all fractions."""
+    found = {p.fraction: Score(p.score, p.error) for p in points if p.fraction is not None}
+    if len(found) < 2:
+        raise InputError("a curve between rows needs at least two rows of one fraction each: sweep fractions")
+    return fit(list(found), list(found.values()))
+
+
+def at(surrogate: Surrogate, fraction: float) -> Score:
+    """The score that is believed of the uniform model of a fraction, and its standard error.
+
+    Raises:
+        InputError: `fraction` lies outside of the rows.
+    """
+    low, high = (math.exp(float(surrogate.logs[end])) for end in (0, -1))
+    if (
+        isinstance(fraction, bool)
+        or not isinstance(fraction, int | float)
+        or not low * 0.999999 <= fraction <= high * 1.000001
+    ):
+        raise InputError(f"at: {fraction!r} is not a fraction between {low:.4g} and {high:.4g}, where the rows are")
+    value, error = surrogate.at([float(fraction)])
+    return Score(float(value), float(error))

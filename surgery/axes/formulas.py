@@ -1,0 +1,139 @@
+"""Where integers come from, as small expressions: attributes, sizes of tensors, and arithmetic of them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from surgery.axes.algebra import Dim
+from surgery.axes.layout import Layout
+
+OPERATORS: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
+
+
+class Origin:
+    """Where an integer came from. Every subclass is a leaf, except `Arithmetic`."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Origin):
+    """An integer written in the code, or one whose history was lost."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute(Origin):
+    """An integer held by the module at `module`: attribute `path[0]`, then keys, or `Field`s of objects."""
+
+    module: str
+    path: tuple[Any, ...]
+    value: int
+
+    def __str__(self) -> str:
+        keys = "".join(str(key) if isinstance(key, Field) else f"[{key!r}]" for key in self.path[1:])
+        return f"{self.module}.{self.path[0]}{keys}".lstrip(".")
+
+
+@dataclass(frozen=True, slots=True)
+class Extent(Origin):
+    """The size of dimension `dim` of the tensor that graph node `node` produced."""
+
+    node: Any
+    dim: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Untracked(Origin):
+    """An integer that an earlier run computed from sizes, and that a cache has kept: nothing says how it follows."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic(Origin):
+    """`left sign right`, with `sign` one of `OPERATORS`."""
+
+    sign: str
+    left: Origin
+    right: Origin
+
+
+def evaluate(origin: Origin, leaf: Callable[[Origin], int]) -> int:
+    """The value of an expression, given the value of each leaf. Raises ZeroDivisionError as the code would."""
+    if isinstance(origin, Arithmetic):
+        return OPERATORS[origin.sign](evaluate(origin.left, leaf), evaluate(origin.right, leaf))
+    return origin.value if isinstance(origin, Constant) else leaf(origin)
+
+
+def leaves(origin: Origin) -> Iterator[Origin]:
+    """The leaves of an expression, left to right."""
+    if isinstance(origin, Arithmetic):
+        yield from leaves(origin.left)
+        yield from leaves(origin.right)
+    else:
+        yield origin
+
+
+def is_untracked(origin: Origin) -> bool:
+    """Whether nothing says how an expression follows."""
+    return any(isinstance(leaf, Untracked) for leaf in leaves(origin))
+
+
+@dataclass(frozen=True)
+class Field:
+    """A step into an object: its attribute `name`, where a plain key is one into a container."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f".{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SizeOf(Origin):
+    """The width of a dimension."""
+
+    dim: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutSize(Origin):
+    """The width of a layout: what formulas in a plan are made of."""
+
+    layout: Layout
+
+
+_INVERSES = {
+    # sign: (the left operand, the right operand) from the result and the other operand
+    "+": (lambda t, r: Arithmetic("-", t, r), lambda t, left: Arithmetic("-", t, left)),
+    "-": (lambda t, r: Arithmetic("+", t, r), lambda t, left: Arithmetic("-", left, t)),
+    "*": (lambda t, r: Arithmetic("//", t, r), lambda t, left: Arithmetic("//", t, left)),
+    "//": (lambda t, r: Arithmetic("*", t, r), lambda t, left: Arithmetic("//", left, t)),
+}
+
+
+def invert(origin: Origin, leaf: Origin, target: Origin) -> Origin | None:
+    """The value of `leaf` that gives `origin` the value `target`; None where the leaf stands in two places."""
+    if origin == leaf:
+        return target
+    if not isinstance(origin, Arithmetic) or origin.sign not in _INVERSES:
+        return None
+    in_left, in_right = leaf in leaves(origin.left), leaf in leaves(origin.right)
+    if in_left == in_right:
+        return None
+    for_left, for_right = _INVERSES[origin.sign]
+    if in_left:
+        return invert(origin.left, leaf, for_left(target, origin.right))
+    return invert(origin.right, leaf, for_right(target, origin.left))

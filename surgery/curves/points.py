@@ -1,0 +1,96 @@
+"""Measured models as rows: widths, score and costs of each, and what is true of all."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from typing import Any, Self, TypeAlias, overload
+
+MEASURES = ("params", "bytes", "macs")
+
+AnyPath: TypeAlias = "str | PathLike[str]"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row: a model of these widths, how well it did, and what it costs. Widths for `shrink` and `set_widths`.
+
+    Attributes:
+        widths: the width of every group, by name.
+        score: what `validate` returned; higher is better.
+        params: parameters.
+        bytes: bytes of the parameters and buffers.
+        macs: multiply-adds of one call on the example inputs.
+        latency: seconds per call of the shrunk model, or None where it was not measured.
+        fraction: the fraction that was asked for, or None where the widths were asked for one by one.
+        error: the standard error of the score, in its unit, or None where `validate` told nothing about it.
+        spread: the standard error of the latency, in seconds, or None.
+    """
+
+    widths: dict[str, int]
+    score: float
+    params: int
+    bytes: int
+    macs: int
+    latency: float | None = None
+    fraction: float | None = None
+    error: float | None = None
+    spread: float | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Rows(Sequence[Point]):
+    """Points in the order in which they were measured, and what is true of all of them.
+
+    Attributes:
+        points: the rows.
+        full: `params`, `bytes` and `macs` of the model at full width, which percentages and fractions refer to.
+        plan_fingerprint: the fingerprint of the plan that was swept, or "".
+        sizes: the full width of every group, by name; empty where it is not known.
+        timing: what latencies were measured with: device, threads, calls; empty where none were.
+        weights: a hash of the model's tensors, or "" where rows were not kept in a file.
+        recalibrated: on how many batches BatchNorm statistics were estimated anew for each row.
+        statistics: a hash of these batches, or "" where rows were not kept in a file.
+        precision: the error that an adaptive sweep believes to be left anywhere between its rows, or None.
+        uniform: of a searched curve, the largest uniform model within the budget of each point.
+        notes: what else there is to say, in sentences.
+    """
+
+    points: tuple[Point, ...]
+    full: Mapping[str, int]
+    plan_fingerprint: str = field(default="", kw_only=True)
+    sizes: Mapping[str, int] = field(default_factory=dict, kw_only=True)
+    timing: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    weights: str = field(default="", kw_only=True)
+    recalibrated: int = field(default=0, kw_only=True)
+    statistics: str = field(default="", kw_only=True)
+    precision: float | None = field(default=None, kw_only=True)
+    uniform: tuple[Point, ...] = field(default=(), kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @overload
+    def __getitem__(self, index: int) -> Point: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Point | Self:
+        if isinstance(index, slice):
+            return replace(self, points=self.points[index], uniform=self.uniform[index])
+        return self.points[index]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[Point]:
+        return iter(self.points)
+
+    def to_csv(self, path: AnyPath) -> None:
+        """Write a line for each point: fraction, score, error, costs (latency in seconds), every group's width."""
+        groups = list(dict.fromkeys(name for point in self for name in point.widths))
+        plain = ["fraction", "score", "error", *MEASURES, "latency", "spread"]
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(plain + [f"width:{name}" for name in groups])
+            for point in self:
+                writer.writerow([getattr(point, name) for name in plain] + [point.widths.get(name) for name in groups])

@@ -1,0 +1,186 @@
+"""From axes to the plain data of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from surgery.axes import layout
+from surgery.axes.algebra import Axis, Dim, Sum, axes_of, extent, resolve
+from surgery.axes.formulas import Arithmetic, Attribute, Constant, LayoutSize, Origin, SizeOf, leaves
+from surgery.axes.layout import Layout, Unit
+from surgery.capture.record import Capture
+from surgery.modules.tensors import Parts
+from surgery.modules.verify import TOLERANCES
+from surgery.plan.groups import Fixed, Group, Rewrite, Swap
+from surgery.plan.plan import Plan, governed
+from surgery.planning.analysis import Analysis, group_axes
+from surgery.planning.scaling import scaling
+from surgery.planning.solving.solve import Solution
+
+
+def coarser_dtypes(parts: Parts, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
+    """The float types in a run that are coarser than those of the parameters."""
+    own = [TOLERANCES[p.dtype] for p in parts.parameters.values() if p.dtype in TOLERANCES]
+    inside = {node.meta["dtype"] for record in captures for node in record.graph.nodes} & set(TOLERANCES)
+    return frozenset(dtype for dtype in inside if own and TOLERANCES[dtype] > max(own))
+
+
+def freeze(dim: Dim, names: Mapping[Axis, str]) -> Layout:
+    """A dimension with group names in place of axes, neighbouring fixed parts merged."""
+    factors: list[Unit | layout.Sum] = []
+    for factor in resolve(dim):
+        made: Layout
+        if isinstance(factor, Sum):
+            terms = _merged([freeze(term, names) for term in factor.terms])
+            made = terms[0] if len(terms) == 1 else (layout.Sum(tuple(terms)),)
+        else:
+            made = (Unit(factor.size, names.get(factor)),)
+        for part in made:
+            last = factors[-1] if factors else None
+            if isinstance(part, Unit) and not part.group and isinstance(last, Unit) and not last.group:
+                factors[-1] = Unit(last.size * part.size)
+            else:
+                factors.append(part)
+    return tuple(factors)
+
+
+def _merged(terms: list[Layout]) -> list[Layout]:
+    """The terms of a sum, neighbouring fixed ones as one."""
+    merged: list[Layout] = []
+    for term in terms:
+        if merged and not any(layout.groups(term)) and not any(layout.groups(merged[-1])):
+            merged[-1] = (Unit(layout.width(merged[-1], {}) + layout.width(term, {})),)
+        else:
+            merged.append(term)
+    return merged
+
+
+class Freezer:
+    """Turns axes into the plain data of a `Plan`."""
+
+    def __init__(
+        self, analysis: Analysis, solution: Solution, names: dict[Axis, str], coarse: dict[Axis, int], notes: Any
+    ):
+        self.analysis, self.solution, self.notes = analysis, solution, notes
+        self.axes = group_axes(analysis)
+        self.names = {axis: names[axis] for axis in self.axes}
+        self.coarse = coarse
+
+    def layout(self, dim: Dim) -> Layout:
+        return freeze(dim, self.names)
+
+    def formula(self, origin: Origin) -> Origin:
+        """A formula over layouts; attributes without a formula are constants."""
+        if isinstance(origin, Arithmetic):
+            return Arithmetic(origin.sign, self.formula(origin.left), self.formula(origin.right))
+        if isinstance(origin, SizeOf):
+            return LayoutSize(self.layout(origin.dim))
+        if isinstance(origin, Attribute):
+            known = self.solution.formulas.get((origin.module, origin.path))
+            return Constant(origin.value) if known is None else self.formula(known)
+        return origin
+
+    def plan(self) -> Plan:
+        model, analysis = self.analysis.model, self.analysis
+        tensors = analysis.parts.tensors
+        parameters = analysis.parameters
+        layouts = {name: tuple(map(self.layout, dims)) for name, dims in analysis.tensors.items()}
+        layouts = {name: layouts[name] for name in tensors if name in layouts}
+        formulas = {key: self.formula(origin) for key, origin in self.solution.formulas.items()}
+        formulas = {key: formula for key, formula in formulas.items() if _named(formula)}
+        rewrites = {
+            path: Rewrite(rewrite.routine, {name: self.formula(size) for name, size in rewrite.sizes.items()})
+            for path, rewrite in self.solution.rewrites.items()
+        }
+        macs = tuple(map(self.layout, analysis.macs))
+        uses = self._uses(layouts, formulas, macs)
+        persistent = set(model.state_dict(keep_vars=True))
+        states = tuple(dict.fromkeys(name for capture in analysis.captures for name in capture.root.states))
+        return Plan(
+            model=type(model).__name__,
+            groups={name: self._group(axis, name, layouts, uses[name]) for axis, name in self.names.items()},
+            fixed=tuple(self._fixed(layouts, parameters)),
+            layouts=layouts,
+            parameters=parameters,
+            stored_elements={n: (t.numel(), t.element_size()) for n, t in tensors.items() if n in persistent},
+            formulas=tuple((*key, formula) for key, formula in formulas.items()),
+            rewrites=rewrites,
+            swaps=tuple(self._swaps()),
+            macs=macs,
+            aliases={a: name for a, name in analysis.canonical.items() if a != name},
+            stored=tuple(
+                dict.fromkeys((f.path or "", name) for c in analysis.captures for f in c.frames for name in f.stored)
+            ),
+            states=states,
+            dtypes=coarser_dtypes(analysis.parts, analysis.captures),
+            notes=tuple(dict.fromkeys((*self.notes, *self.solution.notes, *map(_state_note, states)))),
+            **scaling(analysis, self.layout, frozenset(self.names.values())),
+        )
+
+    def _uses(
+        self, layouts: Mapping[str, tuple[Layout, ...]], formulas: Mapping[Any, Origin], macs: Sequence[Layout]
+    ) -> dict[str, tuple[list[tuple[str, int]], list[str], list[Layout]]]:
+        """For every group: the dimensions that it cuts, the attributes that follow it, and the work that it scales."""
+        uses: dict[str, Any] = {name: ([], [], []) for name in self.names.values()}
+        for tensor, dims in layouts.items():
+            for i, dim in enumerate(dims):
+                for name, _ in layout.sizes(dim):
+                    uses[name][0].append((tensor, i))
+        for key, formula in formulas.items():
+            for name in _named(formula):
+                uses[name][1].append(str(Attribute(key[0], key[1], 0)))
+        for dim in macs:
+            for name, _ in layout.sizes(dim):
+                uses[name][2].append(dim)
+        return uses
+
+    def _group(self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], uses: Any) -> Group:
+        mine, (cuts, sets, macs) = frozenset([name]), uses
+        tensors = [tensor for tensor in dict.fromkeys(t for t, _ in cuts) if tensor in self.analysis.parameters]
+        return Group(
+            name=name,
+            size=axis.size,
+            granularity=self.coarse.get(axis, 1),
+            cuts=tuple(cuts),
+            sets=tuple(sets),
+            parameters=sum(governed(layouts[t], self.analysis.shapes[t], mine) for t in tensors),
+            macs=sum(layout.width(dim, {}) - layout.outside(dim, mine) for dim in macs),
+        )
+
+    def _fixed(self, layouts: Mapping[str, tuple[Layout, ...]], parameters: Mapping[str, int]) -> Iterator[Fixed]:
+        every = frozenset(self.names.values())
+        for name, elements in parameters.items():
+            if name not in layouts:
+                yield Fixed(name, elements, "the example inputs do not reach it")
+                continue
+            rest = elements - governed(layouts[name], self.analysis.shapes[name], every)
+            if rest:
+                reasons = dict.fromkeys(r for dim in self.analysis.tensors[name] for r in _reasons(dim))
+                yield Fixed(name, rest, "; ".join(reasons) or "a single value has no width")
+
+    def _swaps(self) -> Iterator[Swap]:
+        for path, layer in self.analysis.layers.items():
+            replacement = layer.adapter.replacement
+            if replacement is not None:
+                axes = {axis: self.layout(dim) for axis, dim in layer.binding.dims.items()}
+                yield Swap(path, replacement, axes)
+
+
+def _reasons(dim: Dim) -> Iterator[str]:
+    """Why a dimension is pinned. Where single positions are all that is left of it, there is no axis that could say."""
+    axes = list(axes_of(dim))
+    yield from (axis.pin for axis in axes if axis.pin)
+    if not axes and extent(dim) > 1:
+        yield "every position stands alone"
+
+
+def _state_note(name: str) -> str:
+    kind = name.rpartition(".")[2]
+    return f"the {kind} that it returns is its state, not a result: it fits the model, at the widths, that made it"
+
+
+def _named(formula: Origin) -> set[str]:
+    return {name for leaf in leaves(formula) if isinstance(leaf, LayoutSize) for name in layout.groups(leaf.layout)}

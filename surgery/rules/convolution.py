@@ -1,0 +1,53 @@
+"""Convolutions called as functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from surgery.axes.algebra import Dims, divide, extent
+from surgery.rules.base import contraction, multiply, positions, require, rule
+
+
+def _pointwise_kernel(weight: Dims, stride: Any, padding: Any) -> bool:
+    """Whether a convolution treats every position by itself."""
+    steps = stride if isinstance(stride, tuple | list) else (stride,)
+    pads = padding if isinstance(padding, tuple | list) else (padding,)
+    same = padding == "same" or padding == "valid" or all(not isinstance(p, str) and int(p) == 0 for p in pads)
+    return all(extent(dim) == 1 for dim in weight[2:]) and all(int(s) == 1 for s in steps) and same
+
+
+def _convolution(
+    x: Dims, weight: Dims, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
+) -> Any:
+    batch = "" if len(x) == len(weight) - 1 else "b "
+    g = int(groups)
+    sites = "..." if _pointwise_kernel(weight, stride, padding) else "~..."
+    dims = contraction(
+        f"{batch}(g i) {sites}, (g o) i ~..., (g o) -> {batch}(g o) {sites}", x, weight, bias, g=g, i=extent(weight[1])
+    )
+    kernel = [positions(extent(dim), "a kernel") for dim in weight[2:]]
+    multiply(*dims, weight[1], *kernel)
+    if g > 1:
+        parts = divide(weight[0], extent(weight[0]) // g)
+        require(groups, parts[0] if parts else weight[0])
+    return dims
+
+
+rule("conv1d", "conv2d", "conv3d")(_convolution)
+
+
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def conv_transpose(
+    x: Dims, weight: Dims, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: Any = 1, dilation: Any = 1,
+) -> Any:  # fmt: skip
+    batch = "" if len(x) == len(weight) - 1 else "b "
+    g = int(groups)
+    dims = contraction(
+        f"{batch}(g i) ~..., (g i) o ~..., (g o) -> {batch}(g o) ~...", x, weight, bias, g=g, o=extent(weight[1])
+    )
+    multiply(*x, weight[1], *(positions(extent(dim), "a kernel") for dim in weight[2:]))
+    if g > 1:
+        parts = divide(weight[0], extent(weight[0]) // g)
+        require(groups, parts[0] if parts else weight[0])
+    return dims
