@@ -7,10 +7,13 @@ says which attribute must change when a width changes.
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from surgery.axes.formulas import OPERATORS, Arithmetic, Constant, Origin
 
@@ -20,40 +23,60 @@ def origin_of(value: int) -> Origin:
     return value.origin if isinstance(value, Size) else Constant(int(value))
 
 
+class Sign(enum.Enum):
+    """What Python asked of a size: how it compares, or a plain integer instead of it."""
+
+    EQ, NE, LT, LE, GT, GE = "==", "!=", "<", "<=", ">", ">="
+    VALUE = "value"  # its own value, for what keeps no origin: a loop's range, a true division
+    INT = "int"  # one that is made of it (`int(c * 0.25)`)
+
+
+COMPARISONS: dict[Sign, Callable[[int, int], bool]] = {
+    Sign.EQ: operator.eq, Sign.NE: operator.ne, Sign.LT: operator.lt, Sign.LE: operator.le, Sign.GT: operator.gt,
+    Sign.GE: operator.ge,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What Python code found out about sizes: that `left sign right` is `outcome`.
 
-    A size that leaves the arithmetic (a loop's range, a true division) is the decision that it "is" its value;
-    `operand` says which operand or argument it was there. A plain integer that is made of one (`int(c * 0.25)`) is the
-    decision that "int" of it is that.
+    `operand` says which operand or argument a size was where it left the arithmetic of sizes.
     """
 
-    sign: str
+    sign: Sign
     left: Origin
     right: Origin
     outcome: bool
     operand: int = 0
 
 
-COMPARISONS: dict[str, Callable[[int, int], bool]] = {
-    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
-_observers: list[Callable[[Decision], None]] = []
+Observer: TypeAlias = "Callable[[Decision], None]"
+_OBSERVER: ContextVar[Observer | None] = ContextVar("who is told of decisions", default=None)
 
 
-def _decide(sign: str, left: Any, right: Any, outcome: bool, operand: int = 0) -> None:
-    if _observers:
-        decision = Decision(sign, origin_of(left), origin_of(right), outcome, operand)
-        for observer in _observers:
-            observer(decision)
+@contextlib.contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Inside, `observer` is told every decision of this thread."""
+    token = _OBSERVER.set(observer)
+    try:
+        yield
+    finally:
+        _OBSERVER.reset(token)
 
 
-def _leaves_arithmetic(size: Any, operand: int = 0) -> int:
-    """The plain value of a size that is about to be used in a way that keeps no origin."""
+def _decide(sign: Sign, left: int, right: int, outcome: bool, operand: int = 0) -> None:
+    observer = _OBSERVER.get()
+    if observer is not None:
+        observer(Decision(sign, origin_of(left), origin_of(right), outcome, operand))
+
+
+def plain(size: Any, operand: int = 0) -> Any:
+    """A value that is about to be used in a way that keeps no origin: of a size, its plain integer."""
+    if not isinstance(size, Size):
+        return size
     value = int.__int__(size)
-    if isinstance(size, Size):
-        _decide("is", size, value, True, operand)
+    _decide(Sign.VALUE, size, value, True, operand)
     return value
 
 
@@ -72,28 +95,28 @@ class Size(int):
     __hash__ = int.__hash__
 
     def __bool__(self) -> bool:
-        _decide("!=", self, 0, value := int.__bool__(self))
+        _decide(Sign.NE, self, 0, value := int.__bool__(self))
         return value
 
     def __int__(self) -> int:
-        return _whole(_leaves_arithmetic(self), (self.origin,))
+        return _whole(plain(self), (self.origin,))
 
     def __float__(self) -> float:
-        return float(_leaves_arithmetic(self))
+        return float(plain(self))
 
     def __truediv__(self, other: Any) -> Any:
-        return _real(_leaves_arithmetic(self) / other, self, other)
+        return _real(plain(self) / other, self, other)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return _real(other / _leaves_arithmetic(self, 1), self, other)
+        return _real(other / plain(self, 1), self, other)
 
     def __pow__(self, other: Any, *modulus: Any) -> Any:
         if type(other) is int and other == 2 and not modulus:
             return self * self
-        return _real(pow(_leaves_arithmetic(self), other, *modulus), self, other)
+        return _real(pow(plain(self), other, *modulus), self, other)
 
     def __rpow__(self, other: Any, *modulus: Any) -> Any:
-        return _real(pow(other, _leaves_arithmetic(self, 1), *modulus), self, other)
+        return _real(pow(other, plain(self, 1), *modulus), self, other)
 
     def __rshift__(self, other: Any) -> Any:
         return self // 2**other if isinstance(other, int) else NotImplemented
@@ -179,7 +202,7 @@ def _real(value: Any, *operands: Any) -> Any:
 def _whole(value: int, origins: tuple[Origin, ...]) -> int:
     """A plain integer that is made of sizes."""
     for origin in origins:
-        _decide("int", Size(value, origin), value, True)
+        _decide(Sign.INT, Size(value, origin), value, True)
     return value
 
 
@@ -203,7 +226,7 @@ def _arithmetic(sign: str, swapped: bool) -> Callable[[Size, Any], Any]:
 
     def method(self: Size, other: Any) -> Any:
         if isinstance(other, float):
-            value = _leaves_arithmetic(self, int(swapped))
+            value = plain(self, int(swapped))
             return _real(function(other, value) if swapped else function(value, other), self, other)
         if not isinstance(other, int) or isinstance(other, bool):
             return NotImplemented
@@ -214,7 +237,7 @@ def _arithmetic(sign: str, swapped: bool) -> Callable[[Size, Any], Any]:
     return method
 
 
-def _comparison(sign: str) -> Callable[[Size, Any], Any]:
+def _comparison(sign: Sign) -> Callable[[Size, Any], Any]:
     method = getattr(int, f"__{COMPARISONS[sign].__name__}__")
 
     def compare(self: Size, other: Any) -> Any:

@@ -13,10 +13,10 @@ from surgery.modules.plain_data import ATOMS, LONGEST, altered, is_plain_data
 from surgery.modules.tensors import Parts
 
 
-def remember_attributes(parts: Parts, prefix: str, records: bool) -> list[Contents | Items]:
+def remember_attributes(parts: Parts, prefix: str, own_copies: bool) -> list[Contents | Items]:
     """Replace the integers in modules' attributes, also nested in containers, by ones that know their place.
 
-    With `records`, objects that are plain data are replaced too, by copies for each module whose code mentions them.
+    With `own_copies`, objects that are plain data are replaced too, by copies for each module whose code mentions them.
     So are containers that several modules hold; without, these are left as they are.
     Returns what these copies hold now: if a run changes them, modules cannot have copies.
     """
@@ -32,9 +32,9 @@ def remember_attributes(parts: Parts, prefix: str, records: bool) -> list[Conten
     times = Counter(id(value) for *_, value in held if type(value) in (dict, list))
     for module, path, name, value in held:
         shared = times[id(value)] > 1
-        if shared and not records:
+        if shared and not own_copies:
             continue
-        wanted = records and type(value) is not int and mentions(type(module), {name})
+        wanted = own_copies and type(value) is not int and mentions(type(module), {name})
         new = vars(module)[name] = _remember(value, path, (name,), copies if wanted else None, known)
         if shared and new is not value:
             containers.append(new)

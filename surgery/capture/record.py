@@ -15,13 +15,16 @@ from torch import fx, nn
 
 from surgery.capture.attributes import Contents, Items, remember_attributes
 from surgery.capture.frames import Branch, Frame
+from surgery.capture.process import wait_for_imports
 from surgery.capture.recorder import Recorder
 from surgery.errors import CaptureError
 from surgery.modules.copying import copy_of
 from surgery.modules.inputs import Inputs
-from surgery.modules.modes import devices_of, forked, seed, unfused
+from surgery.modules.modes import devices_of, forked, seed
 from surgery.modules.restoring import Watch
 from surgery.modules.tensors import Parts, parts_of
+
+ATTEMPTS = 10
 
 
 @dataclass
@@ -40,46 +43,58 @@ class Capture:
 
 
 def capture(
-    model: nn.Module | Parts, run: Inputs, training: bool = False, prefix: str = "", records: bool | None = None
+    model: nn.Module | Parts, run: Inputs, training: bool = False, prefix: str = "", own_copies: bool | None = None
 ) -> Capture:
     """Record one run of a model in eval mode (or training mode), without gradients.
 
-    `prefix` stands before the names of modules and tensors, where the model is a part of a larger one. `records` says
-    whether modules get copies of plain data objects and of containers that they share; by default they do, unless the
-    run writes into one.
+    `prefix` stands before the names of modules and tensors, where the model is a part of a larger one. `own_copies`
+    says whether modules get copies of plain data objects and of containers that they share; by default they do, unless
+    the run writes into one.
 
-    Raises CaptureError where the model does not run on these inputs, WritesSharedState where `records` is True and a
-    forward writes into such an object or container. The model, its buffers and the global random state stay as they
+    Raises CaptureError where the model does not run on these inputs, WritesSharedState where `own_copies` is True and
+    a forward writes into such an object or container. The model, its buffers and the global random state stay as they
     were.
     """
     parts = model if isinstance(model, Parts) else parts_of(model)
     with forked(devices_of(parts.tensors.values())):
         try:
-            return _record(parts, run, training, prefix, records is not False)
+            return _recorded(parts, run, training, prefix, own_copies is not False)
         except WritesSharedState:
-            if records is not None:
+            if own_copies is not None:
                 raise
             # what one module writes into an object, another reads there: modules cannot have copies
-            return _record(parts, run, training, prefix, records=False)
+            return _recorded(parts, run, training, prefix, own_copies=False)
 
 
 class WritesSharedState(Exception):
     """A forward writes into a plain data object, or into a container that modules share."""
 
 
-def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: bool) -> Capture:
-    # buffers may change without saying so
-    copied = copy_of(parts, lambda name, tensor: tensor if name in parts.parameters else _cloned(tensor))
-    watch = Watch(copied.tensors.values())
-    recorder = Recorder(copied, prefix, watch)
-    args, kwargs = recorder.placeholders(run)
+def _recorded(parts: Parts, run: Inputs, training: bool, prefix: str, own_copies: bool) -> Capture:
+    """One run, recorded again where another thread has imported modules meanwhile, which hides loops."""
+    for _ in range(ATTEMPTS):
+        # buffers may change without saying so
+        copied = copy_of(parts, lambda name, tensor: tensor if name in parts.parameters else _cloned(tensor))
+        recorder = Recorder(copied, prefix, Watch(copied.tensors.values()))
+        output = _run(recorder, parts, copied, run, training, prefix, own_copies)
+        if not recorder.disturbed:
+            return Capture(recorder.graph, recorder.frames, recorder.branches, training, output)
+        wait_for_imports()
+    raise CaptureError("other threads import modules all the time, which hides loops of the model: wait for them")
+
+
+def _run(
+    recorder: Recorder, parts: Parts, copied: Parts, run: Inputs, training: bool, prefix: str, own_copies: bool
+) -> Any:
+    """What a copy of the model returns; the recorder has the rest. Tensors are put back, whatever happens."""
     twin: Any = copied.model
+    args, kwargs = recorder.placeholders(run)
     before: list[Contents | Items] = []
     try:
-        with watch:
+        with recorder.watch:
             twin.train(not training).train(training)  # modules clear what they keep between runs
-        before = remember_attributes(copied, prefix, records)
-        with torch.no_grad(), unfused():
+        before = remember_attributes(copied, prefix, own_copies)
+        with torch.no_grad():
             seed(devices_of(parts.tensors.values()))  # as proofs do, which need what it returns
             with recorder.active():
                 output = twin(*args, **kwargs)
@@ -93,10 +108,10 @@ def _record(parts: Parts, run: Inputs, training: bool, prefix: str, records: boo
             f"{type(error).__name__}: {error}"
         ) from error
     finally:
-        watch.put_back()
+        recorder.watch.put_back()
     if any(contents.changed() for contents in before):
         raise WritesSharedState
-    return Capture(recorder.graph, recorder.frames, recorder.branches, training, output)
+    return output
 
 
 def _cloned(tensor: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import einops.einops
 import torch
 from torch import fx, nn
 from torch.overrides import TorchFunctionMode
@@ -24,8 +23,8 @@ from surgery.axes.sizes import Decision, Size
 from surgery.capture import autograd as functions
 from surgery.capture.attributes import Contents
 from surgery.capture.callsites import Location, chain_to, location
-from surgery.capture.decisions import observe_decisions
 from surgery.capture.frames import Branch, Frame, Graph
+from surgery.capture.process import recording
 from surgery.errors import CaptureError
 from surgery.modules.code.source import Chain
 from surgery.modules.inputs import Inputs, tensors
@@ -54,10 +53,6 @@ def call_name(function: Any) -> str:
     return getattr(function.__self__, "__name__", name) if name == "__get__" else name
 
 
-# While a model is recorded, a compiled module runs as it is written: what torch compiles calls no `_call_impl`.
-_UNCOMPILED = property(lambda _: None, lambda module, value: vars(module).__setitem__("_compiled_call_impl", value))
-
-
 class Recorder(TorchFunctionMode):
     """Turns the torch calls and module calls of one run into nodes and frames."""
 
@@ -76,40 +71,13 @@ class Recorder(TorchFunctionMode):
         self.attributes: dict[str, fx.Node] = {}
         self.passed: dict[int, Any] = {}  # objects that modules inside the model were given, such as caches
         self.muted = 0
+        self.disturbed = False
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Record every torch call and every module call inside."""
-        call, apply = nn.Module._call_impl, torch.autograd.Function.__dict__["apply"]
-        uncached = einops.einops._reconstruct_from_shape
-        recorder = self
-
-        def module_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if recorder.muted:
-                return call(module, *args, **kwargs)
-            return recorder.module(call, module, args, kwargs)
-
-        def function_apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            run = apply.__get__(None, cls)
-            if cls is CheckpointFunction and not recorder.muted:  # it runs its first argument on those after the second
-                return args[0](*args[2:])
-            return run(*args, **kwargs) if recorder.muted else recorder.function(cls, run, args, kwargs)
-
-        # setting `__call__` itself would make Python go through every subclass that there is
-        nn.Module._call_impl = module_call  # type: ignore[method-assign, assignment]
-        nn.Module._compiled_call_impl = _UNCOMPILED  # type: ignore[assignment]
-        torch.autograd.Function.apply = classmethod(function_apply)
-        # einops caches the shapes that it computes: a cached shape has forgotten where its integers came from
-        shapes: Any = einops.einops
-        shapes._reconstruct_from_shape = shapes._reconstruct_from_shape_uncached
-        try:
-            with self, observe_decisions(self.decide):
-                yield
-        finally:
-            nn.Module._call_impl = call  # type: ignore[method-assign]
-            nn.Module._compiled_call_impl = None
-            torch.autograd.Function.apply = apply
-            shapes._reconstruct_from_shape = uncached
+        with recording(self), self:
+            yield
 
     def placeholders(self, run: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Copies of the inputs, their tensors registered as placeholders of the graph."""
@@ -294,8 +262,10 @@ class Recorder(TorchFunctionMode):
         frame.stored = [name for name in contents.changed() if name != "training"]
         return result
 
-    def function(self, cls: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def apply(self, run: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:
         """An autograd function, as what its forward does. As one node if it has a rule, or does what nobody can see."""
+        if cls is CheckpointFunction:  # it runs its first argument on those after the second
+            return args[0](*args[2:])
         if cls in RULES or not self.stack:
             return self.opaque(cls, run, args, kwargs)
         lifted, where, record = (self.lift(args), self.lift(kwargs)), location(sys._getframe(1)), self._mark()

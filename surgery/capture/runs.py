@@ -12,21 +12,21 @@ from surgery.modules.tensors import Parts
 def record_runs(parts: Parts, examples: Examples) -> tuple[list[Capture], tuple[str, ...]]:
     """Record every run in eval mode, and in training mode too where some forward reads `training`."""
     try:
-        return _recorded(parts, examples, records=True)
+        return _recorded(parts, examples, own_copies=True)
     except WritesSharedState:  # in one run is enough: plain data objects are shared in all
-        return _recorded(parts, examples, records=False)
+        return _recorded(parts, examples, own_copies=False)
 
 
-def _recorded(parts: Parts, examples: Examples, records: bool) -> tuple[list[Capture], tuple[str, ...]]:
+def _recorded(parts: Parts, examples: Examples, own_copies: bool) -> tuple[list[Capture], tuple[str, ...]]:
     captures = []
     notes: list[str] = []
     for run in runs(examples):
         check_device(parts.parameters.values(), run)
-        captures.append(capture(parts, run, records=records))
+        captures.append(capture(parts, run, own_copies=own_copies))
         if not any(_reads_mode(type(frame.module)) for frame in captures[-1].frames):
             continue
         try:
-            captures.append(capture(parts, run, training=True, records=records))
+            captures.append(capture(parts, run, training=True, own_copies=own_copies))
         except CaptureError as error:
             notes.append(f"only the eval forward was analysed: {error}")
     return captures, tuple(dict.fromkeys(notes))

@@ -1,8 +1,9 @@
-"""Running a model in eval mode, or in other modes, for a while."""
+"""Eval mode for a while, and the random state in which models are recorded and compared. The user's is put back."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
 
 import torch
@@ -36,17 +37,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         _set(before)
 
 
-@contextlib.contextmanager
-def unfused() -> Iterator[None]:
-    """Without the fused inference path of torch's transformer layers."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 def _set(modes: Mapping[nn.Module, bool]) -> None:
     for module, training in modes.items():
         if module.training != training:
@@ -58,11 +48,24 @@ def devices_of(tensors: Iterable[Tensor]) -> frozenset[torch.device]:
     return frozenset({tensor.device for tensor in tensors})
 
 
+_GENERATORS = threading.RLock()
+PATIENCE = 10.0  # seconds
+
+
 @contextlib.contextmanager
 def forked(devices: Set[torch.device]) -> Iterator[None]:
-    """What code inside draws, on the CPU and on CUDA devices, leaves no trace."""
-    with torch.random.fork_rng(devices=_cuda(devices)):
-        yield
+    """What code inside draws, on the CPU and on CUDA devices, leaves no trace.
+
+    Threads share torch's generators, so they take turns: else what one draws would depend on the others. Where a
+    forward waits for another thread that waits here, patience ends, and they go on together.
+    """
+    mine = _GENERATORS.acquire(timeout=PATIENCE)
+    try:
+        with torch.random.fork_rng(devices=_cuda(devices)):
+            yield
+    finally:
+        if mine:
+            _GENERATORS.release()
 
 
 def seed(devices: Set[torch.device]) -> None:

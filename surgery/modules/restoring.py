@@ -32,6 +32,9 @@ class Watch(TorchFunctionMode):
 
     Calls that are written as in-place (`mul_`, `+=`, `w[i] = ...`, `out=`) are seen, also through views and `.data`.
     A tensor that is given other memory (`w.data = ...`) gets its own back, and so do the flags for gradients.
+
+    While such a mode is active, as it is in recordings and proofs, torch's transformer layers do not take their fused
+    path, which gives zeros at padded positions where the layers give numbers.
     """
 
     def __init__(self, tensors: Iterable[Tensor]):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from surgery.errors import ProofError, SurgeryError
 from surgery.modules.inputs import Examples, Inputs, cloned, runs
-from surgery.modules.modes import devices_of, evaluating, forked, seed, unfused
+from surgery.modules.modes import devices_of, evaluating, forked, seed
 from surgery.modules.nested import class_name
 from surgery.modules.restoring import Watch
 from surgery.modules.tensors import parts_of
@@ -91,7 +91,7 @@ def proving(*models: nn.Module) -> Iterator[Output]:
     devices = devices_of(tensors_)
     modes, changes = contextlib.ExitStack(), Watch(tensors_)
     try:
-        with forked(devices), torch.no_grad(), unfused():
+        with forked(devices), torch.no_grad():
             with changes:  # modules may change their tensors together with their mode
                 for model in models:
                     modes.enter_context(evaluating(model))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -65,12 +66,12 @@ class Call:
     min_units: list[Dim] = field(default_factory=list)
 
 
-_calls: list[Call] = []
+_CALL: ContextVar[Call] = ContextVar("the call that a rule explains")
 
 
 def run(call: Call, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Apply a rule to a call. What the call writes into (`out=`, in-place) has the dimensions of what it makes."""
-    _calls.append(call)
+    token = _CALL.set(call)
     try:
         out = kwargs.get("out")
         result = rule(*args, **_spelt(rule, {key: value for key, value in kwargs.items() if key != "out"}))
@@ -80,7 +81,7 @@ def run(call: Call, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> 
             _written(result, args[0])
         return result
     finally:
-        _calls.pop()
+        _CALL.reset(token)
 
 
 _NUMPY = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1"}  # torch takes these names, too
@@ -185,21 +186,21 @@ def find(operation: Any) -> Rule | None:
 
 def here() -> str:
     """The operation and source line that the current rule explains."""
-    return _calls[-1].where
+    return _CALL.get().where
 
 
 def result_shape() -> Any:
     """The recorded shape of the result: one shape, or a list of them."""
-    return _calls[-1].shape
+    return _CALL.get().shape
 
 
 def current_node() -> fx.Node:
-    return _calls[-1].node
+    return _CALL.get().node
 
 
 def in_training() -> bool:
     """Whether the call was made in training mode only."""
-    return _calls[-1].training
+    return _CALL.get().training
 
 
 def operation_name() -> str:
@@ -211,7 +212,7 @@ def made_from() -> list[Dims]:
     """The first argument of the call, and everything that it was made from by its own first argument."""
     found, node = [], current_node().args[0]
     while isinstance(node, fx.Node):
-        found += tensors_in(_calls[-1].values.get(node))
+        found += tensors_in(_CALL.get().values.get(node))
         node = node.args[0] if node.args else None
     return found
 
@@ -219,7 +220,7 @@ def made_from() -> list[Dims]:
 def used(output: int) -> bool:
     """Whether anything reads this output of an operation with several."""
     users = [user for user in current_node().users if user.args[1] == output]
-    return any(user.users or user in _calls[-1].returned for user in users)
+    return any(user.users or user in _CALL.get().returned for user in users)
 
 
 def require(size: Any, target: Dim | Origin) -> None:
@@ -231,12 +232,12 @@ def require(size: Any, target: Dim | Origin) -> None:
         ordered(target, "its size is computed")
     target = target if isinstance(target, Origin) else SizeOf(target)
     if isinstance(size, int):
-        _calls[-1].requirements.append(Requirement(_calls[-1].node, size, getattr(size, "site", None), target))
+        _CALL.get().requirements.append(Requirement(_CALL.get().node, size, getattr(size, "site", None), target))
 
 
 def at_least_two(*dims: Dim) -> None:
     """State that the call would treat these dimensions differently if the product of their widths were 1."""
-    _calls[-1].min_units.append(tuple(factor for dim in dims for factor in dim))
+    _CALL.get().min_units.append(tuple(factor for dim in dims for factor in dim))
 
 
 def minus(value: int, target: Dim) -> Origin:
@@ -246,7 +247,7 @@ def minus(value: int, target: Dim) -> Origin:
 
 def multiply(*dims: Dim) -> None:
     """State the multiply-adds of the call: the product of these dimensions' widths."""
-    _calls[-1].macs.append(tuple(factor for dim in dims for factor in dim))
+    _CALL.get().macs.append(tuple(factor for dim in dims for factor in dim))
 
 
 def unify(left: Dim, right: Dim) -> Dim:

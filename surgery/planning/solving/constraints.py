@@ -10,7 +10,7 @@ from torch import fx
 
 from surgery.axes.formulas import Attribute, Origin, SizeOf, is_untracked, leaves
 from surgery.axes.samples import Samples
-from surgery.axes.sizes import COMPARISONS, origin_of
+from surgery.axes.sizes import COMPARISONS, Sign, origin_of
 from surgery.capture.callsites import line
 from surgery.capture.frames import Frame
 from surgery.capture.record import Capture
@@ -18,6 +18,7 @@ from surgery.modules.code.source import Chain
 from surgery.planning.analysis import Needed
 from surgery.planning.solving.expressions import Expressions
 
+EQUALITY = (Sign.EQ, Sign.NE)
 Place: TypeAlias = "tuple[str | None, Chain]"  # a module's path, and where in its forward
 
 
@@ -62,10 +63,10 @@ def _of_comparisons(expressions: Expressions) -> Iterator[Need]:
     for capture in expressions.analysis.captures:
         for branch in capture.branches:
             decision = branch.decision
-            if decision.sign not in ("==", "!="):
+            if decision.sign not in EQUALITY:
                 continue
             sides = expressions.known(decision.left), expressions.known(decision.right)
-            equal = decision.outcome == (decision.sign == "==")
+            equal = decision.outcome == (decision.sign is Sign.EQ)
             if equal and not isinstance(sides[0], Attribute):
                 sides = sides[::-1]
             held = SizeOf if equal else Attribute
@@ -82,9 +83,9 @@ def both_ways(captures: Iterable[Capture]) -> set[Place]:
     for capture in captures:
         for branch in capture.branches:
             decision = branch.decision
-            if decision.sign in ("==", "!="):
+            if decision.sign in EQUALITY:
                 place = capture.frames[branch.frame].path, branch.chain
-                seen.setdefault(place, set()).add(decision.outcome == (decision.sign == "=="))
+                seen.setdefault(place, set()).add(decision.outcome == (decision.sign is Sign.EQ))
     return {place for place, outcomes in seen.items() if len(outcomes) > 1}
 
 
@@ -100,7 +101,7 @@ def turns(expressions: Expressions, samples: Samples, held: Set[Place]) -> Itera
                 continue
             compare = COMPARISONS[decision.sign]
             sides = expressions.known(decision.left), expressions.known(decision.right)
-            outcomes = expressions.outcomes(compare, *sides) if decision.sign in ("==", "!=") else None
+            outcomes = expressions.outcomes(compare, *sides) if decision.sign in EQUALITY else None
             if outcomes is None:
                 outcomes = expressions.sampled(compare, *sides, samples)
             if len(outcomes) > 1:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from surgery.axes.algebra import Dim, axes_of, extent, pin, resolve, unify
 from surgery.axes.formulas import Arithmetic, Attribute, Origin, SizeOf, invert, is_untracked, leaves
 from surgery.axes.samples import Samples, beyond, many, sampled
+from surgery.axes.sizes import Sign
 from surgery.errors import CaptureError
 from surgery.plan.groups import Rewrite
 from surgery.planning.analysis import Analysis, group_axes
@@ -166,7 +167,7 @@ class _Solver:
             for branch in capture.branches:
                 frame = capture.frames[branch.frame]
                 like = first.get((frame.path, self.expressions.known(branch.decision.left)))
-                if branch.decision.sign == "is" and like is not None and isinstance(like.seen, Arithmetic):
+                if branch.decision.sign is Sign.VALUE and like is not None and isinstance(like.seen, Arithmetic):
                     yield replace(like, frame=frame, chain=branch.chain, site=branch.decision.operand, needed=False)
 
     def _fixed_by_layers(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from surgery.axes.algebra import Axis, Dim, axes_of, pin, resolve
 from surgery.axes.formulas import Constant, is_untracked, leaves
+from surgery.axes.sizes import Sign
 from surgery.capture.callsites import line
 from surgery.modules.nested import nodes_in
 from surgery.planning.solving.constraints import Need
@@ -61,7 +62,7 @@ def _made(expressions: Expressions) -> Iterator[Made]:
     for capture in expressions.analysis.captures:
         for branch in capture.branches:
             decision = branch.decision
-            if decision.sign == "int" and isinstance(decision.right, Constant):
+            if decision.sign is Sign.INT and isinstance(decision.right, Constant):
                 dims = expressions.dims(expressions.known(decision.left))
                 axes = {axis for dim in dims for axis in axes_of(dim)}
                 yield Made(decision.right.value, capture.frames[branch.frame].path, axes, line(branch.where))
