@@ -1,6 +1,5 @@
 """Train a PyTorch model once with structural dropout, then slice it to any width. See README.md for a tour."""
 
-from surgery import adapters, old_names, rules  # imported for what they register: layers, operations, moved classes
 from surgery.adapters.base import Adapter, LayerCall, adapter
 from surgery.adapters.plain_attention import MultiheadAttention
 from surgery.curves.curve import Curve
@@ -22,10 +21,11 @@ from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from surgery.planning.check_adapter import check_adapter
 from surgery.planning.cost import cost
-from surgery.rules.base import rule
 from surgery.rules.elementwise import pointwise, same
 from surgery.rules.reduce import reduces, scans
+from surgery.rules.registry import rule
 from surgery.rules.spatial import spatial
+from surgery.shrinking import old_names as old_names  # for pickles of earlier versions
 from surgery.shrinking.io import load, save
 from surgery.shrinking.optimizer import shrink_optimizer
 from surgery.shrinking.reorder import reorder

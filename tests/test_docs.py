@@ -18,7 +18,7 @@ import torch
 
 import surgery
 from surgery.adapters.base import _REGISTRY
-from surgery.rules.base import RULES
+from surgery.rules.registry import RULES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [page for page in (ROOT / "README.md", ROOT / "adapters" / "README.md") if page.exists()]

@@ -15,7 +15,7 @@ from torch.autograd import Function
 import surgery
 from surgery.capture.record import capture
 from surgery.modules.inputs import Inputs, tensors
-from surgery.rules.base import RULES
+from surgery.rules.registry import RULES
 from tests.laws.laws import all_laws, order_is_free
 
 X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -5,11 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from surgery.axes.sizes import Decision
 from surgery.capture.callsites import Location
 from surgery.modules.code.source import Chain
+
+
+@dataclass(slots=True)
+class NodeInfo:
+    """What is known of a node of the recording.
+
+    Attributes:
+        shape: of the result, nested as that is.
+        where: the line of the model that made the call.
+        chain: the functions from the forward of the current module to the call.
+        frame: the number of the call of a module that it was made in; None outside of all.
+        order: of the dimensions of its first argument in memory, for calls that name places there.
+    """
+
+    shape: Any
+    dtype: torch.dtype | None
+    where: Location
+    chain: Chain
+    frame: int | None
+    order: tuple[int, ...] | None = None
+
+    @property
+    def described(self) -> tuple[Any, ...]:
+        """What two runs must have in common."""
+        return self.shape, self.dtype, self.frame
+
+
+INFO = "surgery"
+
+
+def info(node: fx.Node) -> NodeInfo:
+    """What is known of a node."""
+    found: NodeInfo = node.meta[INFO]
+    return found
 
 
 @dataclass

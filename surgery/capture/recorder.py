@@ -23,15 +23,15 @@ from surgery.axes.sizes import Decision, Size
 from surgery.capture import autograd as functions
 from surgery.capture.attributes import Contents
 from surgery.capture.callsites import Location, chain_to, location
-from surgery.capture.frames import Branch, Frame, Graph
+from surgery.capture.frames import INFO, Branch, Frame, Graph, NodeInfo, info
 from surgery.capture.process import recording
 from surgery.errors import CaptureError
 from surgery.modules.code.source import Chain
 from surgery.modules.inputs import Inputs, tensors
-from surgery.modules.nested import all_tensors, class_name, is_object, nodes_in, rebuild, shapes
 from surgery.modules.restoring import Watch
 from surgery.modules.tensors import Parts
-from surgery.rules.base import RULES
+from surgery.nested import all_tensors, class_name, fold, is_object, rebuild, shapes
+from surgery.rules.registry import RULES
 
 # Calls that only look at a tensor's description: their results are Python values without axes.
 DESCRIPTIONS = frozenset(
@@ -104,9 +104,7 @@ class Recorder(TorchFunctionMode):
         node = self.graph.create_node(kind, target, args, kwargs)
         frame = self.stack[-1].index if self.stack else None
         with torch._C.DisableTorchFunction():
-            node.meta.update(
-                shape=shapes(result), dtype=getattr(result, "dtype", None), where=where, chain=chain, frame=frame
-            )
+            node.meta[INFO] = NodeInfo(shapes(result), getattr(result, "dtype", None), where, chain, frame)
         if self.stack:
             self.stack[-1].nodes.append(node)
         return node
@@ -118,7 +116,7 @@ class Recorder(TorchFunctionMode):
         elif isinstance(value, tuple | list | Mapping):
             for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
                 if isinstance(item, torch.Tensor | tuple | list | Mapping):
-                    where = node.meta["where"]
+                    where = info(node).where
                     self.register(item, self.node("call_function", operator.getitem, (node, key), {}, item, where))
 
     def lift(self, value: Any) -> Any:
@@ -146,7 +144,7 @@ class Recorder(TorchFunctionMode):
         if name not in self.attributes:
             self.attributes[name] = node = self.graph.create_node("get_attr", name)
             with torch._C.DisableTorchFunction():
-                node.meta.update(shape=shapes(tensor), dtype=tensor.dtype, where=("", 0), chain=(), frame=None)
+                node.meta[INFO] = NodeInfo(tensor.shape, tensor.dtype, ("", 0), (), None)
         return self.attributes[name]
 
     def foreign(self, tensor: torch.Tensor) -> fx.Node:
@@ -158,7 +156,7 @@ class Recorder(TorchFunctionMode):
         """
         frame = self.stack[-1]
         before = frame.nodes.copy()
-        before += nodes_in((frame.args, frame.kwargs))
+        before += fold((frame.args, frame.kwargs), fx.Node)
         stored = any(
             tensor is item
             for module in self.model.modules()
@@ -186,7 +184,7 @@ class Recorder(TorchFunctionMode):
         order = self.order(args[0]) if name == "as_strided" else None
         result = self.quietly(func, *args, **kwargs)
         node = self.node("call_function", func, *lifted, result, *chain_to(func))
-        node.meta["order"] = order
+        info(node).order = order
         self.register(result, node)
         return result
 

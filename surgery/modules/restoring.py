@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from surgery.nested import fold
+
 _SWITCHES = {"inplace", "max_norm"}  # arguments by which a function of torch changes what it is given
 _STATISTICS: dict[str, str | dict[str, int]] = {  # these change their statistics without saying so
     "batch_norm": {"training": 5},  # its place among the arguments, in each of its spellings
@@ -109,11 +111,11 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
 def _changed(how: str | dict[str, int], args: Any, kwargs: Any) -> Iterator[Tensor]:
     """The tensors among the arguments of a call that it may change in place."""
     if how == "first":
-        yield from _tensors(args[0] if args else next(iter(kwargs.values()), None))
+        yield from fold(args[0] if args else next(iter(kwargs.values()), None), Tensor)
     elif how == "any" or (isinstance(how, dict) and any(_given(args, kwargs, *switch) for switch in how.items())):
-        yield from _tensors((args, kwargs))
+        yield from fold((args, kwargs), Tensor)
     if kwargs.get("out") is not None:
-        yield from _tensors(kwargs["out"])
+        yield from fold(kwargs["out"], Tensor)
 
 
 def _given(args: Any, kwargs: Any, name: str, index: int) -> bool:
@@ -136,12 +138,3 @@ def _way(func: Any) -> str | dict[str, int]:
     # not those of what it wraps, which may be a builtin
     names = list(inspect.signature(func, follow_wrapped=False).parameters) if isinstance(func, FunctionType) else []
     return {name: index for index, name in enumerate(names) if name in _SWITCHES}
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in the arguments of a call. Torch's own walk takes longer than most calls."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from surgery.errors import ProofError, SurgeryError
 from surgery.modules.inputs import Examples, Inputs, cloned, runs
 from surgery.modules.modes import devices_of, evaluating, forked, seed
-from surgery.modules.nested import class_name
 from surgery.modules.restoring import Watch
 from surgery.modules.tensors import parts_of
+from surgery.nested import class_name
 
 # Largest difference allowed, relative to the largest value of the output, by the coarsest float type that took part.
 TOLERANCES: dict[torch.dtype, float] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +15,15 @@ from surgery.axes import signature
 from surgery.axes.algebra import Axis, Dim, Dims, axes_of, extent, fresh, pin, resolve
 from surgery.axes.sizes import Size, origin_of
 from surgery.capture.callsites import line
-from surgery.capture.frames import Frame
+from surgery.capture.frames import Frame, info
 from surgery.capture.record import Capture
 from surgery.capture.recorder import call_name, foreign
 from surgery.errors import AxisError
 from surgery.modules.containers import unreachable
 from surgery.modules.tensors import Parts, aliases
-from surgery.rules.base import Call, Requirement, find, run, tensors_in
+from surgery.nested import mapped
+from surgery.rules.base import Call, SizeConstraint, run, tensors_in
+from surgery.rules.registry import find
 
 
 @dataclass
@@ -34,16 +36,6 @@ class Layer:
 
 
 @dataclass
-class Needed:
-    """A requirement, with the recorded run and the frame that it belongs to."""
-
-    requirement: Requirement
-    capture: Capture
-    frame: int
-    where: str
-
-
-@dataclass
 class Analysis:
     """What the runs of a model say about its axes. Mutable while it is filled; `surgery.plan` freezes it."""
 
@@ -52,7 +44,7 @@ class Analysis:
     tensors: dict[str, Dims] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
     attributes: list[tuple[str, tuple[Any, ...], Dim]] = field(default_factory=list)
-    needs: list[Needed] = field(default_factory=list)
+    constraints: list[SizeConstraint] = field(default_factory=list)
     min_units: list[tuple[Dim, str]] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
@@ -92,23 +84,23 @@ class Analysis:
     def value(self, node: fx.Node, capture: Capture) -> Any:
         """The dimensions of what a call makes, as its rule or adapter says. What they do not explain is pinned."""
         if node.op == "placeholder":
-            return _fixed(node.meta["shape"], "it is an input of the model")
+            return _fixed(info(node).shape, "it is an input of the model")
         if node.op == "get_attr":
             return self.tensor(str(node.target))
         if node.target is operator.getitem:
             return self.values[node.args[0]][node.args[1]]  # type: ignore[index]
-        where = f"{_describe(node)} ({line(node.meta['where'])})"
+        where = f"{_describe(node)} ({line(info(node).where)})"
         args = tuple(fill(arg, self.values.get, node, (0, i)) for i, arg in enumerate(node.args))
         kwargs = {key: fill(arg, self.values.get, node, (1, key)) for key, arg in node.kwargs.items()}
         try:
             if node.op == "call_module":
-                value = self._layer_call(str(node.target), args, kwargs, node.meta["shape"], where, capture)
+                value = self._layer_call(str(node.target), args, kwargs, info(node).shape, where, capture)
             else:
                 value = self._rule_call(node, args, kwargs, where, capture)
-            _check(value, node.meta["shape"])
+            _check(value, info(node).shape)
             return value
         except Unexplained as error:
-            reason = f"{error} at {line(node.meta['where'])}"
+            reason = f"{error} at {line(info(node).where)}"
         except Exception as error:
             # a rule that cannot read a call must not end the analysis: what it leaves unexplained is pinned
             kind = "adapter" if node.op == "call_module" else "rule"
@@ -118,7 +110,7 @@ class Analysis:
                 pin(dim, reason)
         if node.op == "call_module":
             self._pin_layer(str(node.target), reason)
-        return _fixed(node.meta["shape"], reason)
+        return _fixed(info(node).shape, reason)
 
     def _rule_call(self, node: fx.Node, args: Any, kwargs: Any, where: str, capture: Capture) -> Any:
         function: Any = node.target
@@ -127,10 +119,14 @@ class Analysis:
         rule = find(function)
         if rule is None:
             raise Unexplained(f"no rule for {_describe(node)}")
-        call = Call(node, where, node.meta["shape"], capture.root.returned, self.values, capture.training)
+        known, returned = info(node), capture.root.returned
+        caller = capture.frames[known.frame or 0]
+        call = Call(
+            node, where, known.shape, caller, known.chain, known.order, lambda other: info(other).shape, returned,
+            self.values, capture.training,
+        )  # fmt: skip
         value = run(call, rule, args, kwargs)
-        frame = node.meta["frame"]
-        self.needs += [Needed(requirement, capture, frame, where) for requirement in call.requirements]
+        self.constraints += call.constraints
         self.min_units += [(dim, where) for dim in call.min_units]
         if not capture.training:
             self.macs += call.macs
@@ -232,32 +228,26 @@ def _describe(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else call_name(node.target)
 
 
-def fill(value: Any, get: Any, node: fx.Node | None = None, site: tuple[Any, ...] = ()) -> Any:
+def fill(value: Any, get: Callable[[fx.Node], Any], node: fx.Node | None = None, site: tuple[Any, ...] = ()) -> Any:
     """Recorded arguments with values in place of nodes. With `node`, integers learn their site."""
-    if isinstance(value, fx.Node):
-        return get(value)
-    if isinstance(value, tuple | list):
-        items = [fill(item, get, node, (*site, i)) for i, item in enumerate(value)]
-        return tuple(items) if isinstance(value, tuple) else items
-    if isinstance(value, dict):
-        return {key: fill(item, get, node, (*site, key)) for key, item in value.items()}
-    if isinstance(value, slice):
-        ends = ("start", "stop", "step")
-        return slice(*(fill(getattr(value, end), get, node, (*site, end)) for end in ends))
-    if node is not None and isinstance(value, int) and not isinstance(value, bool):
-        return Size(value, origin_of(value), (node, site))
-    return value
+
+    def known(leaf: Any, path: tuple[Any, ...]) -> Any:
+        if isinstance(leaf, fx.Node):
+            return get(leaf)
+        if node is not None and isinstance(leaf, int) and not isinstance(leaf, bool):
+            return Size(leaf, origin_of(leaf), (node, path))
+        return leaf
+
+    return mapped(value, known, path=site)
 
 
 def _fixed(shape: Any, reason: str) -> Any:
     """A result about which nothing is known, with every dimension pinned."""
-    if isinstance(shape, torch.Size):
-        return Dims(fresh(size, reason) for size in shape)
-    if isinstance(shape, list):
-        return [_fixed(item, reason) for item in shape]
-    if isinstance(shape, dict):
-        return {key: _fixed(item, reason) for key, item in shape.items()}
-    return None
+
+    def made(leaf: Any, _: tuple[Any, ...]) -> Any:
+        return None if leaf is None else Dims(fresh(size, reason) for size in leaf)
+
+    return mapped(shape, made, whole=torch.Size)
 
 
 def _check(value: Any, shape: Any) -> None:

@@ -11,6 +11,7 @@ from surgery.axes import layout
 from surgery.axes.algebra import Axis, Dim, Sum, axes_of, extent, resolve
 from surgery.axes.formulas import Arithmetic, Attribute, Constant, LayoutSize, Origin, SizeOf, leaves
 from surgery.axes.layout import Layout, Unit
+from surgery.capture.frames import info
 from surgery.capture.record import Capture
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
@@ -24,7 +25,7 @@ from surgery.planning.solving.solve import Solution
 def coarser_dtypes(parts: Parts, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
     """The float types in a run that are coarser than those of the parameters."""
     own = [TOLERANCES[p.dtype] for p in parts.parameters.values() if p.dtype in TOLERANCES]
-    inside = {node.meta["dtype"] for record in captures for node in record.graph.nodes} & set(TOLERANCES)
+    inside = {info(node).dtype for record in captures for node in record.graph.nodes} & set(TOLERANCES)
     return frozenset(dtype for dtype in inside if own and TOLERANCES[dtype] > max(own))
 
 

@@ -14,12 +14,13 @@ from torch import fx
 from surgery.axes.algebra import Dims, resolve
 from surgery.axes.formulas import Arithmetic, Extent, Origin
 from surgery.axes.sizes import Size
+from surgery.capture.frames import info
 from surgery.capture.record import Capture
 from surgery.modules.code.source import Chain, span
 from surgery.modules.plain_data import ATOMS
+from surgery.nested import fold, mapped
 from surgery.planning.analysis import Analysis
 
-_DESCRIBED = ("shape", "dtype", "frame")
 _SETTINGS = (bool, float)  # what may be another in the other mode, where a rule does not mind
 
 
@@ -46,10 +47,10 @@ class _Comparison:
         return self._same(self.runs[0].root.returned, self.runs[1].root.returned)
 
     def _node(self, a: fx.Node, b: fx.Node) -> bool:
-        first, second = a.meta, b.meta
-        if a.op != b.op or a.target != b.target or any(first[what] != second[what] for what in _DESCRIBED):
+        first, second = info(a), info(b)
+        if a.op != b.op or a.target != b.target or first.described != second.described:
             return False
-        if not _same_place(first["chain"], second["chain"]) and _holds_size(b.args, b.kwargs):
+        if not _same_place(first.chain, second.chain) and _holds_size(b.args, b.kwargs):
             return False
         self.analysis.values[b] = self.analysis.values[a]
         self.partner[b] = a
@@ -59,9 +60,9 @@ class _Comparison:
     def _again(self, node: fx.Node) -> bool:
         """Whether the rule says the same of a call with other settings, and asks for nothing."""
         analysis, before = self.analysis, self.analysis.values[node]
-        asked = len(analysis.needs), len(analysis.min_units)
+        asked = len(analysis.constraints), len(analysis.min_units)
         made = analysis.value(node, self.runs[1])
-        return _resolved(made) == _resolved(before) and asked == (len(analysis.needs), len(analysis.min_units))
+        return _resolved(made) == _resolved(before) and asked == (len(analysis.constraints), len(analysis.min_units))
 
     def _same(self, a: Any, b: Any, settings: tuple[type, ...] = ()) -> bool:
         """Whether two arguments are the same; those of the types in `settings` need not be."""
@@ -89,16 +90,7 @@ class _Comparison:
 
 def _holds_size(*values: Any) -> bool:
     """Whether there is an integer among arguments: it may have to follow a width, where it stands."""
-    for value in values:
-        if isinstance(value, tuple | list | dict):
-            if _holds_size(*(value.values() if isinstance(value, dict) else value)):
-                return True
-        elif isinstance(value, slice):
-            if _holds_size(value.start, value.stop, value.step):
-                return True
-        elif isinstance(value, int) and not isinstance(value, bool):
-            return True
-    return False
+    return any(not isinstance(value, bool) for value in fold(values, int))
 
 
 def _same_place(a: Chain, b: Chain) -> bool:
@@ -115,8 +107,4 @@ def _same_span(a: tuple[CodeType, int], b: tuple[CodeType, int]) -> bool:
 
 def _resolved(value: Any) -> Any:
     """The dimensions of a result as they are known by now."""
-    if isinstance(value, Dims):
-        return [resolve(dim) for dim in value]
-    if isinstance(value, dict):
-        return {key: _resolved(item) for key, item in value.items()}
-    return [_resolved(item) for item in value] if isinstance(value, tuple | list) else value
+    return mapped(value, lambda leaf, _: [resolve(dim) for dim in leaf] if isinstance(leaf, Dims) else leaf, whole=Dims)

@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from surgery.axes.algebra import Dims, extent, pin, unify
+from surgery.capture.frames import info
 from surgery.capture.record import Capture, capture
 from surgery.errors import CaptureError
 from surgery.modules.code.bytecode import mentions
@@ -88,7 +89,7 @@ def _uses(analysis: Analysis) -> dict[str, _Use]:
                 uses.setdefault(frame.path, _Use(frame.args, frame.kwargs, frame.output, frame.index, record))
         for node in record.graph.nodes:
             if node.op == "call_module":
-                use = _Use(node.args, dict(node.kwargs), node, node.meta["frame"], record)
+                use = _Use(node.args, dict(node.kwargs), node, info(node).frame, record)
                 uses.setdefault(str(node.target), use)
             elif node.op == "get_attr":
                 owner = str(node.target).rpartition(".")[0]
@@ -141,7 +142,7 @@ def _follow(analysis: Analysis, path: str, use: _Use) -> bool:
     def example(value: Any) -> Any:
         if not isinstance(value, fx.Node):
             return value
-        zeros = torch.zeros(value.meta["shape"], dtype=value.meta["dtype"])
+        zeros = torch.zeros(info(value).shape, dtype=info(value).dtype)
         return zeros.normal_(generator=torch.Generator().manual_seed(0)) if zeros.is_floating_point() else zeros
 
     given = pytree.tree_map(example, (use.args, use.kwargs), is_leaf=lambda value: isinstance(value, fx.Node))
@@ -167,7 +168,7 @@ def _pin_around(analysis: Analysis, owner: str, sizes: set[int], reason: str) ->
         around = {frame.index for frame in record.frames if frame.path == owner}
         frames = [frame for frame in record.frames if frame.index in around or frame.parent in around]
         values: list[Any] = [(frame.args, frame.kwargs, frame.output) for frame in frames]
-        values += [node for node in record.graph.nodes if node.meta["frame"] in around]
+        values += [node for node in record.graph.nodes if info(node).frame in around]
         for dims in tensors_in([fill(value, analysis.values.get) for value in values]):
             _pin_fitting(dims, sizes, reason)
 

@@ -20,6 +20,6 @@ from surgery.rules import shape as shape
 from surgery.rules import spatial as spatial
 from surgery.rules import values as values
 from surgery.rules import vision as vision
-from surgery.rules.base import complete
+from surgery.rules.registry import complete
 
 complete()

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from surgery.axes.algebra import Dims, divide, extent, fresh, pieces, resolve
 from surgery.axes.signature import broadcast
-from surgery.rules.base import here, multiply, ordered, require, rule, unify
+from surgery.rules.base import here, multiply, ordered, require, unify
+from surgery.rules.registry import rule
 
 
 @rule("scaled_dot_product_attention")

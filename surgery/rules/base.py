@@ -10,58 +10,80 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import CodeType
+from typing import Any, Protocol
 
-import torch
-import torch.nn.functional as F
-from torch import fx
+from torch import fx, nn
 
 from surgery.axes import algebra as axes
 from surgery.axes import signature
 from surgery.axes.algebra import Dim, Dims
 from surgery.axes.formulas import Arithmetic, Constant, Origin, SizeOf
-from surgery.axes.sizes import Size, origin_of
-from surgery.errors import AxisError
+from surgery.axes.sizes import origin_of
+from surgery.nested import fold
+from surgery.rules.registry import Rule
 
-Rule = Callable[..., Any]
-R = TypeVar("R", bound=Rule)
-RULES: dict[Any, Rule] = {}
-_NAMESPACES = (
-    torch,
-    torch.Tensor,
-    F,
-    torch._C._nn,
-    torch.special,
-    torch.fft,
-    torch.linalg,
-    torch._C._VariableFunctions,
-)
+
+class Caller(Protocol):
+    """The call of a module in which an operation is called."""
+
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def module(self) -> nn.Module: ...
 
 
 @dataclass(frozen=True)
-class Requirement:
-    """The integer at a site of the recorded graph must have the value of `target` at every width.
+class SizeConstraint:
+    """`origin` must come to `target` at every width; where not `equal`, at none.
 
-    One without a site was computed by the rule, from other arguments of the call that `node` is.
+    What a call asks for has that call as `node`, and the place of the integer among its arguments as `site`. One
+    without a site was computed by the rule, from other arguments. What a comparison asks for has neither.
+
+    Attributes:
+        caller: the call of a module whose forward it is about.
+        chain: the functions from that forward to the place, and the instruction that each is at.
     """
 
-    node: fx.Node
-    size: int
-    site: tuple[fx.Node, tuple[Any, ...]] | None
+    origin: Origin
     target: Origin
+    caller: Caller
+    chain: tuple[tuple[CodeType, int], ...]
+    where: str
+    node: fx.Node | None = None
+    site: tuple[fx.Node, tuple[Any, ...]] | None = None
+    equal: bool = True
+
+    @property
+    def place(self) -> tuple[str | None, tuple[tuple[CodeType, int], ...]]:
+        """A module's path, and where in its forward."""
+        return self.caller.path, self.chain
 
 
 @dataclass
 class Call:
-    """The call that a rule is explaining."""
+    """The call that a rule is explaining.
+
+    Attributes:
+        shape: of the result: one, or nested as that is.
+        order: of the dimensions of the first argument in memory, where that is known.
+        shape_of: the recorded shape of an earlier node.
+        returned: the nodes that leave the recorded run.
+        values: the dimensions of earlier nodes.
+        constraints, macs, min_units: what the rule has stated.
+    """
 
     node: fx.Node
     where: str
     shape: Any
-    returned: Sequence[fx.Node] = ()  # what leaves the recorded run
-    values: Mapping[fx.Node, Any] = field(default_factory=dict)  # what is known of earlier nodes
+    caller: Caller
+    chain: tuple[tuple[CodeType, int], ...]
+    order: tuple[int, ...] | None
+    shape_of: Callable[[fx.Node], Any]
+    returned: Sequence[fx.Node] = ()
+    values: Mapping[fx.Node, Any] = field(default_factory=dict)
     training: bool = False
-    requirements: list[Requirement] = field(default_factory=list)
+    constraints: list[SizeConstraint] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     min_units: list[Dim] = field(default_factory=list)
 
@@ -119,71 +141,6 @@ def _written(made: Any, into: Any) -> None:
             _written(one, other)
 
 
-def spellings(name: str) -> list[Any]:
-    """Every way in which this release of torch spells an operation: function, method, in-place. May be none."""
-    found = []
-    for space in _NAMESPACES:
-        for spelling in (name, f"{name}_"):
-            value: Any = getattr(space, spelling, None)
-            if callable(value) or hasattr(value, "__set__"):
-                found.append(value.__get__ if hasattr(value, "__set__") else value)
-    return found
-
-
-def rule(*operations: Any) -> Callable[[R], R]:
-    """Declare how operations relate the dimensions of their inputs and outputs.
-
-    Args:
-        operations: callables, or the names of torch operations (every spelling of the name is meant), or the
-            qualified names of operations in `torch.ops` ("torchvision::nms").
-
-    Raises AxisError for a second rule for the same operation, for what is no operation, and for a name that this
-    release of torch does not have.
-    """
-    if not operations:
-        raise AxisError("a rule is for operations: name them, as in surgery.rule(torch.relu)")
-
-    def declare(function: R) -> R:
-        for operation in operations:
-            for spelling in _named(operation):
-                if RULES.get(spelling, function) is not function:
-                    raise AxisError(f"a rule for {spelling!r} is declared already: {RULES[spelling].__qualname__}")
-                RULES[spelling] = function
-        return function
-
-    return declare
-
-
-_own = {"complete": False}  # the library's own rules name operations that some releases of torch lack
-
-
-def complete() -> None:
-    """From now on, names that torch does not have are errors."""
-    _own["complete"] = True
-
-
-def _named(operation: Any) -> list[Any]:
-    """What is meant by an operation that a rule is declared for."""
-    if isinstance(operation, str) and "::" not in operation:
-        found = spellings(operation)
-        if not found and _own["complete"]:
-            raise AxisError(f"torch has no operation {operation!r}: check the name, or pass the operation itself")
-        return found
-    if not isinstance(operation, str) and not callable(operation):
-        raise AxisError(f"a rule is for callables and names of operations, not for {operation!r}")
-    return [getattr(operation, "_opoverload", operation)]  # of torch.library.custom_op
-
-
-def find(operation: Any) -> Rule | None:
-    """The rule of an operation; those of `torch.ops` may be declared by their qualified names, and without overload."""
-    if operation in RULES:
-        return RULES[operation]
-    packet = getattr(operation, "overloadpacket", None)
-    default = getattr(operation, "default", None) if isinstance(operation, torch._ops.OpOverloadPacket) else None
-    names = (getattr(other, "_qualified_op_name", None) for other in (operation, packet))
-    return next((RULES[other] for other in (packet, default, *names) if other in RULES), None)
-
-
 def here() -> str:
     """The operation and source line that the current rule explains."""
     return _CALL.get().where
@@ -196,6 +153,16 @@ def result_shape() -> Any:
 
 def current_node() -> fx.Node:
     return _CALL.get().node
+
+
+def recorded_shape(node: fx.Node) -> Any:
+    """The shape that an earlier call has made."""
+    return _CALL.get().shape_of(node)
+
+
+def memory_order() -> tuple[int, ...] | None:
+    """The order in which the dimensions of the first argument lie in memory; None where that is not known."""
+    return _CALL.get().order
 
 
 def in_training() -> bool:
@@ -232,7 +199,9 @@ def require(size: Any, target: Dim | Origin) -> None:
         ordered(target, "its size is computed")
     target = target if isinstance(target, Origin) else SizeOf(target)
     if isinstance(size, int):
-        _CALL.get().requirements.append(Requirement(_CALL.get().node, size, getattr(size, "site", None), target))
+        call, site = _CALL.get(), getattr(size, "site", None)
+        constraint = SizeConstraint(origin_of(size), target, call.caller, call.chain, call.where, call.node, site)
+        call.constraints.append(constraint)
 
 
 def at_least_two(*dims: Dim) -> None:
@@ -265,18 +234,8 @@ def positions(size: int, why: str = "positions") -> Dim:
 
 
 def tensors_in(*values: Any) -> list[Dims]:
-    """The `Dims` among arguments, also in lists and dicts, in order."""
-    found: list[Dims] = []
-    for value in values:
-        if isinstance(value, Dims):
-            found.append(value)
-        elif isinstance(value, tuple | list):
-            found += tensors_in(*value)
-        elif isinstance(value, dict):
-            found += tensors_in(*value.values())
-        elif isinstance(value, slice):
-            found += tensors_in(value.start, value.stop, value.step)
-    return found
+    """The `Dims` among arguments, also nested, in order."""
+    return list(fold(values, Dims))
 
 
 def axis(dims: Dims, dim: int) -> int:
@@ -304,11 +263,3 @@ def contraction(text: str, *inputs: Dims | None, macs: str = "", **sizes: int) -
         (names,) = signature.parse_tensors(macs)
         multiply(*outputs[0], *(binding.dim(name) for name in names))
     return outputs if isinstance(shape, list) else outputs[0]
-
-
-__all__ = [
-    "Call", "Dim", "Dims", "RULES", "Requirement", "Size", "SizeOf", "at_least_two", "axis", "axis_list",
-    "contraction", "current_node", "find", "here", "in_training", "made_from", "minus", "multiply",
-    "operation_name", "ordered", "origin_of", "positions", "require", "result_shape", "rule", "run", "spellings",
-    "tensors_in", "unify", "used",
-]  # fmt: skip

@@ -24,10 +24,10 @@ from surgery.rules.base import (
     positions,
     require,
     result_shape,
-    rule,
     tensors_in,
     unify,
 )
+from surgery.rules.registry import rule
 
 
 @rule("linear")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from surgery.axes.algebra import Dims, divide, extent
-from surgery.rules.base import contraction, multiply, positions, require, rule
+from surgery.rules.base import contraction, multiply, positions, require
+from surgery.rules.registry import rule
 
 
 def _pointwise_kernel(weight: Dims, stride: Any, padding: Any) -> bool:

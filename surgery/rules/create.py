@@ -5,18 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from surgery.axes.algebra import fresh
-from surgery.rules.base import (
-    Dims,
-    in_training,
-    operation_name,
-    ordered,
-    positions,
-    require,
-    result_shape,
-    rule,
-    tensors_in,
-)
+from surgery.rules.base import Dims, in_training, operation_name, ordered, positions, require, result_shape, tensors_in
 from surgery.rules.elementwise import elementwise
+from surgery.rules.registry import rule
 
 
 def _constant(*args: Any, **kwargs: Any) -> Dims:

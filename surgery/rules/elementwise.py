@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, here, in_training, ordered, positions, result_shape, rule, tensors_in, unify
+from surgery.rules.base import Dims, here, in_training, ordered, positions, result_shape, tensors_in, unify
+from surgery.rules.registry import rule
 
 
 def elementwise(*args: Any, **kwargs: Any) -> Any:

@@ -8,8 +8,9 @@ import torch
 
 from surgery.axes.algebra import extent
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, axis, current_node, here, ordered, positions, result_shape, rule, tensors_in, unify
+from surgery.rules.base import Dims, axis, current_node, here, ordered, positions, result_shape, tensors_in, unify
 from surgery.rules.join import part, strided, unit
+from surgery.rules.registry import rule
 
 
 @rule(torch.Tensor.__getitem__)

@@ -6,19 +6,8 @@ from typing import Any
 
 from surgery.axes.algebra import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
 from surgery.axes.formulas import Constant
-from surgery.rules.base import (
-    Dims,
-    axis,
-    here,
-    minus,
-    operation_name,
-    ordered,
-    positions,
-    require,
-    result_shape,
-    rule,
-    unify,
-)
+from surgery.rules.base import Dims, axis, here, minus, operation_name, ordered, positions, require, result_shape, unify
+from surgery.rules.registry import rule
 
 
 @rule("cat", "concat", "concatenate")

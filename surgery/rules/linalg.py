@@ -8,7 +8,8 @@ import torch
 
 from surgery.axes.algebra import extent
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, here, ordered, positions, result_shape, rule, tensors_in, unify
+from surgery.rules.base import Dims, here, ordered, positions, result_shape, tensors_in, unify
+from surgery.rules.registry import rule
 
 
 def _square(x: Dims) -> Any:

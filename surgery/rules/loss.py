@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from surgery.axes.algebra import extent
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, here, ordered, result_shape, rule, tensors_in, unify
+from surgery.rules.base import Dims, here, ordered, result_shape, tensors_in, unify
+from surgery.rules.registry import rule
 
 _ELEMENTWISE = (
     "mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits kl_div "

@@ -9,15 +9,15 @@ from surgery.axes.algebra import Dim, extent
 from surgery.axes.formulas import Arithmetic, Constant, SizeOf
 from surgery.rules.base import (
     Dims,
-    current_node,
     made_from,
+    memory_order,
     ordered,
     positions,
     require,
     result_shape,
-    rule,
     tensors_in,
 )
+from surgery.rules.registry import rule
 
 
 @rule("as_strided_scatter")
@@ -34,7 +34,7 @@ def as_strided(x: Dims, size: Any, stride: Any, storage_offset: Any = None) -> D
 
     Of a dimension of one unit the stride says nothing, and may be any.
     """
-    order = current_node().meta["order"]
+    order = memory_order()
     steps, kept = list(map(int, stride)), dict[int, Dim]()
     if storage_offset is not None or order is None or 1 in result_shape() or not _inside(x, steps):
         return placed(x, size, stride)

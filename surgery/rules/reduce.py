@@ -13,12 +13,12 @@ from surgery.rules.base import (
     ordered,
     positions,
     result_shape,
-    rule,
     tensors_in,
     unify,
     used,
 )
 from surgery.rules.elementwise import elementwise
+from surgery.rules.registry import rule
 
 
 def _drop(x: Dims, dims: list[int], keepdim: bool) -> Dims:

@@ -21,9 +21,9 @@ from surgery.rules.base import (
     positions,
     require,
     result_shape,
-    rule,
     unify,
 )
+from surgery.rules.registry import rule
 
 
 def _listed(values: Sequence[Any]) -> Sequence[Any]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from surgery.axes.algebra import Dims, divide, extent, resolve
-from surgery.rules.base import axis, operation_name, ordered, positions, result_shape, rule, unify
+from surgery.rules.base import axis, operation_name, ordered, positions, result_shape, unify
+from surgery.rules.registry import rule
 
 
 def _along_positions(x: Dims, *_: Any, **__: Any) -> Any:

@@ -8,7 +8,18 @@ from torch import fx
 
 from surgery.axes.algebra import extent
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, current_node, here, ordered, positions, result_shape, rule, tensors_in, unify
+from surgery.rules.base import (
+    Dims,
+    current_node,
+    here,
+    ordered,
+    positions,
+    recorded_shape,
+    result_shape,
+    tensors_in,
+    unify,
+)
+from surgery.rules.registry import rule
 
 
 def _listed(reason: str) -> Any:
@@ -80,6 +91,7 @@ def _constant(mask: Any) -> int:
         mask = mask.args[0]
     if not isinstance(mask, fx.Node) or getattr(mask.target, "__name__", "") not in ("expand", "expand_as"):
         return 0
-    before: Any = mask.args[0]
-    shape = before.meta["shape"]
+    before = mask.args[0]
+    assert isinstance(before, fx.Node)
+    shape = recorded_shape(before)
     return next((i for i, n in enumerate(reversed(shape)) if n != 1), len(shape))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from surgery.rules.base import Dims, ordered, positions, result_shape, rule
+from surgery.rules.base import Dims, ordered, positions, result_shape
+from surgery.rules.registry import rule
 
 
 @rule("torchvision::nms")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from surgery.capture.recorder import call_name
-from surgery.rules.base import RULES
+from surgery.rules.registry import RULES
 
 
 @dataclass

@@ -212,11 +212,11 @@ def value(size: Origin, widths: dict[Axis, int]) -> int:
 def _sizes(analysis: Analysis, widths: dict[Axis, int]) -> dict[Any, int]:
     """What the rule wants at each site. Raises Disagreement where it wants two things of one integer."""
     sizes: dict[Any, int] = {}
-    for needed in analysis.needs:
-        site = needed.requirement.site
+    for constraint in analysis.constraints:
+        site = constraint.site
         if site is None:
             continue
-        size = value(needed.requirement.target, widths)
+        size = value(constraint.target, widths)
         if sizes.setdefault((site[0], tuple(site[1])), size) != size:
             raise Disagreement(f"one integer of the call would be both {sizes[site[0], tuple(site[1])]} and {size}")
     return sizes

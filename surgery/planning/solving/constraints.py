@@ -3,58 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import TypeAlias
 
-from torch import fx
-
-from surgery.axes.formulas import Attribute, Origin, SizeOf, is_untracked, leaves
+from surgery.axes.formulas import Attribute, SizeOf, is_untracked, leaves
 from surgery.axes.samples import Samples
-from surgery.axes.sizes import COMPARISONS, Sign, origin_of
+from surgery.axes.sizes import COMPARISONS, Sign
 from surgery.capture.callsites import line
-from surgery.capture.frames import Frame
 from surgery.capture.record import Capture
 from surgery.modules.code.source import Chain
-from surgery.planning.analysis import Needed
 from surgery.planning.solving.expressions import Expressions
+from surgery.rules.base import SizeConstraint
 
 EQUALITY = (Sign.EQ, Sign.NE)
 Place: TypeAlias = "tuple[str | None, Chain]"  # a module's path, and where in its forward
 
 
-@dataclass(frozen=True)
-class Need:
-    """`origin` must equal `target` at every width; where not `equal`, at none. A comparison has no node and no site."""
-
-    node: fx.Node | None
-    origin: Origin
-    target: Origin
-    site: tuple[fx.Node, tuple[Any, ...]] | None
-    frame: Frame
-    chain: Chain
-    where: str
-    equal: bool = True
-
-    @property
-    def place(self) -> Place:
-        return self.frame.path, self.chain
-
-
-def needs_of(expressions: Expressions) -> list[Need]:
-    """What the calls of the recorded runs need, and then what their comparisons need."""
-    calls = [_of_call(needed, expressions) for needed in expressions.analysis.needs]
+def constraints_of(expressions: Expressions) -> list[SizeConstraint]:
+    """What the calls of the recorded runs need, and then what their comparisons need, in terms of dimensions."""
+    known = expressions.known
+    calls = [replace(c, origin=known(c.origin), target=known(c.target)) for c in expressions.analysis.constraints]
     return calls + list(_of_comparisons(expressions))
 
 
-def _of_call(needed: Needed, expressions: Expressions) -> Need:
-    requirement, known = needed.requirement, expressions.known
-    frame = needed.capture.frames[needed.frame]
-    origin, target = known(origin_of(requirement.size)), known(requirement.target)
-    chain = requirement.node.meta["chain"]
-    return Need(requirement.node, origin, target, requirement.site, frame, chain, needed.where)
-
-
-def _of_comparisons(expressions: Expressions) -> Iterator[Need]:
+def _of_comparisons(expressions: Expressions) -> Iterator[SizeConstraint]:
     """Sizes that code found equal stay so; sizes that it found unequal, if one is an attribute, as well.
 
     That may be a width for which no call ever asks, as in `if self.inside != self.outside: ...`: it stays what it
@@ -74,7 +46,7 @@ def _of_comparisons(expressions: Expressions) -> Iterator[Need]:
                 map(is_untracked, sides)
             ):
                 where = f"the comparison at {line(branch.where)}"
-                yield Need(None, *sides, None, capture.frames[branch.frame], branch.chain, where, equal)
+                yield SizeConstraint(*sides, capture.frames[branch.frame], branch.chain, where, equal=equal)
 
 
 def both_ways(captures: Iterable[Capture]) -> set[Place]:
@@ -89,15 +61,15 @@ def both_ways(captures: Iterable[Capture]) -> set[Place]:
     return {place for place, outcomes in seen.items() if len(outcomes) > 1}
 
 
-def turns(expressions: Expressions, samples: Samples, held: Set[Place]) -> Iterator[str]:
+def turns(expressions: Expressions, samples: Samples, kept: Set[Place]) -> Iterator[str]:
     """A note for every place where Python code goes another way at other widths than at the full ones.
 
-    Comparisons in `held` places come out as they did.
+    Comparisons in `kept` places come out as they did.
     """
     for capture in expressions.analysis.captures:
         for branch in capture.branches:
             decision = branch.decision
-            if decision.sign not in COMPARISONS or (capture.frames[branch.frame].path, branch.chain) in held:
+            if decision.sign not in COMPARISONS or (capture.frames[branch.frame].path, branch.chain) in kept:
                 continue
             compare = COMPARISONS[decision.sign]
             sides = expressions.known(decision.left), expressions.known(decision.right)

@@ -8,6 +8,7 @@ reason. Everything found is checked at several sample widths before it is believ
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,10 +21,11 @@ from surgery.axes.sizes import Sign
 from surgery.errors import CaptureError
 from surgery.plan.groups import Rewrite
 from surgery.planning.analysis import Analysis, group_axes
-from surgery.planning.solving.constraints import Need, both_ways, needs_of, turns
+from surgery.planning.solving.constraints import both_ways, constraints_of, turns
 from surgery.planning.solving.expressions import Expressions, Key
 from surgery.planning.solving.rewrites import Blocked, Change, is_literal, plan_rewrites
 from surgery.planning.solving.untracked import pin_untracked
+from surgery.rules.base import SizeConstraint
 
 
 @dataclass
@@ -41,67 +43,78 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
     `refused` are the paths of modules that cannot do with another forward, and why.
     """
     while True:
-        solver = _Solver(analysis)
-        unmet = solver.unmet()
-        given_up = [(need, refused[need.frame.path or ""]) for need in unmet if need.frame.path in refused]
-        both = both_ways(analysis.captures) if any(not need.equal for need in unmet) else set()
-        given_up += [
-            (need, "cannot follow: the same code compares several sizes")
-            for need in unmet
-            if not need.equal and need.place in both
-        ]
-        given_up += [
-            (need, "cannot follow: a cache has kept it from an earlier run")
-            for need in unmet
-            if is_untracked(need.origin)
-        ]
-        # what a rule computed from arguments of the call follows when they do
-        follows = {need.node for need in solver.needs if need.site is not None}
-        computed = [need for need in unmet if need.site is None and need.node is not None]
-        given_up += [
-            (need, "cannot follow: no argument of the call holds it") for need in computed if need.node not in follows
-        ]
-        if given_up:
-            solver.give_up(given_up)
-            continue
-        unmet = [need for need in unmet if need.site is not None or need.node is None]
-        changes = [solver.change(need) for need in unmet]
-        try:
-            rewrites = plan_rewrites([*changes, *solver.departures(changes)])
-        except Blocked as blocked:
-            solver.give_up([(unmet[changes.index(blocked.change)], f"cannot follow: {blocked}")])
-            continue
-        if pin_untracked(solver.expressions, solver.but(unmet), solver.literal):
-            continue
-        held = {need.place for need in unmet if not need.equal}
-        return Solution(solver.formulas, rewrites, tuple(turns(solver.expressions, solver.samples, held)))
+        solver = _Solver(analysis, refused)
+        solver.state_attributes()
+        solver.invert_expressions()
+        solution = solver.solution()
+        if solution is not None:
+            return solution
 
 
 class _Solver:
-    def __init__(self, analysis: Analysis):
-        self.analysis = analysis
+    """One attempt: what it cannot meet it pins, and then there is another attempt."""
+
+    def __init__(self, analysis: Analysis, refused: Mapping[str, str]):
+        self.analysis, self.refused = analysis, refused
         self.expressions = Expressions(analysis)
         self.formulas = self.expressions.formulas
-        self.needs = needs_of(self.expressions)
-        self._fixed_by_layers()
-        self._fixed_by_uses()
-        axes = group_axes(analysis)
-        self.samples, self.beyond = sampled(axes), beyond(axes)
-        self._inverted()
+        self.constraints = constraints_of(self.expressions)
 
-    def met(self, need: Need) -> bool:
-        """Whether a need holds at every width, from those where it can fail: without divisions, beyond any model's."""
-        sides = (need.origin, need.target)
-        if not need.equal:
+    def solution(self) -> Solution | None:
+        """What meets all constraints; None where something had to be pinned for it."""
+        unmet = [one for one in self.constraints if not self.met(one)]
+        hopeless = [(one, why) for why, found in self.hopeless(unmet) for one in found]
+        if hopeless:
+            self.give_up(hopeless)
+            return None
+        in_code = [one for one in unmet if one.site is not None or one.node is None]
+        changes = [self.change(one) for one in in_code]
+        try:
+            rewrites = plan_rewrites([*changes, *self.departures(changes)])
+        except Blocked as blocked:
+            self.give_up([(in_code[changes.index(blocked.change)], f"cannot follow: {blocked}")])
+            return None
+        if pin_untracked(self.expressions, self.but(in_code), self.literal):
+            return None
+        kept = {one.place for one in in_code if not one.equal}
+        return Solution(self.formulas, rewrites, tuple(turns(self.expressions, self.samples, kept)))
+
+    def hopeless(self, unmet: Sequence[SizeConstraint]) -> Iterator[tuple[str, list[SizeConstraint]]]:
+        """Why no change of the code could meet constraints, and those of which that is true."""
+        for path, why in self.refused.items():
+            yield why, [one for one in unmet if one.caller.path == path]
+        if any(not one.equal for one in unmet):
+            both = both_ways(self.analysis.captures)
+            several = [one for one in unmet if not one.equal and one.place in both]
+            yield "cannot follow: the same code compares several sizes", several
+        cached = [one for one in unmet if is_untracked(one.origin)]
+        yield "cannot follow: a cache has kept it from an earlier run", cached
+        # what a rule computed from arguments of the call follows when they do
+        follow = {one.node for one in self.constraints if one.site is not None}
+        alone = [one for one in unmet if one.site is None and one.node is not None and one.node not in follow]
+        yield "cannot follow: no argument of the call holds it", alone
+
+    @functools.cached_property
+    def samples(self) -> Samples:
+        return sampled(group_axes(self.analysis))
+
+    @functools.cached_property
+    def beyond(self) -> Samples:
+        return beyond(group_axes(self.analysis))
+
+    def met(self, constraint: SizeConstraint) -> bool:
+        """Whether a constraint holds at every width. Without divisions, one draw beyond any model's widths tells."""
+        sides = (constraint.origin, constraint.target)
+        if not constraint.equal:
             return not self._may_meet(*sides)
-        if is_untracked(need.origin):
-            return not self.expressions.features_in(need.target)
+        if is_untracked(constraint.origin):
+            return not self.expressions.features_in(constraint.target)
         left, right = map(self.expressions.width, sides)
-        if left is not None and left == right:  # one dimension has one width, and most needs are as plain as that
+        if left is not None and left == right:  # one dimension has one width, and most are as plain as that
             return True
         if not any(map(self.expressions.divides, sides)):
-            return self._agree(need, self.beyond)
-        return self._agree(need, self.samples) and self._agree(need, many(self.expressions.axes(sides)))
+            return self._agree(constraint, self.beyond)
+        return self._agree(constraint, self.samples) and self._agree(constraint, many(self.expressions.axes(sides)))
 
     def _may_meet(self, left: Origin, right: Origin) -> bool:
         """Whether one side comes from attributes and stays, and the other is a width that may get equal to it."""
@@ -114,51 +127,49 @@ class _Solver:
         outcomes = self.expressions.outcomes(operator.eq, left, right)
         return outcomes is None or True in outcomes
 
-    def _agree(self, need: Need, points: Samples) -> bool:
+    def _agree(self, constraint: SizeConstraint, points: Samples) -> bool:
         try:
-            return self.expressions.values(need.origin, points) == self.expressions.values(need.target, points)
+            values = (self.expressions.values(side, points) for side in (constraint.origin, constraint.target))
+            return operator.eq(*values)
         except ArithmeticError:
             return False
 
-    def unmet(self) -> list[Need]:
-        return [need for need in self.needs if not self.met(need)]
+    def but(self, constraints: Sequence[SizeConstraint]) -> list[SizeConstraint]:
+        """All other constraints."""
+        known = set(map(id, constraints))
+        return [constraint for constraint in self.constraints if id(constraint) not in known]
 
-    def but(self, needs: Sequence[Need]) -> list[Need]:
-        """All other needs."""
-        known = set(map(id, needs))
-        return [need for need in self.needs if id(need) not in known]
-
-    def give_up(self, needs: Sequence[tuple[Need, str]]) -> None:
-        """Pin what needs are about: the target, or where that is fixed already, what the code computes from."""
+    def give_up(self, constraints: Sequence[tuple[SizeConstraint, str]]) -> None:
+        """Pin what constraints are about: the target, or where that is fixed already, what the code computes from."""
         pinned = False
-        for need, why in needs:
-            for side in (need.target, need.origin):
+        for constraint, why in constraints:
+            for side in (constraint.target, constraint.origin):
                 axes = [axis for dim in self.expressions.dims(side) for axis in axes_of(dim) if not axis.pin]
                 for axis in axes:
-                    pin((axis,), f"the size in {need.where} {why}")
+                    pin((axis,), f"the size in {constraint.where} {why}")
                 if axes:
                     pinned = True
                     break
         if not pinned:
-            raise CaptureError(f"the size in {needs[0][0].where} {needs[0][1]}")
+            raise CaptureError(f"the size in {constraints[0][0].where} {constraints[0][1]}")
 
-    def change(self, need: Need) -> Change:
-        """What must change in the code so that a need is met."""
-        key = self.expressions.of_features(need.origin), self.expressions.of_features(need.target)
+    def change(self, constraint: SizeConstraint) -> Change:
+        """What must change in the code so that a constraint is met."""
+        key = self.expressions.of_features(constraint.origin), self.expressions.of_features(constraint.target)
         return Change(
-            need.frame,
-            need.chain,
-            need.site,
-            need.origin,
-            need.target,
-            need.equal and key[1] != need.target,
-            (*key, need.site is None, need.equal),
-            equal=need.equal,
+            constraint.caller,
+            constraint.chain,
+            constraint.site,
+            constraint.origin,
+            constraint.target,
+            constraint.equal and key[1] != constraint.target,
+            (*key, constraint.site is None, constraint.equal),
+            equal=constraint.equal,
         )
 
-    def literal(self, need: Need) -> bool:
-        """Whether the size of a need stands in the code as a number."""
-        return is_literal(self.change(need))
+    def literal(self, constraint: SizeConstraint) -> bool:
+        """Whether the size of a constraint stands in the code as a number."""
+        return is_literal(self.change(constraint))
 
     def departures(self, changes: Sequence[Change]) -> Iterator[Change]:
         """Where sizes that are changed leave the arithmetic (`scale = (c // heads) ** -0.5`), they change as well."""
@@ -170,14 +181,13 @@ class _Solver:
                 if branch.decision.sign is Sign.VALUE and like is not None and isinstance(like.seen, Arithmetic):
                     yield replace(like, frame=frame, chain=branch.chain, site=branch.decision.operand, needed=False)
 
-    def _fixed_by_layers(self) -> None:
+    def state_attributes(self) -> None:
+        """Attributes follow what adapters say they hold, and the dimensions that they are used for as they are."""
         for module, path, dim in self.analysis.attributes:
             self._state((module, path), dim)
-
-    def _fixed_by_uses(self) -> None:
-        for need in self.needs:
-            if need.equal and isinstance(need.origin, Attribute) and isinstance(need.target, SizeOf):
-                self._state((need.origin.module, need.origin.path), need.target.dim)
+        for one in self.constraints:
+            if one.equal and isinstance(one.origin, Attribute) and isinstance(one.target, SizeOf):
+                self._state((one.origin.module, one.origin.path), one.target.dim)
 
     def _state(self, key: Key, dim: Dim) -> None:
         """One attribute holds one width: what it bounds in several places is tied, unless some of it is pinned."""
@@ -191,30 +201,30 @@ class _Solver:
         if dim != other and extent(dim) == extent(other) and not any(axis.pin for axis in axes):
             unify(other, dim, f"attribute {key[1][0]!r} of {key[0] or 'the model'}, which holds one width,")
 
-    def _inverted(self) -> None:
+    def invert_expressions(self) -> None:
         """Solve expressions such as `c // heads` for the one attribute in them that nothing states."""
-        uses: dict[Attribute, list[Need]] = {}
-        needs = [need for need in self.needs if need.equal]
-        for need in needs:
-            for leaf in dict.fromkeys((*leaves(need.origin), *leaves(need.target))):
+        uses: dict[Attribute, list[SizeConstraint]] = {}
+        constraints = [constraint for constraint in self.constraints if constraint.equal]
+        for constraint in constraints:
+            for leaf in dict.fromkeys((*leaves(constraint.origin), *leaves(constraint.target))):
                 if isinstance(leaf, Attribute):
-                    uses.setdefault(leaf, []).append(need)
-        for need in needs:
-            if self.met(need):
+                    uses.setdefault(leaf, []).append(constraint)
+        for constraint in constraints:
+            if self.met(constraint):
                 continue
-            for leaf in leaves(need.origin):
+            for leaf in leaves(constraint.origin):
                 if not isinstance(leaf, Attribute) or (leaf.module, leaf.path) in self.formulas:
                     continue
-                formula = invert(need.origin, leaf, need.target)
+                formula = invert(constraint.origin, leaf, constraint.target)
                 if formula is None or leaf in self.expressions.attributes(formula):
                     continue
-                if self._pays((leaf.module, leaf.path), formula, need, uses[leaf]):
+                if self._pays((leaf.module, leaf.path), formula, constraint, uses[leaf]):
                     self.formulas[leaf.module, leaf.path] = formula
                     break
 
-    def _pays(self, key: Key, formula: Origin, need: Need, uses: Sequence[Need]) -> bool:
-        """Whether an attribute that follows a formula meets a need, and more of its uses than without it."""
+    def _pays(self, key: Key, formula: Origin, constraint: SizeConstraint, uses: Sequence[SizeConstraint]) -> bool:
+        """Whether an attribute that follows a formula meets a constraint, and more of its uses than without it."""
         self.formulas[key] = formula
-        after = sum(map(self.met, uses)) if self.met(need) else 0
+        after = sum(map(self.met, uses)) if self.met(constraint) else 0
         del self.formulas[key]
         return after > 0 and after > sum(map(self.met, uses))

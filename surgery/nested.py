@@ -1,13 +1,51 @@
-"""Tensors and nodes in nested values: arguments, results, and the objects among them."""
+"""Values within values: arguments and results of calls, as tuples, lists, dicts and slices of leaves; and objects.
+
+What is a leaf is said by its type. Everything here is plain Python; rooms of the library know what leaves mean.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
+
+T = TypeVar("T")
+ENDS = ("start", "stop", "step")
+
+
+def fold(value: object, kind: type[T]) -> Iterator[T]:
+    """The leaves of one type in a nested value, in order."""
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from fold(item, kind)
+    elif isinstance(value, Mapping):
+        yield from fold(list(value.values()), kind)
+    elif isinstance(value, slice):
+        yield from fold((value.start, value.stop, value.step), kind)
+
+
+def mapped(
+    value: Any, change: Callable[[Any, tuple[Any, ...]], Any], whole: type = fx.Node, path: tuple[Any, ...] = ()
+) -> Any:
+    """A nested value with each leaf changed; `change` is given the leaf and the keys that lead to it.
+
+    Tuples, lists, dicts and slices are followed, apart from those of the type `whole`.
+    """
+    if isinstance(value, whole):
+        return change(value, path)
+    if isinstance(value, tuple | list):
+        items = [mapped(item, change, whole, (*path, i)) for i, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, dict):
+        return {key: mapped(item, change, whole, (*path, key)) for key, item in value.items()}
+    if isinstance(value, slice):
+        return slice(*(mapped(getattr(value, end), change, whole, (*path, end)) for end in ENDS))
+    return change(value, path)
 
 
 def rebuild(value: Any, convert: Callable[[Any, Any], Any], types: bool = False) -> Any:
@@ -48,15 +86,6 @@ def all_tensors(value: Any, skipped: Mapping[int, Any], seen: dict[int, Any]) ->
         items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list | set) else ()
         for item in (*items, *getattr(value, "__dict__", {}).values()):
             yield from all_tensors(item, skipped, seen)
-
-
-def nodes_in(value: Any) -> Iterator[fx.Node]:
-    """The nodes in nested arguments."""
-    if isinstance(value, fx.Node):
-        yield value
-    elif isinstance(value, tuple | list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from nodes_in(item)
 
 
 def shapes(value: Any) -> Any:

@@ -1,0 +1,96 @@
+"""The registry of operations: which rule explains which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+
+from surgery.errors import AxisError
+
+Rule = Callable[..., Any]
+
+
+R = TypeVar("R", bound=Rule)
+
+
+RULES: dict[Any, Rule] = {}
+
+
+_NAMESPACES = (
+    torch,
+    torch.Tensor,
+    F,
+    torch._C._nn,
+    torch.special,
+    torch.fft,
+    torch.linalg,
+    torch._C._VariableFunctions,
+)
+
+
+def spellings(name: str) -> list[Any]:
+    """Every way in which this release of torch spells an operation: function, method, in-place. May be none."""
+    found = []
+    for space in _NAMESPACES:
+        for spelling in (name, f"{name}_"):
+            value: Any = getattr(space, spelling, None)
+            if callable(value) or hasattr(value, "__set__"):
+                found.append(value.__get__ if hasattr(value, "__set__") else value)
+    return found
+
+
+def rule(*operations: Any) -> Callable[[R], R]:
+    """Declare how operations relate the dimensions of their inputs and outputs.
+
+    Args:
+        operations: callables, or the names of torch operations (every spelling of the name is meant), or the
+            qualified names of operations in `torch.ops` ("torchvision::nms").
+
+    Raises AxisError for a second rule for the same operation, for what is no operation, and for a name that this
+    release of torch does not have.
+    """
+    if not operations:
+        raise AxisError("a rule is for operations: name them, as in surgery.rule(torch.relu)")
+
+    def declare(function: R) -> R:
+        for operation in operations:
+            for spelling in _named(operation):
+                if RULES.get(spelling, function) is not function:
+                    raise AxisError(f"a rule for {spelling!r} is declared already: {RULES[spelling].__qualname__}")
+                RULES[spelling] = function
+        return function
+
+    return declare
+
+
+_own = {"complete": False}  # the library's own rules name operations that some releases of torch lack
+
+
+def complete() -> None:
+    """From now on, names that torch does not have are errors."""
+    _own["complete"] = True
+
+
+def _named(operation: Any) -> list[Any]:
+    """What is meant by an operation that a rule is declared for."""
+    if isinstance(operation, str) and "::" not in operation:
+        found = spellings(operation)
+        if not found and _own["complete"]:
+            raise AxisError(f"torch has no operation {operation!r}: check the name, or pass the operation itself")
+        return found
+    if not isinstance(operation, str) and not callable(operation):
+        raise AxisError(f"a rule is for callables and names of operations, not for {operation!r}")
+    return [getattr(operation, "_opoverload", operation)]  # of torch.library.custom_op
+
+
+def find(operation: Any) -> Rule | None:
+    """The rule of an operation; those of `torch.ops` may be declared by their qualified names, and without overload."""
+    if operation in RULES:
+        return RULES[operation]
+    packet = getattr(operation, "overloadpacket", None)
+    default = getattr(operation, "default", None) if isinstance(operation, torch._ops.OpOverloadPacket) else None
+    names = (getattr(other, "_qualified_op_name", None) for other in (operation, packet))
+    return next((RULES[other] for other in (packet, default, *names) if other in RULES), None)
