@@ -13,7 +13,7 @@ from surgery.curves.curve import Curve
 from surgery.curves.score import Score, as_score
 from surgery.errors import FileError, InputError
 from surgery.measuring.sweep import SweepError, sweep
-from tests.scoring import BATCHES, careless, hits, loss, wrapped
+from tests.measuring.scoring import BATCHES, careless, hits, loss, wrapped
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25, {"0.o": 3})
 

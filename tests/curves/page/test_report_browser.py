@@ -18,7 +18,7 @@ from surgery.curves.page.facts import HOW
 from surgery.curves.page.section import Section
 from surgery.errors import WidthError
 from tests.chromium import NoBrowser, chromium
-from tests.curves import drawn, nested
+from tests.curves.made import drawn, nested
 
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 LONG = "encoder.layers.11.a_module_with_quite_a_long_name.attention.projection.weight.1"

@@ -16,7 +16,7 @@ from surgery.errors import InputError
 from surgery.measuring.adaptive import Adaptive, adaptive, explored, fractions
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
-from tests.scoring import hits, loss, wrapped
+from tests.measuring.scoring import hits, loss, wrapped
 
 FULL = {"params": 512, "bytes": 2048, "macs": 512}
 

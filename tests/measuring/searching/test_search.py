@@ -24,8 +24,8 @@ from surgery.measuring.sweep import SweepError
 from surgery.plan.costs import cost_model
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
+from tests.measuring.scoring import BATCHES, INPUTS, careless, hits, wrapped
 from tests.models import CASES, TRICKY
-from tests.scoring import BATCHES, INPUTS, careless, hits, wrapped
 
 OPTIONS = {"progress": False, "measure_latency": False}
 

@@ -468,7 +468,7 @@ def test_another_size_is_an_error() -> None:
     wrapped = surgery.wrap(model, x)
     small = surgery.shrink(wrapped, 0.5)
     assert output(small, surgery.inputs(x)).shape == (2, 2)
-    with pytest.raises(surgery.InputError, match=r"test_rewrite.py:\d+ computes the size 4, and 8 is what"):
+    with pytest.raises(surgery.InputError, match=r"test_rewrites.py:\d+ computes the size 4, and 8 is what"):
         small(torch.randn(3, 4))
 
 
@@ -542,7 +542,7 @@ def test_unequal_sizes_stay_so_however_they_are_compared(name: str) -> None:
 def test_comparisons_that_cannot_be_held_pin(differ: Callable[[Any, Tensor], bool]) -> None:
     plan = surgery.inspect(Doubles(differ).double().eval(), torch.randn(4, 6, dtype=torch.double))
     assert not plan.groups
-    assert any("the comparison at test_rewrite.py" in item.reason for item in plan.fixed)
+    assert any("the comparison at test_rewrites.py" in item.reason for item in plan.fixed)
 
 
 class Both(nn.Module):

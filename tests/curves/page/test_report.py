@@ -16,7 +16,7 @@ from surgery.curves.inversions import inversion_notes
 from surgery.curves.page.words import COST_WORDS, difference, summary
 from surgery.curves.points import Point
 from surgery.errors import InputError, WidthError
-from tests.curves import SIZES, drawn, nested
+from tests.curves.made import SIZES, drawn, nested
 
 FULL = {"params": 1000, "bytes": 4000, "macs": 50_000}
 EVIL = '</script><script>alert(1)</script><img src="http://x/y" onerror="alert(2)"> & "friends" \u2028'

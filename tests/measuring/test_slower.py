@@ -7,7 +7,7 @@ import surgery
 from surgery.curves.curve import Curve
 from surgery.curves.points import Point
 from surgery.modules.latency import Timing, side_by_side
-from tests.scoring import INPUTS, loss, wrapped
+from tests.measuring.scoring import INPUTS, loss, wrapped
 
 FULL = {"params": 100, "bytes": 400, "macs": 1000}
 
