@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 
@@ -23,6 +24,24 @@ class Net(nn.Module):
     def forward(self, x, *, scale=1.0):
         x = torch.relu(self.norm(self.fc1(x)))
         return self.head(torch.relu(self.fc2(x))) * scale
+
+
+class Heads(nn.Module):
+    """Attention in which the width of a head is computed: every subclass needs another forward when it is cut."""
+
+    def __init__(self, dim: int = 12, heads: int = 3):
+        super().__init__()
+        self.heads = heads
+        self.embed = nn.Linear(5, dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.head = nn.Linear(dim, 4)
+
+    def attend(self, x: Tensor) -> Tensor:
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c)
+        return self.out(y)
 
 
 def seen_widths(wrapped: nn.Module, times: int, x: Any = X) -> list[tuple[int, ...]]:
