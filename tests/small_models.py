@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,6 +26,38 @@ class Net(nn.Module):
     def forward(self, x, *, scale=1.0):
         x = torch.relu(self.norm(self.fc1(x)))
         return self.head(torch.relu(self.fc2(x))) * scale
+
+
+class Given(nn.Module):
+    """Linear layers a (to 8 features) and b (to 3), other parts by name, and a forward that is given as a function.
+
+    `function(self, *inputs)` is the forward. a and b always have the same weights.
+    """
+
+    def __init__(self, function: Callable[..., Any], inputs: int = 6, **parts: Any):
+        super().__init__()
+        torch.manual_seed(0)
+        self.function = function
+        self.a, self.b = nn.Linear(inputs, 8), nn.Linear(8, 3)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(self, *args)
+
+
+def mlp(*widths: int, norm: bool = False, seed: int = 0) -> nn.Sequential:
+    """Linear layers of these widths with ReLU between; with `norm`, a batch norm (1) follows the first of them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = [part for a, b in itertools.pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
+    if norm:
+        layers.insert(1, nn.BatchNorm1d(widths[1]))
+    return nn.Sequential(*layers[:-1])
+
+
+def weights(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape))
 
 
 class Heads(nn.Module):

@@ -17,25 +17,14 @@ from surgery.capture.record import capture
 from surgery.modules.inputs import Inputs, tensors
 from surgery.rules.base import RULES
 from tests.laws.laws import all_laws, order_is_free
+from tests.small_models import Given, weights
 
 X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-class Net(nn.Module):
-    """Linear layers a (6 to 8) and b (8 to 3), a parameter w, and a forward given as a function."""
-
-    def __init__(self, function: Callable[[Any, Tensor], Any], heads: int = 2):
-        super().__init__()
-        torch.manual_seed(0)
-        self.function, self.heads = function, heads
-        self.a, self.b, self.w = nn.Linear(6, 8), nn.Linear(8, 3), nn.Parameter(torch.randn(8))
-
-    def forward(self, x: Tensor) -> Any:
-        return self.function(self, x)
-
-
-def build(function: Callable[[Any, Tensor], Any]) -> Net:
-    return Net(function).double().eval()
+def build(function: Callable[[Any, Tensor], Any]) -> Given:
+    torch.manual_seed(0)
+    return Given(function, w=weights(8), heads=2).double().eval()
 
 
 class Swish(Function):
@@ -183,16 +172,8 @@ def test_a_rule_for_a_custom_operation_is_for_all_ways_to_call_it() -> None:
 
     surgery.pointwise(scaled)
     for call in (scaled, torch.ops.surgery_tests.scaled, torch.ops.surgery_tests.scaled.default):
-
-        class Net(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
-
-            def forward(self, x: Tensor, call: Any = call) -> Tensor:
-                return self.b(call(self.a(x), torch.ones(1)))
-
-        assert list(surgery.inspect(Net(), torch.randn(3, 4)).groups) == ["a.o"]
+        model = build(lambda s, x, call=call: s.b(call(s.a(x), torch.ones(1))))
+        assert list(surgery.inspect(model, X).groups) == ["a.o"]
 
 
 def test_modules_inside_of_a_function() -> None:

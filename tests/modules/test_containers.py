@@ -13,32 +13,18 @@ from torch import Tensor, nn
 
 import surgery
 from tests.laws.laws import all_laws, order_is_free, shrunk_is_wrapped, smallest
+from tests.small_models import Given
 from tests.unchanged import unchanged
 
 X = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-class Net(nn.Module):
-    """Linear layers a (6 to 8) and b (8 to 3), other attributes, and a forward given as a function."""
-
-    def __init__(self, function: Callable[[Any, Tensor], Any], **held: Any):
-        super().__init__()
-        torch.manual_seed(0)
-        self.function = function
-        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
-        for name, value in held.items():
-            setattr(self, name, value)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.function(self, x)
 
 
 def rand(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape)), dtype=torch.float64)
 
 
-def build(function: Callable[[Any, Tensor], Any], **held: Any) -> Net:
-    return Net(function, **held).double().eval()
+def build(function: Callable[[Any, Tensor], Any], **held: Any) -> Given:
+    return Given(function, **held).double().eval()
 
 
 class Rope(nn.Module):
@@ -56,7 +42,7 @@ def heads(x: Tensor) -> Tensor:
     return x.view(2, 5, 2, -1)
 
 
-CONSTANTS: dict[str, Callable[[], Net]] = {
+CONSTANTS: dict[str, Callable[[], Given]] = {
     "attribute": lambda: build(lambda s, x: s.b(s.a(x) + s.table), table=rand(1, 5, 8)),
     "list": lambda: build(lambda s, x: s.b(s.a(x) * s.scales[1] + s.scales[0]), scales=[rand(8), rand(5, 8)]),
     "nested": lambda: build(lambda s, x: s.b(s.a(x) * s.kept["x"][0]), kept={"x": (rand(8), None), "y": 3}),
@@ -74,14 +60,14 @@ CONSTANTS: dict[str, Callable[[], Net]] = {
 
 
 @pytest.mark.parametrize("make", CONSTANTS.values(), ids=CONSTANTS.keys())
-def test_constants_are_cut_like_buffers(make: Callable[[], Net]) -> None:
+def test_constants_are_cut_like_buffers(make: Callable[[], Given]) -> None:
     model = make()
     plan = all_laws(model, (X,), (X * 2 + 1,), 0)
     assert plan.elastic_share > 0.8 and list(surgery.wrap(model, X).state_dict()) == list(model.state_dict())
 
 
 @pytest.mark.parametrize("make", CONSTANTS.values(), ids=CONSTANTS.keys())
-def test_constants_are_saved(make: Callable[[], Net], tmp_path: Path) -> None:
+def test_constants_are_saved(make: Callable[[], Given], tmp_path: Path) -> None:
     small = surgery.shrink(make(), 0.5, X)
     surgery.save(small, tmp_path / "small")
     fresh = make()
@@ -139,7 +125,7 @@ def test_constants_that_a_forward_changes_in_place(width: int) -> None:
 # --- what an earlier run has left ---
 
 
-class Cached(Net):
+class Cached(Given):
     """Keeps what it has computed for other runs; `train()` clears it, or does not."""
 
     def __init__(self, clears: bool, keys: Callable[[Tensor], Any] = lambda x: "w"):

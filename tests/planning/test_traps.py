@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import dataclasses
-import sys
+import functools
 import types
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -15,23 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
-from surgery.modules.inputs import tensors
 from tests.laws.laws import order_is_free, shrunk_is_wrapped, smallest
-from tests.laws.steps import Lambda
+from tests.small_models import Given, weights
 
-
-class Net(nn.Module):
-    """Linear layers a and b, other parts, and a forward given as a function of the module and its inputs."""
-
-    def __init__(self, function: Callable[..., Any], **parts: Any):
-        super().__init__()
-        self.function = function
-        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 3)
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, *args: Any) -> Any:
-        return self.function(self, *args)
+Net = functools.partial(Given, inputs=5)
 
 
 class MaskedConv(nn.Conv2d):
@@ -63,10 +48,6 @@ class Lists(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x @ self.w[0]).relu() @ self.w[1]
-
-
-def weights(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(*shape))
 
 
 X = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
@@ -181,7 +162,7 @@ def test_what_is_called_free_is_free(trap: Callable[[], tuple[nn.Module, tuple]]
             shrunk_is_wrapped(surgery.wrap(model, inputs), smallest(plan), inputs)
 
 
-class Noisy(Net):
+class Noisy(Given):
     def forward(self, x: Tensor) -> Tensor:
         h = self.a(x)
         return self.b(self.function(self, h) if self.training else h)
@@ -192,7 +173,7 @@ class Noisy(Net):
     lambda h: h + torch.rand(h.shape, dtype=h.dtype), lambda h: h * torch.bernoulli(torch.full_like(h, 0.5)),
 ])  # fmt: skip
 def test_noise_in_training_leaves_features_free(noise: Callable[[Tensor], Tensor]) -> None:
-    model = Noisy(lambda s, x: noise(x))
+    model = Noisy(lambda s, x: noise(x), inputs=5)
     assert list(surgery.inspect(model, X).groups) == ["a.o"]
     wrapped = surgery.wrap(model, X)
     wrapped.train()(X).sum().backward()
@@ -271,67 +252,6 @@ def test_what_is_written_is_linked(trap: str, groups: list[str]) -> None:
     assert list(surgery.inspect(*TRAPS[trap]()).groups) == groups
 
 
-class Gated(nn.Module):
-    """Reads a parameter only if it is asked to."""
-
-    def __init__(self, size: int = 8):
-        super().__init__()
-        self.a, self.body, self.b = nn.Linear(5, 8), Lambda(torch.relu), nn.Linear(8, 3)
-        self.gate, self.dead = weights(size), weights(8)
-        self.register_buffer("shift", torch.randn(size))
-
-    def forward(self, x: Tensor, gated: bool = False, shifted: bool = False) -> Tensor:
-        x = self.body(self.a(x))
-        if gated:
-            x = x * self.gate
-        return self.b(x + self.shift if shifted else x)
-
-
-def test_a_parameter_that_another_input_reads_pins_what_fits_it() -> None:
-    plan = surgery.inspect(Gated(), X)
-    reasons = {item.tensor: item.reason for item in plan.fixed}
-    assert not plan.groups
-    assert reasons["a.bias"].startswith("gate, which the example inputs do not read, could be combined with it")
-    assert "surgery.batches" in reasons["a.bias"]
-    assert reasons["dead"] == reasons["gate"] == "the example inputs do not reach it"
-
-
-def test_a_buffer_that_another_input_reads_pins_what_fits_it() -> None:
-    gated = surgery.inputs(X, gated=True)
-    assert not surgery.inspect(Gated(), gated).groups
-    assert "shift, which" in str(surgery.inspect(Gated(), gated))
-
-
-def test_with_inputs_that_read_it_a_parameter_is_cut_with_the_rest() -> None:
-    every = surgery.batches([X, surgery.inputs(X, gated=True, shifted=True)])
-    assert sum(group.size for group in surgery.inspect(Gated(), every).groups.values()) == 8
-    small = surgery.shrink(Gated(), 0.5, every)
-    assert small(X, gated=True, shifted=True).shape == (2, 4, 3) and small.gate.shape == small.shift.shape == (4,)
-
-
-def test_what_does_not_fit_an_unread_parameter_stays_free() -> None:
-    assert list(surgery.inspect(Gated(7), X).groups) == ["a.o"]
-
-
-class Scaled(nn.Module):
-    """Keeps a copy of its scale, as rotary embeddings keep their first frequencies, to go back to it."""
-
-    def __init__(self, scale: Tensor, first: Tensor):
-        super().__init__()
-        self.a, self.b = nn.Linear(5, 6), nn.Linear(6, 3)
-        self.register_buffer("scale", scale)
-        self.register_buffer("first", first, persistent=False)
-
-    def forward(self, x: Tensor, again: bool = False) -> Tensor:
-        return self.b(self.a(x) * (self.first if again else self.scale))
-
-
-@pytest.mark.parametrize("first", [torch.arange(6.0), torch.ones(6)], ids=["equal values", "other values"])
-def test_an_unread_tensor_pins_what_fits_it_whatever_its_values(first: Tensor) -> None:
-    """That it equals one that is read says nothing of where another input would use it."""
-    assert not surgery.inspect(Scaled(torch.arange(6.0), first), X).groups
-
-
 def test_a_mask_that_is_alike_for_all_features_leaves_them_free() -> None:
     def fill(s: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         h = s.a(x)
@@ -342,181 +262,6 @@ def test_a_mask_that_is_alike_for_all_features_leaves_them_free() -> None:
     plan = surgery.inspect(model, (X, mask))
     assert [group.size for group in plan.groups.values()] == [8]
     order_is_free(model.double(), plan, (X.double(), mask), torch.Generator().manual_seed(0))
-
-
-def heads(x: Tensor) -> Tensor:
-    """A literal size: the forward that calls this is rewritten."""
-    return x.view(*x.shape[:-1], 2, 4).flatten(-2)
-
-
-def test_a_rewritten_forward_takes_two_tensors_where_it_was_recorded_with_one() -> None:
-    model = Net(lambda s, q, k: s.b((heads(s.a(q)) @ heads(s.a(k)).mT).softmax(-1) @ heads(s.a(k)))).eval()
-    wrapped = surgery.wrap(model, (X, X)).eval()
-    for other in (X, X.clone(), X + 1):
-        assert surgery.verify(model, wrapped, (X, other)) < 1e-6
-
-
-def test_a_rewritten_forward_trains_as_its_code_does() -> None:
-    def drop(module: nn.Module, x: Tensor) -> Tensor:  # reads the mode outside of the class
-        return F.dropout(x, 0.5, module.training)
-
-    wrapped = surgery.wrap(Net(lambda s, x: s.b(drop(s, heads(s.a(x))))), X).train()
-    with surgery.at_widths(wrapped, 1.0):
-        assert not torch.equal(wrapped(X), wrapped(X))
-    assert torch.equal(*(tensors(wrapped.eval()(X))[0] for _ in range(2)))
-
-
-class KeyCache:
-    """What a decoder keeps of the tokens that it has seen."""
-
-    def __init__(self) -> None:
-        self.keys: list[Tensor] = []
-
-    def update(self, keys: Tensor) -> Tensor:
-        self.keys.append(keys)
-        return torch.cat(self.keys, 1)
-
-
-class Caching(nn.Module):
-    """Attention over a cache that the forward makes, hands to its block, and returns."""
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.query, self.key, self.out = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 6)
-
-        def forward(self, x: Tensor, cache: KeyCache) -> Tensor:
-            keys = cache.update(self.key(x))
-            return self.out((self.query(x) @ keys.mT).softmax(-1) @ keys)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.block, self.head = nn.Linear(5, 6), self.Block(), nn.Linear(6, 3)
-
-    def forward(self, x: Tensor, cache: KeyCache | None = None) -> dict[str, Any]:
-        cache = KeyCache() if cache is None else cache
-        return {"logits": self.head(self.block(self.embed(x), cache)), "cache": cache}
-
-
-def test_a_cache_that_is_returned_is_state() -> None:
-    model, x = Caching().double().eval(), torch.randn(2, 4, 5).double()
-    plan = surgery.inspect(model, x)
-    assert list(plan.groups) == ["embed.o", "block.query.o", "block.out.o"]
-    assert any("the KeyCache that it returns is its state" in note for note in plan.notes)
-    order_is_free(model, plan, (x,), torch.Generator().manual_seed(0))
-    wrapped = surgery.wrap(model, x).eval()
-    small = surgery.shrink(wrapped, 0.5)
-    with surgery.at_widths(wrapped, 0.5), torch.no_grad():
-        first, other = wrapped(x), small(x)
-        again, others = wrapped(x, first["cache"]), small(x, other["cache"])
-    assert first["cache"].keys[0].shape == (2, 4, 4)
-    torch.testing.assert_close(again["logits"], others["logits"])
-
-
-class Named(nn.Module):
-    """A gate that a forward does not read: what its code says of names decides whether it could."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 3)
-        self.gate = nn.Parameter(torch.ones(8))
-        self.which, self.scale = "gate", 1.0
-
-    def forward(self, x: Tensor, gated: bool = False) -> Tensor:
-        return self.b(self.gated(self.a(x)) if gated else self.a(x)) * getattr(self, "scale", 1.0)
-
-    def gated(self, x: Tensor) -> Tensor:
-        return x
-
-
-class Computed(Named):
-    def gated(self, x: Tensor) -> Tensor:
-        return x * getattr(self, self.which)
-
-
-class Formatted(Named):
-    def gated(self, x: Tensor) -> Tensor:
-        return x * getattr(self, f"{self.which}")
-
-
-class Constant(Named):
-    def gated(self, x: Tensor) -> Tensor:
-        return x * getattr(self, "gate")  # noqa: B009
-
-
-@pytest.mark.parametrize(("cls", "free"), [(Named, True), (Computed, False), (Formatted, False), (Constant, False)])
-def test_a_name_that_is_computed_could_be_any(cls: type[Named], free: bool) -> None:
-    assert ("a.o" in surgery.inspect(cls(), X).groups) is free
-
-
-class Importing(nn.Module):
-    """Imports a module at its first forward, as lazy packages do."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
-
-    def forward(self, x):
-        import keeps_range
-
-        for i in keeps_range.kept(len(self.layers)):
-            x = self.layers[i](x)
-        return x
-
-
-def test_a_module_imported_while_recording_sees_pythons_own_range(tmp_path, monkeypatch):
-    """torch.compile keeps builtins in tables when it is imported, which may happen in a forward."""
-    (tmp_path / "keeps_range.py").write_text("kept = range\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    before = builtins.__import__
-    surgery.inspect(Importing(), torch.randn(2, 8))
-    assert sys.modules.pop("keeps_range").kept is range
-    assert builtins.__import__ is before
-
-
-class Strided(nn.Module):
-    """It takes the first token of each row, by places in memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, n, _ = x.shape
-        h = self.a(x)
-        return self.b(h.as_strided((b, h.shape[2]), (n * 8, 1)))
-
-
-@pytest.mark.parametrize(("batch", "groups"), [(1, set()), (2, {"a.o"})])
-def test_a_stride_of_a_single_unit_says_nothing(batch: int, groups: set[str]) -> None:
-    model = Strided().double().eval()
-    plan = surgery.inspect(model, torch.randn(batch, 5, 6, dtype=torch.double))
-    assert set(plan.groups) == groups
-    x = torch.randn(3, 5, 6, dtype=torch.double)
-    if groups:
-        small = surgery.shrink(model, {"a.o": 5}, x[:2])
-        by_hand = F.linear(F.linear(x[:, 0], model.a.weight[:5], model.a.bias[:5]), model.b.weight[:, :5], model.b.bias)
-        assert torch.allclose(small(x), by_hand)
-
-
-class StridedParameter(nn.Module):
-    """A parameter that lies transposed in memory, named by places after a call."""
-
-    def __init__(self, turned: bool) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(6, 24), nn.Linear(24, 3)
-        self.p = nn.Parameter(torch.randn(6, 24).t() if turned else torch.randn(24, 6))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h, p = self.a(x), self.p * 1.0
-        c = h.shape[-1]
-        return self.b(h + p.as_strided((c, 6), p.stride()).sum(1))
-
-
-@pytest.mark.parametrize("turned", [True, False])
-def test_places_in_memory_are_trusted_where_parameters_lie_in_order(turned: bool) -> None:
-    plan = surgery.inspect(StridedParameter(turned), torch.randn(2, 6))
-    assert bool(plan.groups) is not turned
 
 
 class Normal(nn.Module):

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
+from surgery.modules.inputs import tensors
 from surgery.modules.verify import output, verify
 from surgery.plan.plan import Plan
 from surgery.twin.setting import plan_of
 from tests.copies import pickled, saved
 from tests.planning.solving.rewritten import CASES, built, found
+from tests.small_models import Given
 
 
 def permutations(plan: Plan) -> dict[str, Tensor]:
@@ -166,3 +169,28 @@ def test_no_attribute_is_solved_for_by_itself() -> None:
     x = torch.randn(2, 5)
     small = surgery.shrink(Quotients(), {"a.o": 4, "b.o": 1}, x)
     assert (small.a.out_features, small.b.out_features) == (4, 1)
+
+
+def heads(x: Tensor) -> Tensor:
+    """A literal size: the forward that calls this is rewritten."""
+    return x.view(*x.shape[:-1], 2, 4).flatten(-2)
+
+
+X = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_rewritten_forward_takes_two_tensors_where_it_was_recorded_with_one() -> None:
+    model = Given(lambda s, q, k: s.b((heads(s.a(q)) @ heads(s.a(k)).mT).softmax(-1) @ heads(s.a(k)))).eval()
+    wrapped = surgery.wrap(model, (X, X)).eval()
+    for other in (X, X.clone(), X + 1):
+        assert surgery.verify(model, wrapped, (X, other)) < 1e-6
+
+
+def test_a_rewritten_forward_trains_as_its_code_does() -> None:
+    def drop(module: nn.Module, x: Tensor) -> Tensor:  # reads the mode outside of the class
+        return F.dropout(x, 0.5, module.training)
+
+    wrapped = surgery.wrap(Given(lambda s, x: s.b(drop(s, heads(s.a(x))))), X).train()
+    with surgery.at_widths(wrapped, 1.0):
+        assert not torch.equal(wrapped(X), wrapped(X))
+    assert torch.equal(*(tensors(wrapped.eval()(X))[0] for _ in range(2)))
