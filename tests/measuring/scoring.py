@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import surgery
+from tests.small_models import mlp
 
 INPUTS = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.randint(0, 3, (64,), generator=torch.Generator().manual_seed(1))
@@ -13,10 +14,7 @@ BATCHES = [INPUTS[:32] + 1, INPUTS[32:] * 2]
 
 
 def wrapped(**options) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        hidden = nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU()
-        return surgery.wrap(nn.Sequential(*hidden, nn.Linear(8, 3)), INPUTS[:4], **options)
+    return surgery.wrap(mlp(6, 16, 8, 3, norm=True), INPUTS[:4], **options)
 
 
 def hits(model: nn.Module) -> Tensor:

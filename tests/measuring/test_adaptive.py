@@ -17,6 +17,7 @@ from surgery.measuring.adaptive import Adaptive, adaptive, explored, fractions
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from tests.measuring.scoring import hits, loss, wrapped
+from tests.small_models import mlp
 
 FULL = {"params": 512, "bytes": 2048, "macs": 512}
 
@@ -170,9 +171,7 @@ def test_it_is_resumed_without_scoring_twice(tmp_path):
 
 
 def test_all_widths_may_be_needed():
-    small = surgery.wrap(
-        torch.nn.Sequential(torch.nn.Linear(4, 12), torch.nn.ReLU(), torch.nn.Linear(12, 2)), torch.ones(2, 4)
-    )
+    small = surgery.wrap(mlp(4, 12, 2), torch.ones(2, 4))
     jagged = {width: (width * 7 % 5) / 5 for width in range(1, 13)}
     curve = surgery.sweep(
         small, lambda m: jagged[surgery.widths(m)["0.o"]], adaptive(lower=1 / 12), measure_latency=False, progress=False

@@ -10,16 +10,14 @@ import surgery
 from surgery.errors import InputError, WidthError
 from surgery.measuring.sweep import SweepError, sweep
 from surgery.modules.batchnorm import recalibrate
+from tests.small_models import mlp
 
 FRACTIONS = (1.0, 0.5, 0.25)
 INPUTS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 
 
 def model() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        hidden = nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU()
-        return nn.Sequential(*hidden, nn.Linear(8, 2))
+    return mlp(6, 16, 8, 2, norm=True)
 
 
 def wrapped() -> nn.Module:

@@ -12,7 +12,7 @@ from torch import nn
 import surgery
 from tests.copies import pickled, saved
 from tests.models import BY_NAME, REPRESENTATIVE
-from tests.small_models import X
+from tests.small_models import X, mlp
 from tests.unchanged import unchanged
 
 
@@ -136,9 +136,7 @@ def test_shrinking_a_shrunk_model_is_shrinking_at_once(name: str) -> None:
 
 
 def test_widths_round_to_a_multiple() -> None:
-    model = nn.Sequential(
-        nn.Linear(6, 50), nn.ReLU(), nn.Linear(50, 20), nn.ReLU(), nn.Linear(20, 5), nn.ReLU(), nn.Linear(5, 3)
-    )
+    model = mlp(6, 50, 20, 5, 3)
     for fraction, expected in ((0.5, [24, 8, 5]), (0.6, [32, 16, 5]), (0.01, [8, 8, 5]), (1.0, [50, 20, 5])):
         small = surgery.shrink(model, fraction, X, multiple=8)
         assert [layer.out_features for layer in small if isinstance(layer, nn.Linear)] == [*expected, 3], fraction

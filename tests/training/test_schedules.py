@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from typing import Any
 
 import pytest
@@ -12,14 +11,12 @@ from torch import nn
 
 import surgery
 from surgery.errors import InputError
-
-X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+from tests.copies import pickled
+from tests.small_models import X, mlp
 
 
 def twin(draw: Any, **options: Any) -> nn.Module:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
-    return surgery.wrap(model, X, draw=draw, **options).train()
+    return surgery.wrap(mlp(6, 16, 8, 3), X, draw=draw, **options).train()
 
 
 def seen(wrapped: nn.Module, times: int) -> list[tuple[int, int]]:
@@ -52,7 +49,7 @@ def test_a_warmup_is_full_width_and_then_its_draw() -> None:
     assert seen(twin(inside), 4) == [(16, 8), (16, 8), (4, 2), (16, 8)]
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled])
 def test_a_copy_of_a_twin_goes_on_by_itself(duplicate: Any) -> None:
     wrapped = twin(surgery.warmup(surgery.sandwich(), 2))
     seen(wrapped, 3)

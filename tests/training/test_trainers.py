@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
+from tests.small_models import mlp
 
 X = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
 Y = (X.sum(1) > 0).long() + (X[:, 0] > 1).long()
@@ -18,8 +19,7 @@ QUIET = "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarn
 
 
 def net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+    return mlp(6, 16, 16, 3)
 
 
 def watched(layer: nn.Module) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,14 +17,15 @@ from torch.utils.checkpoint import checkpoint
 import surgery
 from surgery.errors import InputError, WidthError
 from surgery.twin.elastic import state_of
+from tests.copies import pickled
+from tests.small_models import mlp
 
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 3
 
 
 def net(seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    return mlp(6, 16, 8, 3, norm=True, seed=seed)
 
 
 def twin(**options: Any) -> nn.Sequential:
@@ -222,7 +222,7 @@ def test_each_loss_is_asked_what_it_is() -> None:
     surgery.train_step(wrapped, X, CROSS_ENTROPIES["images"][1], narrow=[0.5])
     with pytest.raises(InputError, match="no softmax cross-entropy"):
         surgery.train_step(wrapped, X, lambda o: o.square().mean(), narrow=[0.5])
-    pickle.loads(pickle.dumps(copy.deepcopy(state_of(wrapped).classes)))
+    pickled(copy.deepcopy(state_of(wrapped).classes))
 
 
 # --- where it runs ---

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import re
 import types
 from collections import OrderedDict, deque, namedtuple
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import surgery
+from tests.copies import pickled
 from tests.laws.laws import all_laws
 from tests.unchanged import unchanged
 
@@ -97,7 +97,7 @@ def test_tensors_in_containers_are_read_cut(hold: Callable, function: Callable) 
     assert plan.groups and any("b.weight" in t or "a.weight" in t for g in plan.groups.values() for t, _ in g.cuts)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda twin: pickle.loads(pickle.dumps(twin))])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled])
 def test_containers_of_a_copy_hold_its_own_tensors(duplicate: Callable) -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8)).double()
     model.append(Tied(model[0]))

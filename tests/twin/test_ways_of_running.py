@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 import surgery
 from tests.laws.laws import loss
 from tests.models import BY_NAME
-from tests.small_models import Net, X
+from tests.small_models import Net, X, mlp
 from tests.unchanged import unchanged
 
 
@@ -181,8 +181,7 @@ def test_the_whole_twin_checkpointed(reentrant: bool) -> None:
 def test_reentrant_checkpoints_around_the_twin_are_refused_where_widths_are_lost() -> None:
     """Several such forwards before one backward: their widths cannot be told apart, so nothing is guessed."""
     x = torch.randn(3, 4)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-    wrapped = surgery.wrap(model, x, draw=surgery.paper(p=1.0)).train()
+    wrapped = surgery.wrap(mlp(4, 8, 2), x, draw=surgery.paper(p=1.0)).train()
     run = functools.partial(checkpoint, wrapped, use_reentrant=True)
     run(x.clone().requires_grad_()).sum().backward()
     several = sum(run(x.clone().requires_grad_()).sum() for _ in range(3))

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import surgery
 from surgery.curves.curve import Curve
@@ -19,6 +18,7 @@ from surgery.curves.page.section import Section
 from surgery.errors import WidthError
 from tests.chromium import NoBrowser, chromium
 from tests.curves.made import drawn, nested
+from tests.small_models import mlp
 
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 360, "height": 740}
 LONG = "encoder.layers.11.a_module_with_quite_a_long_name.attention.projection.weight.1"
@@ -259,10 +259,7 @@ def test_what_is_beyond_a_limit_is_marked(visit):
 
 
 def test_the_python_makes_the_model_that_is_shown(visit, browser):
-    torch.manual_seed(0)
-    wrapped = surgery.wrap(
-        nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 2)), torch.randn(2, 4)
-    )
+    wrapped = surgery.wrap(mlp(4, 16, 6, 2), torch.ones(2, 4))
     widths = (1.0, 0.5, {"0.o": 3, "2.o": 5}, {"2.o": 2})
     curve = surgery.sweep(wrapped, lambda model: 0.0, widths, measure_latency=False, progress=False)
     page = visit(curve)
