@@ -12,7 +12,7 @@ import torch
 
 from surgery.cli import example, load_model, main
 from surgery.errors import InputError
-from tests.curves import nested
+from tests.curves.made import nested
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = """

@@ -1,6 +1,7 @@
 """Small versions of well-known architectures, written as users write them, and graphs that are hard to slice.
 
-`CASES` are the architectures, `TRICKY` the hard graphs, `BY_NAME` has both. Sizes differ from one another on purpose,
+`CASES` are the architectures, `TRICKY` the hard graphs, `BY_NAME` has both. `REPRESENTATIVE` names a few that stand for
+their kinds, for tests that take too long over all of them. Sizes differ from one another on purpose,
 so that confused axes show; dropout is 0, so that train mode is repeatable.
 """
 
@@ -52,5 +53,10 @@ TRICKY: tuple[Case, ...] = (
     *probes.TRICKY,
 )
 BY_NAME: dict[str, Case] = {case.name: case for case in CASES + TRICKY}
+# A literal view, batch norm (on flattened channels too), fused qkv, torch's attention, recurrence, tied weights, RoPE.
+REPRESENTATIVE = (
+    "mlp lenet resnet_basic densenet flatten_batchnorm shufflenet_v2 vit_fused_qkv vit_einops transformer_encoder "
+    "multihead_attention llama_gqa gpt2 lstm_tagger recurrent_cells tied_embeddings swin"
+).split()
 
-__all__ = ["BY_NAME", "CASES", "TRICKY", "Case", "randomise"]
+__all__ = ["BY_NAME", "CASES", "REPRESENTATIVE", "TRICKY", "Case", "randomise"]

@@ -1,0 +1,34 @@
+"""A small model and ways to score it, in a module that other processes can import."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import surgery
+from tests.small_models import mlp
+
+INPUTS = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+LABELS = torch.randint(0, 3, (64,), generator=torch.Generator().manual_seed(1))
+BATCHES = [INPUTS[:32] + 1, INPUTS[32:] * 2]
+
+
+def wrapped(**options) -> nn.Module:
+    return surgery.wrap(mlp(6, 16, 8, 3, norm=True), INPUTS[:4], **options)
+
+
+def hits(model: nn.Module) -> Tensor:
+    """One score per sample."""
+    return model(INPUTS).argmax(1) == LABELS
+
+
+def loss(model: nn.Module) -> float:
+    return -nn.functional.cross_entropy(model(INPUTS), LABELS).item()
+
+
+def careless(model: nn.Module) -> float:
+    """Changes statistics and the mode, as a validate may."""
+    surgery.recalibrate(model, BATCHES)
+    model.train()
+    model.eval()
+    return loss(model)
