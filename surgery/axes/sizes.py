@@ -105,7 +105,7 @@ class Size(int):
         return float(plain(self))
 
     def __truediv__(self, other: Any) -> Any:
-        return _real(plain(self) / other, self, other)
+        return _real(plain(self) / plain(other, 1), self, other)
 
     def __rtruediv__(self, other: Any) -> Any:
         return _real(other / plain(self, 1), self, other)
@@ -113,7 +113,7 @@ class Size(int):
     def __pow__(self, other: Any, *modulus: Any) -> Any:
         if type(other) is int and other == 2 and not modulus:
             return self * self
-        return _real(pow(plain(self), other, *modulus), self, other)
+        return _real(pow(plain(self), plain(other, 1), *modulus), self, other)
 
     def __rpow__(self, other: Any, *modulus: Any) -> Any:
         return _real(pow(other, plain(self, 1), *modulus), self, other)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from surgery.axes.formulas import Attribute, Constant, Origin, evaluate
-from surgery.axes.sizes import COMPARISONS, Decision, Real, Size, origin_of
-from surgery.capture.decisions import observe_decisions
+from surgery.axes.sizes import COMPARISONS, Decision, Real, Sign, Size, observing, origin_of
+from surgery.capture.decisions import Range
 from tests.copies import pickled
 
 VALUES = (-7, -2, -1, 0, 1, 2, 3, 12)
@@ -45,7 +45,7 @@ def comes_to(origin: Origin, **known: int) -> int:
 def decided(use: Callable[[], Any]) -> tuple[Any, list[Decision]]:
     """What a call gives, and what it decided by sizes."""
     seen: list[Decision] = []
-    with observe_decisions(seen.append):
+    with observing(seen.append):
         result = use()
     return result, seen
 
@@ -134,7 +134,7 @@ def test_a_plain_integer_is_a_constant_and_a_size_is_hashed_as_one() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sign", COMPARISONS)
-def test_a_comparison_is_one_decision_that_is_true(sign: str, kind: str) -> None:
+def test_a_comparison_is_one_decision_that_is_true(sign: Sign, kind: str) -> None:
     for left, right in itertools.product(VALUES, repeat=2):
         a, b = pair(kind, left, right)
         outcome, seen = decided(lambda a=a, b=b: COMPARISONS[sign](a, b))
@@ -149,7 +149,7 @@ def test_a_comparison_is_one_decision_that_is_true(sign: str, kind: str) -> None
 @pytest.mark.parametrize("value", VALUES)
 def test_truth_is_the_decision_that_it_is_not_zero(value: int) -> None:
     outcome, seen = decided(lambda: bool(size(value)))
-    assert outcome is bool(value) and seen == [Decision("!=", size(value).origin, Constant(0), outcome)]
+    assert outcome is bool(value) and seen == [Decision(Sign.NE, size(value).origin, Constant(0), outcome)]
 
 
 @pytest.mark.parametrize("other", ["a", None, (1,), 1.5])
@@ -169,8 +169,8 @@ LEAVING: dict[str, tuple[Callable[[Any], Any], int]] = {  # and which operand th
     "a power and a modulus": (lambda x: pow(x, 3, 5), 0),
     "times a float": (lambda x: x * 0.5, 0),
     "floor division by a float": (lambda x: x // 2.5, 0),
-    "a loop": (lambda x: len(range(x)), 0),
-    "a loop's step": (lambda x: len(range(0, 100, x)), 2),
+    "a loop": (lambda x: len(Range(x)), 0),
+    "a loop's step": (lambda x: len(Range(0, 100, x)), 2),
 }
 
 
@@ -180,7 +180,7 @@ def test_a_size_that_leaves_the_arithmetic_is_noticed(name: str) -> None:
     for value in (1, 2, 12):
         result, seen = decided(lambda value=value: function(size(value)))
         assert result == function(value) and type(result) in (int, Real, float)
-        assert Decision("is", size(value).origin, Constant(value), True, operand) == seen[0]
+        assert Decision(Sign.VALUE, size(value).origin, Constant(value), True, operand) == seen[0]
 
 
 WHOLE: dict[str, Callable[[Any], int]] = {
@@ -202,7 +202,14 @@ def test_an_integer_that_is_made_of_a_size_is_noticed(name: str) -> None:
     for value in (1, 5, 12, 30):
         result, seen = decided(lambda value=value: WHOLE[name](size(value)))
         assert type(result) is int and result == WHOLE[name](value)
-        assert seen[-1] == Decision("int", size(value).origin, Constant(result), True)
+        assert seen[-1] == Decision(Sign.INT, size(value).origin, Constant(result), True)
+
+
+@pytest.mark.parametrize("function", [operator.truediv, operator.pow])
+def test_a_float_of_one_size_by_another_remembers_both(function: Callable[[Any, Any], Any]) -> None:
+    made, seen = decided(lambda: function(size(12), size(5, "y")) * 1.0)
+    assert made == function(12, 5)
+    assert {decision.left for decision in seen} >= {size(12).origin, size(5, "y").origin}
 
 
 def test_a_float_of_two_sizes_remembers_both_once() -> None:

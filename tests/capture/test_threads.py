@@ -87,9 +87,9 @@ def run_all(*works: Callable[[], None]) -> None:
         raise errors[0]
 
 
-def train(steps: int) -> list[float]:
+def train(net: nn.Module, steps: int) -> list[float]:
     """The losses of a twin in training: they depend on every draw and on every gradient."""
-    twin = surgery.wrap(model(0), X, generator=torch.Generator().manual_seed(1)).train()
+    twin = surgery.wrap(net, X, generator=torch.Generator().manual_seed(1)).train()
     optimizer, losses = torch.optim.SGD(twin.parameters(), 0.1), []
     for _ in range(steps):
         optimizer.zero_grad()
@@ -103,7 +103,7 @@ def train(steps: int) -> list[float]:
 def test_four_threads_analyse_while_a_fifth_trains() -> None:
     models = [model(i) for i in range(4)]
     right = [str(surgery.inspect(m, X)) for m in models]
-    alone = train(4 * ROUNDS)
+    alone, net = train(model(0), 4 * ROUNDS), model(0)
     assert len(set(alone)) > ROUNDS
 
     def analyse(i: int) -> None:
@@ -113,7 +113,7 @@ def test_four_threads_analyse_while_a_fifth_trains() -> None:
                 surgery.shrink(models[i], 0.5, X)
 
     def trains() -> None:
-        assert train(4 * ROUNDS) == alone
+        assert train(net, 4 * ROUNDS) == alone
 
     with switching_often():
         run_all(*(lambda i=i: analyse(i) for i in range(4)), trains)  # type: ignore[misc]
