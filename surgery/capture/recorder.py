@@ -28,9 +28,10 @@ from surgery.capture.process import recording
 from surgery.errors import CaptureError
 from surgery.modules.code.source import Chain
 from surgery.modules.inputs import Inputs, tensors
+from surgery.modules.plain_data import ATOMS
 from surgery.modules.restoring import Watch
 from surgery.modules.tensors import Parts
-from surgery.nested import all_tensors, class_name, fold, is_object, rebuild, shapes
+from surgery.nested import all_tensors, class_name, fold, is_object, mapped, rebuild, shapes
 from surgery.rules.registry import RULES
 
 # Calls that only look at a tensor's description: their results are Python values without axes.
@@ -133,6 +134,17 @@ class Recorder(TorchFunctionMode):
         if kind is slice:
             return slice(self.lift(value.start), self.lift(value.stop), self.lift(value.step))
         return rebuild(value, lambda _, item: self.lift(item))
+
+    def left(self, value: Any) -> Any:
+        """What a forward has left on a module, with nodes in place of tensors; `foreign` stands for what is unknown."""
+
+        def known(leaf: Any, _: tuple[Any, ...]) -> Any:
+            if isinstance(leaf, torch.Tensor):
+                reference, node = self.nodes.get(id(leaf), (None, None))
+                return node if reference is not None and reference() is leaf else foreign
+            return leaf if isinstance(leaf, ATOMS) or not is_object(leaf) else foreign
+
+        return mapped(value, known)
 
     def node_of(self, tensor: torch.Tensor) -> fx.Node:
         reference, node = self.nodes.get(id(tensor), (None, None))
@@ -257,7 +269,8 @@ class Recorder(TorchFunctionMode):
                 frame.states = sorted({class_name(value) for key, value in objects.items() if key in self.passed})
         finally:
             self.stack.pop()
-        frame.stored = [name for name in contents.changed() if name != "training"]
+        stored = [name for name in contents.changed() if name != "training"]
+        frame.stored = {name: self.left(vars(module).get(name)) for name in stored}
         return result
 
     def apply(self, run: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:

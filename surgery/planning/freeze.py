@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import fx
 
 from surgery.axes import layout
 from surgery.axes.algebra import Axis, Dim, Sum, axes_of, extent, resolve
@@ -13,13 +14,16 @@ from surgery.axes.formulas import Arithmetic, Attribute, Constant, LayoutSize, O
 from surgery.axes.layout import Layout, Unit
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
+from surgery.capture.recorder import foreign
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
+from surgery.nested import fold, mapped
 from surgery.plan.groups import Fixed, Group, Rewrite, Swap
 from surgery.plan.plan import Plan, governed
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.scaling import scaling
 from surgery.planning.solving.solve import Solution
+from surgery.rules.base import tensors_in
 
 
 def coarser_dtypes(parts: Parts, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
@@ -112,9 +116,7 @@ class Freezer:
             swaps=tuple(self._swaps()),
             macs=macs,
             aliases={a: name for a, name in analysis.canonical.items() if a != name},
-            stored=tuple(
-                dict.fromkeys((f.path or "", name) for c in analysis.captures for f in c.frames for name in f.stored)
-            ),
+            stored=self._stored(),
             states=states,
             dtypes=coarser_dtypes(analysis.parts, analysis.captures),
             notes=tuple(dict.fromkeys((*self.notes, *self.solution.notes, *map(_state_note, states)))),
@@ -137,6 +139,24 @@ class Freezer:
             for name, _ in layout.sizes(dim):
                 uses[name][2].append(dim)
         return uses
+
+    def _stored(self) -> tuple[tuple[str, str, bool], ...]:
+        """The attributes that forwards set: module, name, and whether what is in them follows the widths."""
+        found: dict[tuple[str, str], bool] = {}
+        for frame in (frame for capture in self.analysis.captures for frame in capture.frames):
+            for name, value in frame.stored.items():
+                key = frame.path or "", name
+                found[key] = found.get(key, False) or self._follows(value)
+        return tuple((*key, follows) for key, follows in found.items())
+
+    def _follows(self, value: Any) -> bool:
+        """Whether a value holds something that has other sizes at other widths, or may have."""
+        leaves_: list[Any] = []
+        mapped(value, lambda leaf, _: leaves_.append(leaf))
+        if any(leaf is foreign for leaf in leaves_):
+            return True
+        dims = tensors_in([self.analysis.values.get(node) for node in fold(value, fx.Node)])
+        return any(axis in self.names for dim in dims for part in dim for axis in axes_of(part))
 
     def _group(self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], uses: Any) -> Group:
         mine, (cuts, sets, macs) = frozenset([name]), uses

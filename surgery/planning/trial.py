@@ -16,7 +16,7 @@ from surgery.modules.inputs import Examples, runs, tensors
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import difference, proving
 from surgery.plan.plan import Plan
-from surgery.twin.elastic import KEY
+from surgery.twin.elastic import elastic_of
 from surgery.twin.install import twin_of
 from surgery.twin.setting import at_widths
 
@@ -73,6 +73,7 @@ def _rewritten(trace: TracebackType | None) -> list[str]:
     while trace is not None:
         rewritten = trace.tb_frame.f_locals.get("self")
         if isinstance(rewritten, Rewritten):
-            paths = [vars(rewritten.owner)[KEY].path]
+            elastic = elastic_of(rewritten.owner)
+            paths = [] if elastic is None else [elastic.path]
         trace = trace.tb_next
     return paths

@@ -17,6 +17,7 @@ from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.training.draws import DEFAULT
 from surgery.twin.elastic import Elastic, is_wrapped, state_of
+from surgery.twin.foreign import check_forwards
 from surgery.twin.install import enter, install, strip
 from surgery.twin.setting import plan_of
 from surgery.twin.state import State
@@ -95,6 +96,7 @@ class _Preparation:
 def unwrap(wrapped: nn.Module) -> Any:
     """A plain model at full width over the same parameters and buffers. Raises InputError if it is not wrapped."""
     state = state_of(wrapped)
+    check_forwards(wrapped)
     return strip(copy_tree(wrapped, lambda _, tensor: tensor, {id(state): state}))
 
 
