@@ -14,7 +14,7 @@ from surgery.axes.formulas import Arithmetic, Attribute, Constant, LayoutSize, O
 from surgery.axes.layout import Layout, Unit
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
-from surgery.capture.recorder import foreign
+from surgery.capture.trace import foreign
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.nested import fold, mapped
