@@ -123,7 +123,10 @@ class Elastic:
 
     def kept(self, name: str) -> cutting.Kept | None:
         """What remains of a tensor at the current widths."""
-        return self._cached(name, lambda: cutting.kept(self.tensors[name], self.state.setting.current))
+        found: cutting.Kept | None = self._cached(
+            name, lambda: cutting.kept(self.tensors[name], self.state.setting.current)
+        )
+        return found
 
     def read(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
         """A parameter or buffer at the current widths."""
