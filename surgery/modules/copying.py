@@ -42,7 +42,7 @@ def copy_of(
         memo[id(module)] = type(module).__new__(type(module))
     try:
         with _WithoutHistory():
-            for module in plain:
+            for module in reversed(plain):  # children first: what else holds a module may look into it
                 vars(memo[id(module)]).update(_copied(vars(module), memo))
             result = copy.deepcopy(model, memo)
     except Exception as error:

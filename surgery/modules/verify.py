@@ -80,8 +80,10 @@ def output(model: nn.Module, run: Inputs) -> Any:
 
 
 @contextlib.contextmanager
-def proving(*models: nn.Module) -> Iterator[Output]:
+def proving(*models: nn.Module, training: bool = False) -> Iterator[Output]:
     """Inside: a function that gives what one of the models returns in eval mode, each time from the same state.
+
+    With `training`, it is training mode.
 
     What is said of `verify` holds for every run. Modes, tensors and the random state stay as they were.
     """
@@ -94,7 +96,7 @@ def proving(*models: nn.Module) -> Iterator[Output]:
         with forked(devices), torch.no_grad():
             with changes:  # modules may change their tensors together with their mode
                 for model in models:
-                    modes.enter_context(evaluating(model))
+                    modes.enter_context(evaluating(model, training))
             watch = Watch(tensors_)
 
             def output(model: nn.Module, run: Inputs) -> Any:

@@ -41,6 +41,7 @@ class Plan:
     aliases: Mapping[str, str] = field(default_factory=dict)
     stored: tuple[tuple[str, str, bool], ...] = ()  # attributes that forwards set: module, name, if it follows widths
     options: Mapping[str, Any] = field(default_factory=lambda: {"fixed": [], "only": [], "granularity": 1})
+    viewed: frozenset[str] = frozenset()  # tensors on which code calls `view`, which needs them without gaps
     states: tuple[str, ...] = ()  # classes of objects in the output that are state, such as caches
     dtypes: frozenset[Any] = frozenset()  # float types in a run that are coarser than the parameters
     notes: tuple[str, ...] = ()
@@ -95,7 +96,7 @@ class Plan:
         Args:
             spec: a fraction in (0, 1]; a mapping of group names or globs to ints (widths) or floats (fractions),
                 where later entries win and groups that are left out stay full; or a point of a curve.
-            multiple: round fractions to multiples of this as well.
+            multiple: round all of them to multiples of this as well.
 
         Raises WidthError for a width that a group cannot have, and for a name that no group has.
         """

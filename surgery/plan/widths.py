@@ -35,7 +35,10 @@ def width_entries(spec: WidthSpec) -> Mapping[str, Any]:
 
 
 def width_of(group: Group, value: Any, multiple: int = 1) -> int:
-    """The width of one group: an int as it is, a fraction rounded. Raises WidthError for one that it cannot have."""
+    """The width of one group: a fraction rounded, an int as it is unless a `multiple` rounds that as well.
+
+    Raises WidthError for one that it cannot have.
+    """
     value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise WidthError(f"{group.limits}: a width is an int or a fraction, not {value!r}")
@@ -43,6 +46,8 @@ def width_of(group: Group, value: Any, multiple: int = 1) -> int:
         return _rounded(group, value, math.lcm(group.granularity, multiple))
     if not 1 <= value <= group.size:
         raise WidthError(f"{group.limits}: the width {value} is not between 1 and {group.size}")
+    if multiple > 1:
+        return _rounded(group, value / group.size, math.lcm(group.granularity, multiple))
     if value % group.granularity and value != group.size:
         raise WidthError(f"{group.limits}: the width {value} is not a multiple of {group.granularity}")
     return int(value)

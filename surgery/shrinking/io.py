@@ -73,7 +73,7 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
         model: a model of the same architecture and full size; its weights do not matter.
         example_inputs: as for `surgery.wrap`.
 
-    Raises FileError for a file that is missing, damaged, foreign, or of another architecture.
+    Raises FileError for a file that is missing, damaged, foreign, or of another architecture, and for a model on meta.
     """
     file, described = _paths(path)
     data = _read_json(described)
@@ -90,6 +90,12 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
         raise FileError(
             f"{described} belongs to a {data['model']} of another architecture than this {type(model).__name__} "
             f"({other}): build the model as it was when it was shrunk"
+        )
+    hollow = next((name for name, tensor in named_tensors(model) if tensor.is_meta), None)
+    if hollow is not None:
+        raise FileError(
+            f"{hollow} is on the meta device, so that what is loaded would have no weights: build the model on a real "
+            "device, or give it memory first with model.to_empty(device='cpu')"
         )
     twin = twin_of(parts_of(model), plan, example_inputs)
     small = cut_copy(twin, plan, widths)

@@ -64,7 +64,7 @@ def shrink(
         model: a wrapped model, or any model together with example inputs.
         widths: a fraction, a mapping of group names or globs to ints or fractions, or a point of a curve.
         example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
-        multiple: round fractions to multiples of this, as hardware likes (8, 16, ...).
+        multiple: round widths to multiples of this, as hardware likes (8, 16, ...): fractions, ints and points alike.
         recalibrate: batches of training inputs to estimate BatchNorm statistics on, after the proof: see
             `surgery.recalibrate`. The wrapped model keeps its own.
 
@@ -136,10 +136,22 @@ def cut_copy(wrapped: nn.Module, plan: Plan, widths: dict[str, int]) -> nn.Modul
 
 def like(tensor: Tensor, value: Tensor) -> Tensor:
     """A tensor of its own with these values: a parameter where `tensor` is one."""
-    value = value.detach().clone(
-        memory_format=torch.contiguous_format if value.shape != tensor.shape else torch.preserve_format
-    )
+    value = value.detach()
+    if value.layout is not torch.strided:
+        value = value.clone()
+    else:
+        changed = value.shape != tensor.shape
+        value = value.clone(memory_format=_format(tensor) if changed else torch.preserve_format)
     return nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+
+
+def _format(tensor: Tensor) -> torch.memory_format:
+    """The memory format that a tensor has."""
+    kinds = {4: torch.channels_last, 5: torch.channels_last_3d}
+    kind = kinds.get(tensor.dim())
+    if kind is None or tensor.is_contiguous() or not tensor.is_contiguous(memory_format=kind):
+        return torch.contiguous_format
+    return kind
 
 
 def plain_copy(

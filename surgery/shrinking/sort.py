@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -40,6 +41,14 @@ def sort(model: nn.Module, example_inputs: Examples | None = None, *, by: Criter
     """
     wrapped, plan, examples = prepared(model, example_inputs)
     scores = (magnitude() if by is None else by)(wrapped, plan)
+    silent = [name for name, value in scores.items() if not torch.as_tensor(value).count_nonzero()]
+    if silent:
+        warnings.warn(
+            f"all scores are zero, so that these groups keep their order: {', '.join(silent[:6])}"
+            f"{' and more' if len(silent) > 6 else ''}. A loss at its minimum has no gradients to sort by: try "
+            "surgery.magnitude(), or a loss that is not at its minimum",
+            stacklevel=2,
+        )
     orders = {
         name: _descending(plan.groups[name], value) for name, value in scores.items() if not unsaved(model, plan, name)
     }

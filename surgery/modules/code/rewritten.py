@@ -240,6 +240,8 @@ class Redirect:
         if isinstance(function, functools.partial):
             return functools.partial(self(function.func), *function.args, **function.keywords)
         plain = getattr(function, "__func__", function)
+        if isinstance(plain, functools._lru_cache_wrapper):  # what it has kept are sizes of other widths
+            return self(plain.__wrapped__)
         if not isinstance(plain, FunctionType):
             call = type(function).__call__  # of an object that is called
             if isinstance(call, FunctionType):
