@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import fx, nn
 
 T = TypeVar("T")
+Shapes: TypeAlias = Any  # of a result: a torch.Size, or a list or dict of such, nested as it is; None for no tensor
 ENDS = ("start", "stop", "step")
 
 
@@ -64,18 +65,18 @@ def rebuild(value: Any, convert: Callable[[Any, Any], Any], types: bool = False)
     return value
 
 
-def is_object(value: Any) -> bool:
+def is_object(value: object) -> bool:
     """Whether a value is an object with attributes of its own, and neither a container nor a record of results."""
     if isinstance(value, torch.Tensor | nn.Module | type | Mapping | tuple | list | set):
         return False
     return hasattr(value, "__dict__") and not dataclasses.is_dataclass(value) and not callable(value)
 
 
-def class_name(value: Any) -> str:
+def class_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def all_tensors(value: Any, skipped: Mapping[int, Any], seen: dict[int, Any]) -> Iterator[torch.Tensor]:
+def all_tensors(value: object, skipped: Mapping[int, object], seen: dict[int, object]) -> Iterator[torch.Tensor]:
     """The tensors in a result, in containers and in the attributes of objects, but those that are `skipped`."""
     if isinstance(value, torch.Tensor):
         yield value
@@ -88,7 +89,7 @@ def all_tensors(value: Any, skipped: Mapping[int, Any], seen: dict[int, Any]) ->
             yield from all_tensors(item, skipped, seen)
 
 
-def shapes(value: Any) -> Any:
+def shapes(value: object) -> Shapes:
     """A result with shapes in place of tensors and None in place of everything else."""
     if isinstance(value, torch.Tensor):
         return value.shape
