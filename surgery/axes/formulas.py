@@ -12,6 +12,7 @@ from torch import fx
 from surgery.axes.algebra import Dim
 from surgery.axes.layout import Layout
 
+AttributePath: TypeAlias = "tuple[str, *tuple[Hashable, ...]]"  # the name of an attribute, and steps into its value
 Steps: TypeAlias = "tuple[Hashable, ...]"  # into nested values: keys and indices, or `Field`s of objects
 
 OPERATORS: dict[str, Callable[[int, int], int]] = {
@@ -41,7 +42,7 @@ class Attribute(Origin):
     """An integer held by the module at `module`: attribute `path[0]`, then keys, or `Field`s of objects."""
 
     module: str
-    path: Steps
+    path: AttributePath
     value: int
 
     def __str__(self) -> str:

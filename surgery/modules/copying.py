@@ -6,7 +6,7 @@ import copy
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -17,17 +17,19 @@ from surgery.modules.restoring import TorchFunction
 from surgery.modules.tensors import Parts, parts_of
 from surgery.modules.tree import named_modules
 
+M = TypeVar("M", bound=nn.Module)
+
 
 def copy_tree(
-    model: nn.Module, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, object] | None = None
-) -> nn.Module:
+    model: M, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, object] | None = None
+) -> M:
     """A new module tree in which each named tensor is what `replace(name, tensor)` gives.
 
     Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand.
     Tensors with a history, which a forward has stored on modules, are copied without it.
     Raises CaptureError where a module holds something that cannot be copied.
     """
-    return copy_of(parts_of(model), replace, shared).model
+    return cast(M, copy_of(parts_of(model), replace, shared).model)  # a copy has the class of what was copied
 
 
 def copy_of(

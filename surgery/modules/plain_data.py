@@ -73,7 +73,7 @@ def altered(value: T, changes: Mapping[str, object]) -> T:
     return result
 
 
-def replaced(value: Nested, keys: Sequence[Hashable], item: int) -> Nested:
+def replaced(value: Nested, keys: Sequence[Hashable], item: int | None) -> Nested:
     """A nested container or object with one item replaced; the container itself is left alone."""
     if not keys:
         return item
