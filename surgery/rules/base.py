@@ -21,6 +21,7 @@ from surgery.axes.formulas import Arithmetic, Constant, Origin, SizeOf
 from surgery.axes.sizes import origin_of
 from surgery.nested import Shapes, fold
 from surgery.rules.call import Call as Call
+from surgery.rules.call import Caller as Caller
 from surgery.rules.call import SizeConstraint as SizeConstraint
 from surgery.rules.call import current
 from surgery.rules.call import run as run
@@ -101,6 +102,11 @@ def require(size: object, target: Dim | Origin) -> None:
         call, site = current(), getattr(size, "site", None)
         constraint = SizeConstraint(origin_of(size), target, call.caller, call.chain, call.where, call.node, site)
         call.constraints.append(constraint)
+
+
+def computed(size: object) -> bool:
+    """Whether an integer argument is no number that stands in the code: it may come to another at other widths."""
+    return isinstance(size, int) and not isinstance(origin_of(size), Constant)
 
 
 def at_least_two(*dims: Dim) -> None:

@@ -10,6 +10,7 @@ from surgery.rules.base import (
     Dims,
     Numbers,
     axis,
+    computed,
     here,
     minus,
     operation_name,
@@ -73,13 +74,15 @@ def part(dim: Dim, start: int, stop: int) -> Dim:
     a = min(max(int(start) + (n if start < 0 else 0), 0), n)
     b = min(max(int(stop) + (n if stop < 0 else 0), a), n)
     if (a, b) == (0, n):
+        if int(stop) == n and computed(stop) and not pinned(dim):
+            require(stop, dim)
         return dim
     if pinned(dim):
         return _fixed_part(dim, b - a)
     before, middle, after = pieces(dim, [a, b - a, n - b], here())
     if a:
         require(start, before) if start >= 0 else require(start, minus(0, concat([middle, after])))
-    if b < n:
+    if b < n or (int(stop) == n and computed(stop)):  # a number beyond the end is beyond it at every width
         require(stop, concat([before, middle])) if stop >= 0 else require(stop, minus(0, after))
     return middle
 
@@ -205,6 +208,9 @@ def pad(x: Dims, pad: Sequence[int | Dims], mode: str = "constant", value: objec
             dims[i] = positions(result_shape()[i])
             continue
         if int(before) == int(after) == 0:
+            for size in (before, after):
+                if computed(size) and not pinned(x[i]):
+                    require(size, Constant(0))
             continue
         if mode != "constant" or before < 0 or after < 0 or pinned(x[i]):
             ordered(x[i], f"padded ({mode})")
@@ -215,4 +221,6 @@ def pad(x: Dims, pad: Sequence[int | Dims], mode: str = "constant", value: objec
         for size, side in zip((before, after), sides, strict=True):
             if int(size):
                 require(size, side)
+            elif computed(size):  # another one may be wider where this one is none
+                require(size, Constant(0))
     return Dims(dims)

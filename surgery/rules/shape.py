@@ -14,6 +14,7 @@ from surgery.rules.base import (
     at_least_two,
     axis,
     axis_list,
+    computed,
     here,
     listed,
     made_from,
@@ -173,10 +174,9 @@ def repeat(x: Dims, *reps: Numbers, **named: Sequence[int]) -> Dims:
 
 
 def _copies(n: int) -> Dim:
-    if int(n) == 1:
-        return ()
     copies = fresh(int(n))
-    require(n, copies)
+    if int(n) != 1 or computed(n):
+        require(n, copies)
     return copies
 
 

@@ -14,7 +14,7 @@ from surgery.modules.verify import compare
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from surgery.shrinking.shrink import M, like, plain_copy, prepared, tolerance_of, unrun
-from surgery.twin.setting import at_widths
+from surgery.twin.setting import proven_at
 
 
 def reorder(model: M, orders: Mapping[str, Sequence[int] | Tensor], example_inputs: Examples | None = None) -> M:
@@ -40,7 +40,7 @@ def reorder(model: M, orders: Mapping[str, Sequence[int] | Tensor], example_inpu
     permuted = _permuted(wrapped, plan, chosen)
     _warn(model, plan, chosen)
     try:
-        with at_widths(wrapped, plan.full()):
+        with proven_at(wrapped, plan.full()):
             names = "the wrapped model at full width", "the reordered model"
             compare(wrapped, unrun(permuted), examples, tolerance_of(plan, wrapped), names, plan.states)
     except ProofError as error:
