@@ -152,8 +152,8 @@ def _consumed(axes: str) -> frozenset[str]:
 
 
 @functools.cache
-def attribute_path(attribute: str) -> tuple[str | int, ...]:
-    """`child.shape[0]` as ("child", "shape", 0)."""
+def attribute_path(attribute: str) -> tuple[Any, ...]:
+    """`child.shape[0]` as ("child", "shape", 0): names, then indices."""
     parts: list[str | int] = []
     for part in attribute.split("."):
         name, _, index = part.partition("[")
