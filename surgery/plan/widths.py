@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from surgery.errors import WidthError
 from surgery.plan.groups import Group
@@ -21,7 +21,7 @@ class HasWidths(Protocol):
 WidthSpec: TypeAlias = "float | Mapping[str, int | float] | HasWidths"
 
 
-def width_entries(spec: WidthSpec) -> Mapping[str, Any]:
+def width_entries(spec: WidthSpec) -> Mapping[str, float]:
     """Group names or globs, and what each asks for. Raises WidthError for what says nothing of widths."""
     plain = _plain(getattr(spec, "widths", spec))
     if isinstance(plain, bool) or not isinstance(plain, int | float | Mapping):
@@ -34,7 +34,7 @@ def width_entries(spec: WidthSpec) -> Mapping[str, Any]:
     return {"*": plain} if isinstance(plain, float) else plain
 
 
-def width_of(group: Group, value: Any, multiple: int = 1) -> int:
+def width_of(group: Group, value: object, multiple: int = 1) -> int:
     """The width of one group: a fraction rounded, an int as it is unless a `multiple` rounds that as well.
 
     Raises WidthError for one that it cannot have.
@@ -62,7 +62,7 @@ def _rounded(group: Group, fraction: float, step: int) -> int:
     return min(group.size, max(step, step * math.floor(fraction * group.size / step + 0.5)))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """The numbers of numpy as Python's own."""
     if isinstance(value, bool | int | float) or not isinstance(value, numbers.Real):
         return value

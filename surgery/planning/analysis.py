@@ -125,7 +125,7 @@ class Analysis:
         caller = capture.frames[known.frame or 0]
         call = Call(
             node, where, known.shape, caller, known.chain, known.order, lambda other: info(other).shape, returned,
-            self.values, capture.training,
+            self.values, capture.training, lambda other: info(other).dtype,
         )  # fmt: skip
         value = run(call, rule, args, kwargs)
         self.constraints += call.constraints
