@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -87,11 +87,11 @@ def _rehearsed(draft: _Draft, plan: Plan, examples: Examples, all_widths: bool) 
     known = [run.output for run in analysis.captures if not run.training][: len(runs(examples))]
     training = any(run.training for run in analysis.captures)
     while plan.groups and (all_widths or plan.rewrites):
-        refused = rehearsal.rehearse(analysis.parts, plan, examples, known, training)
+        refused = rehearsal.rehearse(analysis.parts, plan, examples, known, training, all_widths)
         if not refused:
             break
         forwards |= refused.forwards
-        draft.give_up(refused.groups, refused.single)
+        draft.give_up(refused.groups, refused.steps)
         plan = draft.plan(solve(analysis, forwards))
     return plan
 
@@ -108,9 +108,9 @@ class _Draft:
     def plan(self, solution: Solution) -> Plan:
         return Freezer(self.analysis, solution, self.names, self.coarse, self.notes).plan()
 
-    def give_up(self, groups: Mapping[str, str], single: Set[str]) -> None:
-        """Pin groups, each for its reason; two of one size are made one instead. Those in `single` go in twos."""
-        self.coarse.update({axis: 2 for axis, name in self.names.items() if name in single})
+    def give_up(self, groups: Mapping[str, str], steps: Mapping[str, int]) -> None:
+        """Pin groups, each for its reason; two of one size are made one instead. Others go in larger `steps`."""
+        self.coarse.update({axis: steps[name] for axis, name in self.names.items() if name in steps})
         axes = [axis for axis in group_axes(self.analysis) if self.names[axis] in groups]
         if len(axes) == 2 and axes[0].size == axes[1].size:
             unify((axes[0],), (axes[1],), f"a rehearsal ({next(iter(groups.values()))})")

@@ -21,35 +21,40 @@ from surgery.modules.copying import copy_of
 from surgery.modules.inputs import Examples, Inputs, runs, tensors
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import difference, proving
-from surgery.plan.plan import Group, Plan
+from surgery.plan.groups import Group
+from surgery.plan.plan import Plan
 from surgery.twin.elastic import elastic_of
 from surgery.twin.install import twin_of
 from surgery.twin.setting import at_widths
 
 Widths = dict[str, int]
+STEPS = 6  # that are tried for a group
 
 
 @dataclass(frozen=True)
 class Refused:
     """What does not come out right, each with the reason: new forwards by their modules' paths, and groups by name.
 
-    Groups in `single` do with two units, but not with one.
+    Groups in `steps` do with so many units and multiples of them, but not with fewer.
     """
 
     forwards: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
-    single: frozenset[str] = frozenset()
+    steps: Mapping[str, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.forwards or self.groups or self.single)
+        return bool(self.forwards or self.groups or self.steps)
 
 
-def rehearse(parts: Parts, plan: Plan, examples: Examples, recorded: Sequence[Any], training: bool) -> Refused:
+def rehearse(
+    parts: Parts, plan: Plan, examples: Examples, recorded: Sequence[Any], training: bool, thorough: bool = True
+) -> Refused:
     """What of a plan does not hold when its twin runs.
 
     At full width the twin must return what was `recorded` of the model for each of the examples. Where it does not, the
     model runs again beside its twin: what one run leaves behind for the next, a recording does not show. At narrow
-    widths it must run, and give no NaN; in training mode too, where the plan knows that mode.
+    widths it must run, and give no NaN; in training mode too, where the plan knows that mode. Where it is not to be
+    `thorough`, it must run at the smallest widths.
     """
     twin = twin_of(parts, plan, examples)
     try:
@@ -61,9 +66,11 @@ def rehearse(parts: Parts, plan: Plan, examples: Examples, recorded: Sequence[An
         except Exception as error:
             return _wrong_at_full_width(plan, error)
     for run in runs(examples):
-        found = _narrow(twin, plan, run, list(mixes(plan)), training=False)
-        if not found and training:
-            found = _narrow(twin, plan, run, [next(mixes(plan))], training=True)
+        smallest, *others = mixes(plan)
+        tried = [smallest, *others] if thorough else [smallest]
+        found = _narrow(twin, plan, run, tried, training=False, values=thorough)
+        if not found and training and thorough:
+            found = _narrow(twin, plan, run, [smallest], training=True, values=True)
         if found:
             return found
     return Refused()
@@ -81,20 +88,22 @@ def _full(parts: Parts, twin: nn.Module, examples: Examples, recorded: Sequence[
 
 def _wrong_at_full_width(plan: Plan, error: Exception) -> Refused:
     if plan.rewrites:
-        paths = _rewritten(error.__traceback__) or list(plan.rewrites)
+        paths = _rewritten(error.__traceback__, plan) or list(plan.rewrites)
         return Refused(forwards=dict.fromkeys(paths, _reason(error)))
     reason = f"its twin does not come out right at full width: {_told(error)}"
     return Refused(groups=dict.fromkeys(plan.groups, reason))
 
 
-def _narrow(twin: nn.Module, plan: Plan, run: Inputs, tried: Sequence[Widths], training: bool) -> Refused:
+def _narrow(twin: nn.Module, plan: Plan, run: Inputs, tried: Sequence[Widths], training: bool, values: bool) -> Refused:
     """What fails at narrow widths; nothing where the model itself does not run on this, or gives NaN."""
     with proving(twin, training=training) as output:
 
         def fails(widths: Widths) -> Exception | None:
             try:
                 with at_widths(twin, widths):
-                    _finite(output(twin, run))
+                    made = output(twin, run)
+                if values:
+                    _finite(made)
             except Exception as error:
                 return error
             return None
@@ -116,22 +125,27 @@ def mixes(plan: Plan) -> Iterator[Widths]:
 
 def _blamed(plan: Plan, widths: Widths, error: Exception, fails: Callable[[Widths], Exception | None]) -> Refused:
     """Which new forward, or else which groups, an error at some widths is to be laid to."""
-    paths = _rewritten(error.__traceback__)
+    paths = _rewritten(error.__traceback__, plan)
     if paths:
         return Refused(forwards=dict.fromkeys(paths, _reason(error)))
     full = plan.full()
     narrow = [name for name, width in widths.items() if width != full[name]]
     kept = _fewest(narrow, lambda names: fails({**full, **{name: widths[name] for name in names}}) is not None)
-    if len(kept) == 1 and _does_with_two(plan.groups[kept[0]], widths[kept[0]], lambda two: fails({**full, **two})):
-        return Refused(single=frozenset(kept))
+    step = (
+        _step(plan.groups[kept[0]], widths[kept[0]], lambda more: fails({**full, **more})) if len(kept) == 1 else None
+    )
+    if step is not None:
+        return Refused(steps={kept[0]: step})
     last = fails({**full, **{name: widths[name] for name in kept}}) or error
     told = ", ".join(f"{name} at {widths[name]} of {full[name]}" for name in kept)
     return Refused(groups=dict.fromkeys(kept, f"with {told} it does not run: {_told(last)}"))
 
 
-def _does_with_two(group: Group, width: int, fails: Callable[[Widths], Exception | None]) -> bool:
-    """Whether what one unit of a group cannot do, two of them can: an even group goes in twos then."""
-    return width == 1 and group.size % 2 == 0 and group.size > 2 and fails({group.name: 2}) is None
+def _step(group: Group, width: int, fails: Callable[[Widths], Exception | None]) -> int | None:
+    """The smallest step in which a group can go, where it cannot at its present one."""
+    larger = range(width + 1, group.size // 2 + 1)
+    steps = [n for n in larger if group.size % n == 0 and n % group.granularity == 0]
+    return next((n for n in steps[:STEPS] if fails({group.name: n}) is None), None)
 
 
 def _fewest(names: list[str], fails: Callable[[list[str]], bool]) -> list[str]:
@@ -167,13 +181,13 @@ def _finite(output: Any) -> None:
             raise ProofError("the output holds NaN")
 
 
-def _rewritten(trace: TracebackType | None) -> list[str]:
-    """The innermost module with a new forward in a traceback."""
+def _rewritten(trace: TracebackType | None, plan: Plan) -> list[str]:
+    """The innermost module with a new forward of this plan in a traceback."""
     paths: list[str] = []
     while trace is not None:
         rewritten = trace.tb_frame.f_locals.get("self")
         if isinstance(rewritten, Rewritten):
             elastic = elastic_of(rewritten.owner)
-            paths = [] if elastic is None else [elastic.path]
+            paths = [elastic.path] if elastic is not None and elastic.path in plan.rewrites else paths
         trace = trace.tb_next
     return paths

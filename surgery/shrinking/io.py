@@ -132,7 +132,7 @@ def _names(value: object) -> bool:
 def _options(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) == {"fixed", "only", "granularity"}
+        and set(value) - {"rehearse"} == {"fixed", "only", "granularity"}
         and _names(value["fixed"])
         and _names(value["only"])
         and (type(value["granularity"]) is int or _numbers(value["granularity"]))

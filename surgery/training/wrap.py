@@ -35,6 +35,7 @@ def wrap(
     minimum: int | Mapping[str, int] | None = None,
     draw: Draw | None = None,
     generator: torch.Generator | None = None,
+    rehearse: bool = True,
 ) -> M:
     """A twin of `model` that draws its widths at every training forward; `model` stays as it is.
 
@@ -52,6 +53,8 @@ def wrap(
         draw: how widths are drawn, see `surgery.paper`. Default: full width half of the time, else mostly one fraction
             for all groups, log-uniform or 1/32.
         generator: a seeded CPU generator for the draws. Default: a new one with seed 0.
+        rehearse: run the twin at full, smallest and mixed widths before the plan is believed; what fails is pinned.
+            Without it planning is quicker, and such faults are found by `shrink`, or by a training forward.
 
     Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
     where the model does not run on the example inputs; WidthError for a name that no group has.
@@ -68,7 +71,7 @@ def wrap(
     twin = copy_tree(model, lambda _, tensor: tensor)
     state = State(None, None, draw, generator)
 
-    prepare = _Preparation(fixed, only, granularity, minimum)
+    prepare = _Preparation(fixed, only, granularity, minimum, rehearse)
     if example_inputs is not None:
         prepare(twin, model, state, example_inputs)
     else:
@@ -85,9 +88,10 @@ class _Preparation:
     only: str | Iterable[str]
     granularity: int | Mapping[str, int]
     minimum: int | Mapping[str, int] | None
+    rehearse: bool
 
     def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
-        plan = make_plan(model, examples, self.fixed, self.only, self.granularity)
+        plan = make_plan(model, examples, self.fixed, self.only, self.granularity, self.rehearse)
         install(twin, plan, state, self.minimum)
         state.examples, state.pending = detached(examples), None
 
@@ -102,12 +106,13 @@ def unwrap(wrapped: M) -> M:
     return strip(copy_tree(wrapped, lambda _, tensor: tensor, {id(state): state}))
 
 
-def inspect(model: nn.Module, example_inputs: Examples | None = None) -> Plan:
+def inspect(model: nn.Module, example_inputs: Examples | None = None, *, rehearse: bool = True) -> Plan:
     """What can change its width in a model, and what cannot and why. Print it: it is a table.
 
     Args:
         model: any nn.Module; it stays as it is. A wrapped model has its plan already.
         example_inputs: as for `surgery.wrap`. A wrapped model needs none.
+        rehearse: as for `surgery.wrap`.
 
     Raises InputError or CaptureError where the model cannot be analysed on these inputs.
     """
@@ -116,4 +121,4 @@ def inspect(model: nn.Module, example_inputs: Examples | None = None) -> Plan:
     if example_inputs is None:
         check_model(model)
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
-    return make_plan(model, example_inputs)
+    return make_plan(model, example_inputs, rehearse=rehearse)

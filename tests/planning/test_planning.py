@@ -62,10 +62,14 @@ BY_VALUE = ("transformer", "transformer_encoder_nested")
 @pytest.mark.parametrize("case", [case for case in CASES if case.name not in BY_VALUE], ids=str)
 def test_a_model_without_weights_has_the_same_plan(case: Case) -> None:
     model, inputs = case.build().eval(), case.inputs(0)
-    plan = surgery.inspect(model, inputs).to_json()
+    plan = surgery.inspect(model, inputs, rehearse=False).to_json()  # a rehearsal sees values: a NaN at some width
     model = copy_tree(model, _weightless)  # `to("meta")` would untie weights
     inputs = tuple(tensor.to("meta") for tensor in inputs)
-    assert surgery.inspect(model, inputs).to_json() == plan
+    assert surgery.inspect(model, inputs, rehearse=False).to_json() == plan
+    assert (
+        surgery.inspect(model, inputs).groups.keys()
+        == surgery.inspect(case.build().eval(), case.inputs(0)).groups.keys()
+    )
     assert all(tensor.is_meta for _, tensor in named_tensors(model))
 
 
@@ -149,5 +153,5 @@ def test_a_compiled_module_that_a_closure_holds_is_recorded_as_it_is_written() -
             return other(super().forward(x))
 
     model = nn.Sequential(Calls(3, 4), nn.Linear(4, 2))
-    assert list(surgery.inspect(model, torch.zeros(1, 3)).groups) == ["0.weight.0"]
+    assert list(surgery.inspect(model, torch.zeros(1, 3)).groups) == ["0.o"]
     assert other._compiled_call_impl is not None
