@@ -25,7 +25,6 @@ from surgery.modules.inputs import Examples, runs
 from surgery.modules.latency import side_by_side, timing, where
 from surgery.modules.modes import evaluating
 from surgery.plan.plan import Plan
-from surgery.planning.cost import cost
 from surgery.shrinking.shrink import shrink
 from surgery.twin.elastic import state_of
 from surgery.twin.setting import at_widths, plan_of
@@ -149,7 +148,7 @@ class Evaluator:
                 future.cancel()
 
     def _keep(self, row: Row, score: Score) -> None:
-        costs = cost(self.plan, row.widths)
+        costs = self.plan.cost_model.at(row.widths)
         point = Point(row.widths, score.value, costs.params, costs.bytes, costs.macs, None, row.fraction, score.error)
         self.ledger.keep(point)
         self.bar.update()

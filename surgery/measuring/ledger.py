@@ -19,7 +19,6 @@ from surgery.curves.points import MEASURES, Point
 from surgery.errors import FileError
 from surgery.modules.inputs import Examples, call, tensors
 from surgery.plan.plan import Plan
-from surgery.planning.cost import cost
 
 
 class Ledger:
@@ -87,7 +86,7 @@ CHECKED = {
 
 def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, statistics: str = "") -> Curve:
     """A curve without points, for a model."""
-    full = cost(plan)
+    full = plan.cost_model.at(plan.full())
     return Curve(
         (),
         {name: getattr(full, name) for name in MEASURES},

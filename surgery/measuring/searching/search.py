@@ -23,7 +23,6 @@ from surgery.measuring.searching.choices import allowed
 from surgery.measuring.searching.local_search import exchange
 from surgery.measuring.sweep import warned
 from surgery.modules.inputs import Examples
-from surgery.plan.costs import cost_model
 from surgery.plan.plan import Plan
 from surgery.twin.elastic import state_of
 
@@ -98,7 +97,7 @@ def _searched(
 ) -> tuple[list[Point], list[Point]]:
     """The chain and the uniform models, from large budgets to small ones."""
     plan, minimum = evaluate.plan, state_of(evaluate.wrapped).minimum
-    priced, full = cost_model(plan), plan.full()
+    priced, full = plan.cost_model, plan.full()
     grid = fractions(plan, 1e-9)
 
     widths = functools.partial(allowed, plan, multiple=multiple, minimum=minimum)
