@@ -198,7 +198,7 @@ def test_latency_is_limited_by_what_was_measured(monkeypatch):
     def taken(model, _):
         return Timing(1e-3 * sum(p.numel() for p in model.parameters()), 0.0)
 
-    monkeypatch.setattr("surgery.measuring.evaluate.timing", taken)
+    monkeypatch.setattr("surgery.measuring.timer.timing", taken)
     limit = 0.4e-3 * PLAN.total
     curve = surgery.search(
         TWIN, additive([0.1, 0.1, 1, 0.1]), [{"max_latency": limit}, {"max_latency": limit / 2, "max_macs": 0.9}],
