@@ -7,13 +7,13 @@ import importlib
 import operator
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import torch
 from torch import nn
 
+from surgery import __version__
 from surgery.curves.curve import Curve
 from surgery.curves.page.report import TITLE, report
 from surgery.errors import InputError, SurgeryError
@@ -44,19 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="surgery", description="Train a PyTorch model once, then slice it to any width."
     )
-    parser.add_argument("--version", action="version", version=f"surgery {_version()}")
+    parser.add_argument("--version", action="version", version=f"surgery {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_inspect(commands)
     _add_report(commands)
     return parser
-
-
-def _version() -> str:
-    try:
-        return metadata.version("model-surgery")
-    except metadata.PackageNotFoundError:  # a checkout that is not installed
-        return "(not installed)"
 
 
 def _add_demo(commands: Commands) -> None:
