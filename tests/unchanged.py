@@ -26,7 +26,8 @@ def _seen(value: Any) -> Any:
         return id(value), value.dtype, value.shape, value.requires_grad, _seen(value.grad), values
     if isinstance(value, Elastic):
         state = value.state
-        now = state.chosen, state.current, state.full, state.held, state.running
+        setting = state.setting
+        now = setting.chosen, setting.current, setting.full, setting.pinned, state.forward.root
         return value.path, *map(_seen, now), id(state.plan), id(state.draw), state.pending
     if isinstance(value, weakref.ref):
         return "a weak reference"

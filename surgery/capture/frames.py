@@ -61,7 +61,9 @@ class Frame:
     returned: list[fx.Node] = field(default_factory=list)  # of the root: every tensor in the output, also in objects
     states: list[str] = field(default_factory=list)  # classes of objects in the output that are state, not results
     nodes: list[fx.Node] = field(default_factory=list)
-    stored: list[str] = field(default_factory=list)  # attributes that the forward set
+    stored: dict[str, Any] = field(
+        default_factory=dict
+    )  # attributes that the forward set, with nodes where they hold tensors
 
 
 @dataclass

@@ -78,7 +78,7 @@ def _recorded(parts: Parts, run: Inputs, training: bool, prefix: str, own_copies
         recorder = Recorder(copied, prefix, Watch(copied.tensors.values()))
         output = _run(recorder, parts, copied, run, training, prefix, own_copies)
         if not recorder.disturbed:
-            return Capture(recorder.graph, recorder.frames, recorder.branches, training, output)
+            return Capture(recorder.trace.graph, recorder.trace.frames, recorder.trace.branches, training, output)
         wait_for_imports()
     raise CaptureError("other threads import modules all the time, which hides loops of the model: wait for them")
 
@@ -88,7 +88,7 @@ def _run(
 ) -> Any:
     """What a copy of the model returns; the recorder has the rest. Tensors are put back, whatever happens."""
     twin: Any = copied.model
-    args, kwargs = recorder.placeholders(run)
+    args, kwargs = recorder.trace.placeholders(run)
     before: list[Contents | Items] = []
     try:
         with recorder.watch:

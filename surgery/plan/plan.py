@@ -40,7 +40,7 @@ class Plan:
     scales: Mapping[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
     unscaled: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    stored: tuple[tuple[str, str], ...] = ()  # attributes that forwards set: (module path, name)
+    stored: tuple[tuple[str, str, bool], ...] = ()  # attributes that forwards set: module, name, if it follows widths
     options: Mapping[str, Any] = field(default_factory=lambda: {"fixed": [], "only": [], "granularity": 1})
     states: tuple[str, ...] = ()  # classes of objects in the output that are state, such as caches
     dtypes: frozenset[Any] = frozenset()  # float types in a run that are coarser than the parameters

@@ -17,7 +17,8 @@ from surgery.axes.sizes import Size, origin_of
 from surgery.capture.callsites import line
 from surgery.capture.frames import Frame, info
 from surgery.capture.record import Capture
-from surgery.capture.recorder import call_name, foreign
+from surgery.capture.recorder import call_name
+from surgery.capture.trace import foreign
 from surgery.errors import AxisError
 from surgery.modules.containers import unreachable
 from surgery.modules.tensors import Parts, aliases

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import fx
 
 from surgery.axes import layout
 from surgery.axes.algebra import Axis, Dim, Sum, axes_of, extent, resolve
@@ -13,13 +15,17 @@ from surgery.axes.formulas import Arithmetic, Attribute, Constant, LayoutSize, O
 from surgery.axes.layout import Layout, Unit
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
+from surgery.capture.trace import foreign
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
+from surgery.nested import fold, mapped
 from surgery.plan.groups import Fixed, Group, Rewrite, Swap
 from surgery.plan.plan import Plan, governed
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.scaling import scaling
+from surgery.planning.solving.expressions import Key
 from surgery.planning.solving.solve import Solution
+from surgery.rules.base import tensors_in
 
 
 def coarser_dtypes(parts: Parts, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
@@ -59,11 +65,25 @@ def _merged(terms: list[Layout]) -> list[Layout]:
     return merged
 
 
+@dataclass
+class GroupUse:
+    """What one group is used for: the dimensions that it cuts, the attributes that follow it, the work it scales."""
+
+    cuts: list[tuple[str, int]] = field(default_factory=list)
+    sets: list[str] = field(default_factory=list)
+    macs: list[Layout] = field(default_factory=list)
+
+
 class Freezer:
     """Turns axes into the plain data of a `Plan`."""
 
     def __init__(
-        self, analysis: Analysis, solution: Solution, names: dict[Axis, str], coarse: dict[Axis, int], notes: Any
+        self,
+        analysis: Analysis,
+        solution: Solution,
+        names: Mapping[Axis, str],
+        coarse: Mapping[Axis, int],
+        notes: Sequence[str],
     ):
         self.analysis, self.solution, self.notes = analysis, solution, notes
         self.axes = group_axes(analysis)
@@ -112,9 +132,7 @@ class Freezer:
             swaps=tuple(self._swaps()),
             macs=macs,
             aliases={a: name for a, name in analysis.canonical.items() if a != name},
-            stored=tuple(
-                dict.fromkeys((f.path or "", name) for c in analysis.captures for f in c.frames for name in f.stored)
-            ),
+            stored=self._stored(),
             states=states,
             dtypes=coarser_dtypes(analysis.parts, analysis.captures),
             notes=tuple(dict.fromkeys((*self.notes, *self.solution.notes, *map(_state_note, states)))),
@@ -122,33 +140,51 @@ class Freezer:
         )
 
     def _uses(
-        self, layouts: Mapping[str, tuple[Layout, ...]], formulas: Mapping[Any, Origin], macs: Sequence[Layout]
-    ) -> dict[str, tuple[list[tuple[str, int]], list[str], list[Layout]]]:
-        """For every group: the dimensions that it cuts, the attributes that follow it, and the work that it scales."""
-        uses: dict[str, Any] = {name: ([], [], []) for name in self.names.values()}
+        self, layouts: Mapping[str, tuple[Layout, ...]], formulas: Mapping[Key, Origin], macs: Sequence[Layout]
+    ) -> dict[str, GroupUse]:
+        """What every group is used for."""
+        uses = {name: GroupUse() for name in self.names.values()}
         for tensor, dims in layouts.items():
             for i, dim in enumerate(dims):
                 for name, _ in layout.sizes(dim):
-                    uses[name][0].append((tensor, i))
+                    uses[name].cuts.append((tensor, i))
         for key, formula in formulas.items():
             for name in _named(formula):
-                uses[name][1].append(str(Attribute(key[0], key[1], 0)))
+                uses[name].sets.append(str(Attribute(key[0], key[1], 0)))
         for dim in macs:
             for name, _ in layout.sizes(dim):
-                uses[name][2].append(dim)
+                uses[name].macs.append(dim)
         return uses
 
-    def _group(self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], uses: Any) -> Group:
-        mine, (cuts, sets, macs) = frozenset([name]), uses
-        tensors = [tensor for tensor in dict.fromkeys(t for t, _ in cuts) if tensor in self.analysis.parameters]
+    def _stored(self) -> tuple[tuple[str, str, bool], ...]:
+        """The attributes that forwards set: module, name, and whether what is in them follows the widths."""
+        found: dict[tuple[str, str], bool] = {}
+        for frame in (frame for capture in self.analysis.captures for frame in capture.frames):
+            for name, value in frame.stored.items():
+                key = frame.path or "", name
+                found[key] = found.get(key, False) or self._follows(value)
+        return tuple((*key, follows) for key, follows in found.items())
+
+    def _follows(self, value: Any) -> bool:
+        """Whether a value holds something that has other sizes at other widths, or may have."""
+        leaves_: list[Any] = []
+        mapped(value, lambda leaf, _: leaves_.append(leaf))
+        if any(leaf is foreign for leaf in leaves_):
+            return True
+        dims = tensors_in([self.analysis.values.get(node) for node in fold(value, fx.Node)])
+        return any(axis in self.names for dim in dims for part in dim for axis in axes_of(part))
+
+    def _group(self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], use: GroupUse) -> Group:
+        mine = frozenset([name])
+        tensors = [tensor for tensor in dict.fromkeys(t for t, _ in use.cuts) if tensor in self.analysis.parameters]
         return Group(
             name=name,
             size=axis.size,
             granularity=self.coarse.get(axis, 1),
-            cuts=tuple(cuts),
-            sets=tuple(sets),
+            cuts=tuple(use.cuts),
+            sets=tuple(use.sets),
             parameters=sum(governed(layouts[t], self.analysis.shapes[t], mine) for t in tensors),
-            macs=sum(layout.width(dim, {}) - layout.outside(dim, mine) for dim in macs),
+            macs=sum(layout.width(dim, {}) - layout.outside(dim, mine) for dim in use.macs),
         )
 
     def _fixed(self, layouts: Mapping[str, tuple[Layout, ...]], parameters: Mapping[str, int]) -> Iterator[Fixed]:

@@ -16,7 +16,8 @@ from surgery.modules.inputs import Examples, runs, tensors
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import difference, proving
 from surgery.plan.plan import Plan
-from surgery.twin.elastic import KEY
+from surgery.plan.widths import WidthSpec
+from surgery.twin.elastic import elastic_of
 from surgery.twin.install import twin_of
 from surgery.twin.setting import at_widths
 
@@ -50,7 +51,8 @@ def _try(parts: Parts, plan: Plan, examples: Examples, recorded: Sequence[Any] |
                 made = output(twin, run)
             if not hollow:
                 difference(recorded[i] if recorded else output(model, run), made)
-        for widths, run in itertools.product((0.5, smallest), runs(examples)):
+        specs: tuple[WidthSpec, ...] = (0.5, smallest)
+        for widths, run in itertools.product(specs, runs(examples)):
             with at_widths(twin, widths):
                 _finite(output(twin, run))
 
@@ -73,6 +75,7 @@ def _rewritten(trace: TracebackType | None) -> list[str]:
     while trace is not None:
         rewritten = trace.tb_frame.f_locals.get("self")
         if isinstance(rewritten, Rewritten):
-            paths = [vars(rewritten.owner)[KEY].path]
+            elastic = elastic_of(rewritten.owner)
+            paths = [] if elastic is None else [elastic.path]
         trace = trace.tb_next
     return paths

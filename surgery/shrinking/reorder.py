@@ -15,7 +15,7 @@ from surgery.modules.verify import compare
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from surgery.shrinking.shrink import like, plain_copy, prepared, tolerance_of, unrun
-from surgery.twin.setting import at_widths
+from surgery.twin.setting import proven_at
 
 
 def reorder(
@@ -43,7 +43,7 @@ def reorder(
     permuted = _permuted(wrapped, plan, chosen)
     _warn(model, plan, chosen)
     try:
-        with at_widths(wrapped, plan.full()):
+        with proven_at(wrapped, plan.full()):
             names = "the wrapped model at full width", "the reordered model"
             compare(wrapped, unrun(permuted), examples, tolerance_of(plan, wrapped), names, plan.states)
     except ProofError as error:

@@ -26,9 +26,11 @@ from surgery.plan.widths import WidthSpec
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.shrinking.config import settle_config
-from surgery.twin.elastic import KEY, is_wrapped, put_back
+from surgery.twin.elastic import elastic_of, is_wrapped
+from surgery.twin.foreign import check_forwards
 from surgery.twin.install import strip, twin_of
-from surgery.twin.setting import at_widths, ready
+from surgery.twin.setting import proven_at, ready
+from surgery.twin.writing import stored_kept
 
 RECORD = "surgery_record"
 
@@ -37,9 +39,9 @@ def prepared(model: nn.Module, examples: Examples | None) -> tuple[nn.Module, Pl
     """A wrapped model (made here if `model` is plain), its plan, and inputs to prove results on."""
     check_model(model)
     if is_wrapped(model):
-        state, path = ready(model), vars(model)[KEY].path
-        if path:
-            raise InputError(f"this {type(model).__name__} is {path} of a wrapped model: give the whole model")
+        state, elastic = ready(model), elastic_of(model)
+        if elastic is not None and elastic.path:
+            raise InputError(f"this {type(model).__name__} is {elastic.path} of a wrapped model: give the whole model")
         assert state.plan is not None and state.examples is not None
         return model, state.plan, state.examples if examples is None else examples
     if examples is None:
@@ -96,7 +98,7 @@ def tell(small: nn.Module, plan: Plan, widths: dict[str, int], examples: Example
 def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> float:
     """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
     try:
-        with at_widths(wrapped, widths):
+        with proven_at(wrapped, widths):
             names = "the wrapped model at these widths", "the shrunk model"
             return compare(wrapped, unrun(small), examples, tolerance_of(plan, wrapped), names)
     except ProofError as error:
@@ -145,12 +147,12 @@ def plain_copy(
 ) -> nn.Module:
     """A plain model with the tensors that `take` gives and the attributes of `widths`."""
     state = ready(wrapped)
-    small = copy_tree(wrapped, take, {id(state): state})
-    stored = {path: dict(vars(module)[KEY].stored) for path, module in small.named_modules() if KEY in vars(module)}
+    check_forwards(wrapped)
+    with stored_kept(state, cleared=True):
+        small = copy_tree(wrapped, take, {id(state): state})
     strip(small)
     modules: dict[str, Any] = dict(small.named_modules())
     full = widths == plan.full()
-    put_back((modules[path], values) for path, values in stored.items())
     for path, (name, *keys), formula in plan.formulas:
         attributes = vars(modules[path])
         attributes[name] = replaced(attributes[name], tuple(keys), plan.value(formula, widths))

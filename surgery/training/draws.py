@@ -79,7 +79,7 @@ class Shared:
             return 1.0
         place = max(0.0, place - self.smallest) / (1 - self.smallest) if self.smallest < 1 else 0.0
         if self.log:
-            return min(1.0, self.lower ** (1 - place))
+            return min(1.0, math.pow(self.lower, 1 - place))
         return self.lower + place * (1 - self.lower)
 
 

@@ -146,11 +146,11 @@ def _scalar(value: Any, name: str) -> Tensor:
 def _divergence(state: State, loss: Learn, output: Any, value: Tensor) -> Distil:
     """The divergence over the classes. Their dimension is found in the first step of a loss that tells it."""
     place = _written(loss)
-    dim = state.classes.get(place)
+    dim = state.class_dims.get(place)
     if dim is None:
         dim = class_dim(output, value)
         if dim is not None and place is not None:
-            state.classes[place] = dim
+            state.class_dims[place] = dim
     return kl(-1 if dim is None else dim)
 
 

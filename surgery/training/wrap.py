@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,13 +17,16 @@ from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.training.draws import DEFAULT
 from surgery.twin.elastic import Elastic, is_wrapped, state_of
+from surgery.twin.foreign import check_forwards
 from surgery.twin.install import enter, install, strip
 from surgery.twin.setting import plan_of
 from surgery.twin.state import State
 
+M = TypeVar("M", bound=nn.Module)
+
 
 def wrap(
-    model: nn.Module,
+    model: M,
     example_inputs: Examples | None = None,
     *,
     fixed: str | Iterable[str] = (),
@@ -32,7 +35,7 @@ def wrap(
     minimum: int | Mapping[str, int] | None = None,
     draw: Draw | None = None,
     generator: torch.Generator | None = None,
-) -> Any:
+) -> M:
     """A twin of `model` that draws its widths at every training forward; `model` stays as it is.
 
     The twin is a new module tree over the same parameters and buffers: train it, and `model` follows. It has the class,
@@ -92,9 +95,10 @@ class _Preparation:
         self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))
 
 
-def unwrap(wrapped: nn.Module) -> Any:
+def unwrap(wrapped: M) -> M:
     """A plain model at full width over the same parameters and buffers. Raises InputError if it is not wrapped."""
     state = state_of(wrapped)
+    check_forwards(wrapped)
     return strip(copy_tree(wrapped, lambda _, tensor: tensor, {id(state): state}))
 
 

@@ -1,4 +1,4 @@
-"""What one module of a twin reads and writes: tensors cut to the current widths, size attributes set to match."""
+"""What one module of a twin reads: tensors cut to the current widths, size attributes set to match."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.containers import located, swapped
 from surgery.modules.plain_data import replaced
 from surgery.plan import cutting
-from surgery.twin.state import State
+from surgery.twin.state import State, in_backward
 
 KEY = "_surgery"
 
@@ -27,58 +27,229 @@ class Absent:
     """Stands for the value of an attribute that a module does not have."""
 
 
+@dataclass(frozen=True)
+class Stored:
+    """An attribute that forwards set: what it held before any of them.
+
+    One that `follows` the widths belongs to forwards at one width: before a forward at others, it is put back.
+    """
+
+    before: Any
+    follows: bool
+
+
+@dataclass
+class Gathered:
+    """A slice that is no view of its tensor, and may be written into."""
+
+    value: Tensor
+    version: int
+    whole: Tensor
+
+
+@dataclass
+class Shown:
+    """A container with slices in it, as one forward sees it."""
+
+    moment: tuple[int, bool]
+    source: object
+    value: Any
+
+
+@dataclass
+class Memory:
+    """What a module keeps of reads.
+
+    Attributes:
+        cache: what follows from the widths alone, with the version of the widths that it was made at.
+        wholes: the full shapes of tensors, once they were needed.
+        gathered, shown, assigned: of one forward; `assigned` are new values of buffers.
+    """
+
+    cache: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    wholes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    gathered: dict[str, Gathered] = field(default_factory=dict)
+    shown: dict[str, Shown] = field(default_factory=dict)
+    assigned: dict[str, Tensor] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Let go of what belongs to one forward."""
+        for kept in (self.gathered, self.shown, self.assigned):
+            kept.clear()
+
+
 @dataclass
 class Elastic:
-    """What one module of a twin reads at the current widths."""
+    """What one module of a twin reads at the current widths.
+
+    Attributes:
+        path: of the module in the model.
+        base: its own class.
+        tensors: the layouts of those that are cut; `unregistered` are those in plain attributes and containers.
+        scales: of `tensors`, those that are multiplied by size / width: the dimension, and of which groups.
+        attributes: for each attribute, the items in it that follow the widths: keys and a formula.
+        constants: attributes that are different in any twin.
+        stored: attributes that forwards set.
+        rebound: buffers that code of the model assigns.
+        lenders: modules whose tensors this one holds in containers.
+        rewritten: its forward with sizes that follow; `own_forward`: one that the instance itself had.
+    """
 
     state: State
     path: str
     base: type[nn.Module]
     tensors: dict[str, tuple[Layout, ...]] = field(default_factory=dict)
+    unregistered: frozenset[str] = frozenset()
     scales: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
     attributes: dict[str, list[tuple[tuple[Any, ...], Origin]]] = field(default_factory=dict)
-    constants: dict[str, Any] = field(default_factory=dict)  # attributes that are different in any twin
-    stored: dict[str, Any] = field(default_factory=dict)
-    unregistered: frozenset[str] = frozenset()  # of `tensors`: those in plain attributes and containers
-    rebound: frozenset[str] = frozenset()  # buffers that code of the model assigns
-    lenders: list[nn.Module] = field(default_factory=list)  # modules whose tensors this one holds in containers
-    forward: Rewritten | None = None
-    own_forward: Callable[..., Any] | None = None  # a forward that the instance itself had
-    cache: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    wholes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # full shapes of `tensors`, once they were needed
-    gathered: dict[str, tuple[Tensor, int, Tensor]] = field(default_factory=dict)
-    assigned: dict[str, Tensor] = field(default_factory=dict)
-    shown: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
+    stored: dict[str, Stored] = field(default_factory=dict)
+    rebound: frozenset[str] = frozenset()
+    lenders: list[nn.Module] = field(default_factory=list)
+    rewritten: Rewritten | None = None
+    own_forward: Callable[..., Any] | None = None
+    memory: Memory = field(default_factory=Memory)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what belongs to one forward."""
-        return {**vars(self), "cache": {}, "gathered": {}, "assigned": {}, "shown": {}}
+        """Without what it remembers."""
+        return {**vars(self), "memory": Memory()}
 
     def full(self, name: str) -> str:
         """The name of one of its tensors in the whole model."""
         return f"{self.path}.{name}".lstrip(".")
 
-    def cached(self, name: str, make: Callable[[], Any]) -> Any:
-        version, value = self.cache.get(name, (-1, None))
-        if version != self.state.version:
-            value = make()
-            self.cache[name] = (self.state.version, value)
-        return value
-
-    def kept(self, name: str) -> Any:
-        return self.cached(name, lambda: cutting.kept(self.tensors[name], self.state.current))
-
     def shape(self, name: str, widths: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(layout.width(dim, widths) for dim in self.tensors[name])
 
+    def kept(self, name: str) -> cutting.Kept | None:
+        """What remains of a tensor at the current widths."""
+        found: cutting.Kept | None = self._cached(
+            name, lambda: cutting.kept(self.tensors[name], self.state.setting.current)
+        )
+        return found
+
+    def read(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+        """A parameter or buffer at the current widths."""
+        memory, setting = self.memory, self.state.setting
+        if name in memory.assigned:
+            return memory.assigned[name]
+        if setting.full or name not in self.tensors:
+            # a forward that assigns a buffer may still need its old value for gradients: that must not be overwritten
+            return tensor.detach() if name in self.rebound and self.state.inside else tensor
+        if name in memory.gathered:
+            if self.is_buffer(module, name, tensor) or not torch.is_grad_enabled():
+                return memory.gathered[name].value
+            self.give_back(module, name)  # a parameter that was read without gradients, and may have been changed
+        parts = self.kept(name)
+        if parts is None or self._is_cut(name, tensor):
+            return tensor
+        pass_ = self.state.forward.pass_() if torch.is_grad_enabled() or in_backward() else None
+        known = None if pass_ is None else pass_.slice_of((self.path, name), tensor)
+        if known is not None:
+            return known
+        value = self._slice(module, name, tensor, parts)
+        if pass_ is not None and value.requires_grad:
+            pass_.slices[self.path, name] = tensor, tensor._version, value
+        return value
+
+    def _slice(self, module: nn.Module, name: str, tensor: Tensor, parts: cutting.Kept) -> Tensor:
+        """A new slice; where it is no view and code may write into it, it is noted, to be written back."""
+        value = cutting.read(tensor, parts)
+        writable = self.is_buffer(module, name, tensor) or not (torch.is_grad_enabled() or value.is_inference())
+        if writable and self.state.forward.depth and not cutting.is_view(parts):
+            self.memory.gathered[name] = Gathered(value, _version(value), tensor)
+            self.state.writes.dirty.append(module)
+        if name in self.scales:
+            dim, groups = self.scales[name]
+            value = cutting.rescale(value, dim, self.tensors[name], groups, self.state.setting.current)
+        if self.state.slice_owners is not None:
+            self.state.slice_owners[value] = tensor
+        return value
+
+    def is_buffer(self, module: nn.Module, name: str, tensor: Tensor) -> bool:
+        """Whether a tensor is none that an optimizer would change."""
+        return name in module._buffers or (name in self.unregistered and not tensor.requires_grad)
+
+    def is_own(self, module: nn.Module, name: str, value: Tensor) -> bool:
+        """Whether a value is the slice of a parameter that reading it gives."""
+        parameter = module.__dict__.get("_parameters", {}).get(name)
+        return parameter is not None and name in self.tensors and value.is_set_to(self.read(module, name, parameter))
+
+    def give_back(self, module: nn.Module, name: str) -> None:
+        """Write a gathered slice back, if it was changed."""
+        found = self.memory.gathered.pop(name)
+        parts = self.kept(name)
+        if name in self.memory.assigned or parts is None:
+            return
+        if _version(found.value) != found.version or found.value.is_inference():
+            cutting.write(found.whole, found.value, parts)
+        elif self.is_buffer(module, name, found.whole) and module.training:
+            cutting.write(found.whole.data, found.value, parts)  # batch_norm changes its statistics without counting it
+
+    def attribute(self, name: str, value: Any) -> Any:
+        """An attribute at the current widths."""
+        return self._cached(name, lambda: self._replaced(name, value))
+
+    def _replaced(self, name: str, value: Any) -> Any:
+        """A value with the integers in it that follow the widths."""
+        plan = self.state.plan
+        for keys, formula in self.attributes.get(name, ()):
+            assert plan is not None
+            value = replaced(value, keys, plan.value(formula, self.state.setting.current))
+        return value
+
+    def show(self, module: nn.Module, name: str, value: Any) -> Any:
+        """A container that holds tensors of the twin, with their slices in it. One forward sees one container."""
+        moment = self.state.setting.version, torch.is_grad_enabled()
+        shown = self.memory.shown.get(name)
+        if self.state.forward.depth and shown is not None and shown.moment == moment and shown.source is value:
+            return shown.value
+        result = self._replaced(name, self._with_slices(module, name, value))
+        if self.state.forward.depth:
+            self.memory.shown[name] = Shown(moment, value, result)
+            self.state.writes.dirty.append(module)
+        return result
+
+    def _with_slices(self, module: nn.Module, name: str, value: Any) -> Any:
+        owners = {
+            id(tensor): (lender, elastic, key)
+            for lender in (module, *self.lenders)
+            if (elastic := elastic_of(lender)) is not None
+            for table in (lender._parameters, lender._buffers)
+            for key, tensor in table.items()
+            if tensor is not None and key in elastic.tensors
+        }
+        places = located(name, value)
+        owners |= {id(tensor): (module, self, place) for place, tensor in places if place in self.unregistered}
+
+        def cut(tensor: Tensor) -> Tensor:
+            if id(tensor) not in owners:
+                return tensor
+            lender, elastic, key = owners[id(tensor)]
+            return elastic.read(lender, key, tensor)
+
+        return swapped(value, cut)
+
+    def hold(self, value: Any) -> Any:
+        """A container that is put on a module, with whole tensors in place of slices that were read from the twin."""
+        owners = self.state.slice_owners
+        return value if owners is None else swapped(value, lambda tensor: owners.get(tensor, tensor))
+
+    def _cached(self, name: str, make: Callable[[], Any]) -> Any:
+        version, value = self.memory.cache.get(name, (-1, None))
+        if version != self.state.setting.version:
+            value = make()
+            self.memory.cache[name] = (self.state.setting.version, value)
+        return value
+
     def _is_cut(self, name: str, tensor: Tensor) -> bool:
         """Whether a tensor was cut before it came here, as `functional_call` with a forward's parameters brings it."""
-        whole = self.wholes.get(name)
+        whole = self.memory.wholes.get(name)
         if whole is None:
-            whole = self.wholes[name] = self.shape(name, {})
+            whole = self.memory.wholes[name] = self.shape(name, {})
         if tensor.shape == whole:
             return False
-        cut = self.shape(name, self.state.current)
+        cut = self.shape(name, self.state.setting.current)
         if name in self.unregistered and tensor.dim() == len(whole):  # a forward may give it other positions
             pairs = [(n, a, b) for n, a, b in zip(tensor.shape, whole, cut, strict=True) if a != b]
             if all(n == a for n, a, _ in pairs) or all(n == b for n, _, b in pairs):
@@ -90,160 +261,16 @@ class Elastic:
             )
         return True
 
-    def read(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
-        """A parameter or buffer at the current widths."""
-        buffer = self._is_buffer(module, name, tensor)
-        if name in self.assigned:
-            return self.assigned[name]
-        if self.state.full or name not in self.tensors:
-            # a forward that assigns a buffer may still need its old value for gradients: that must not be overwritten
-            return tensor.detach() if name in self.rebound and self.state.inside else tensor
-        if name in self.gathered:
-            if buffer or not torch.is_grad_enabled():
-                return self.gathered[name][0]
-            self._return(module, name)  # a parameter that was read without gradients, and may have been changed
-        parts = self.kept(name)
-        if parts is None or self._is_cut(name, tensor):
-            return tensor
-        value = cutting.read(tensor, parts)
-        writable = buffer or not (torch.is_grad_enabled() or value.is_inference())
-        if writable and self.state.depth and not cutting.is_view(parts):
-            self.gathered[name] = value, -1 if value.is_inference() else value._version, tensor
-            self.state.owing.append(module)
-        if name in self.scales:
-            dim, groups = self.scales[name]
-            value = cutting.rescale(value, dim, self.tensors[name], groups, self.state.current)
-        if self.state.lent is not None:
-            self.state.lent[value] = tensor
-        return value
 
-    def _is_buffer(self, module: nn.Module, name: str, tensor: Tensor) -> bool:
-        return name in module._buffers or (name in self.unregistered and not tensor.requires_grad)
-
-    def is_own(self, module: nn.Module, name: str, value: Tensor) -> bool:
-        """Whether a value is the slice of a parameter that reading it gives."""
-        parameter = module.__dict__.get("_parameters", {}).get(name)
-        return parameter is not None and name in self.tensors and value.is_set_to(self.read(module, name, parameter))
-
-    def assign(self, module: nn.Module, name: str, value: Tensor) -> None:
-        """Give a buffer a new value: at once, or while a forward is under way, at its end (gradients may flow on)."""
-        if self.state.depth:
-            self.assigned[name] = value
-            self.state.owing.append(module)
-        else:
-            buffer = module._buffers[name]  # a whole one outside of a forward, as `load_state_dict(assign=True)` brings
-            self._commit(module, name, value, entire=buffer is not None and value.shape == buffer.shape)
-
-    def _commit(self, module: nn.Module, name: str, value: Tensor, entire: bool = False) -> None:
-        """Put a new value into the tensor that the model and its twin share, where one tensor can hold both.
-
-        Where code is known to assign the buffer, the tensor gets new memory, so that gradients find the old values.
-        """
-        buffer = module._buffers[name]
-        assert buffer is not None
-        parts = None if entire or self.state.full or name not in self.tensors else self.kept(name)
-        value = value.detach()
-        if parts is None and value.shape != buffer.shape:
-            module._buffers[name] = value  # another shape is another tensor, as in any module
-            return
-        if parts is not None and value.shape != self.shape(name, self.state.current):
-            raise InputError(
-                f"{self.path}.{name} is assigned a tensor {list(value.shape)} at widths where the plan gives it "
-                f"{list(self.shape(name, self.state.current))}. Keep its groups fixed with "
-                f"wrap(model, x, fixed=[{self.path!r}])"
-            )
-        if value.is_set_to(buffer if parts is None else cutting.read(buffer, parts)):
-            return  # it was changed in place
-        if parts is not None:
-            whole = buffer.detach().to(value.device, value.dtype, copy=True)
-            cutting.write(whole, value, parts)
-        else:
-            whole = value.clone()
-        if (whole.dtype, whole.device) != (buffer.dtype, buffer.device):
-            module._buffers[name] = whole
-        elif name in self.rebound and not whole.is_inference():
-            buffer.data = whole
-        else:
-            with torch.no_grad():
-                buffer.copy_(whole)
-
-    def flush(self, module: nn.Module) -> None:
-        """Write back what the forward has changed in gathered tensors, and what it has assigned to buffers."""
-        for name in list(self.gathered):
-            self._return(module, name)
-        assigned, self.assigned = self.assigned, {}
-        for name, value in assigned.items():
-            if module._buffers.get(name) is not None:
-                self._commit(module, name, value)
-
-    def forget(self) -> None:
-        """Let go of what belongs to one forward."""
-        for kept in (self.gathered, self.assigned, self.shown):
-            kept.clear()
-
-    def _return(self, module: nn.Module, name: str) -> None:
-        value, version, tensor = self.gathered.pop(name)
-        buffer = self._is_buffer(module, name, tensor)
-        if name in self.assigned:
-            return
-        if value.is_inference() or value._version != version:
-            cutting.write(tensor, value, self.kept(name))
-        elif buffer and module.training:  # batch_norm changes its statistics without counting it
-            cutting.write(tensor.data, value, self.kept(name))
-
-    def show(self, module: nn.Module, name: str, value: Any) -> Any:
-        """A container that holds tensors of the twin, with their slices in it. One forward sees one container."""
-        moment = self.state.version, torch.is_grad_enabled()
-        if self.state.depth and name in self.shown:
-            before, source, result = self.shown[name]
-            if before == moment and source is value:
-                return result
-        owners = {
-            id(tensor): (lender, key)
-            for lender in (module, *self.lenders)
-            for table in (lender._parameters, lender._buffers)
-            for key, tensor in table.items()
-            if tensor is not None and key in vars(lender)[KEY].tensors
-        }
-        owners |= {id(tensor): (module, place) for place, tensor in located(name, value) if place in self.unregistered}
-
-        def cut(tensor: Tensor) -> Tensor:
-            lender, key = owners.get(id(tensor), (None, ""))
-            return tensor if lender is None else vars(lender)[KEY].read(lender, key, tensor)
-
-        result = swapped(value, cut)
-        for keys, formula in self.attributes.get(name, ()):
-            assert self.state.plan is not None
-            result = replaced(result, keys, self.state.plan.value(formula, self.state.current))
-        if self.state.depth:
-            self.shown[name] = moment, value, result
-            self.state.owing.append(module)
-        return result
-
-    def hold(self, value: Any) -> Any:
-        """A container that is put on a module, with whole tensors in place of slices that were read from the twin."""
-        lent = self.state.lent
-        return value if lent is None else swapped(value, lambda tensor: lent.get(tensor, tensor))
-
-    def attribute(self, name: str, value: Any) -> Any:
-        """An attribute at the current widths."""
-        plan = self.state.plan
-        assert plan is not None
-
-        def make() -> Any:
-            result = value
-            for keys, formula in self.attributes[name]:
-                result = replaced(result, keys, plan.value(formula, self.state.current))
-            return result
-
-        return self.cached(name, make)
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def put_back(modules: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> None:
     """Give modules the attributes that they had before forwards set them. What modules share, they share again."""
     copies: dict[int, Any] = {}
-    for module, stored in modules:
-        for name, value in stored.items():
+    for module, before in modules:
+        for name, value in before.items():
             if value is Absent:
                 vars(module).pop(name, None)
             elif isinstance(value, Tensor):
@@ -254,12 +281,18 @@ def put_back(modules: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> None:
                 vars(module)[name] = copies[id(value)]
 
 
+def elastic_of(module: nn.Module) -> Elastic | None:
+    """What a module of a twin reads through; None for any other module, and while it is being unpickled."""
+    return module.__dict__.get(KEY)
+
+
 def state_of(model: nn.Module) -> State:
     """The state of a wrapped model. Raises InputError for any other model."""
-    if not is_wrapped(model):
+    elastic = elastic_of(model) if isinstance(model, nn.Module) else None
+    if elastic is None:
         raise InputError(f"{type(model).__name__} is not wrapped: call surgery.wrap(model, example_inputs) first")
-    return vars(model)[KEY].state
+    return elastic.state
 
 
-def is_wrapped(model: nn.Module) -> bool:
-    return isinstance(model, nn.Module) and KEY in vars(model)
+def is_wrapped(model: object) -> bool:
+    return isinstance(model, nn.Module) and elastic_of(model) is not None

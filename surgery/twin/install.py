@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -20,16 +20,17 @@ from surgery.modules.modes import refresh
 from surgery.modules.tensors import Parts
 from surgery.modules.tree import named_modules
 from surgery.plan.plan import Draw, Plan, per_group
-from surgery.training.draws import DEFAULT
-from surgery.twin.elastic import KEY, Absent, Elastic, put_back
+from surgery.twin.elastic import KEY, Absent, Elastic, Stored
+from surgery.twin.foreign import leads_home
 from surgery.twin.members import elastic_class
 from surgery.twin.state import State
+from surgery.twin.writing import clear_stored
 
 
 def twin_of(parts: Parts, plan: Plan, examples: Examples) -> nn.Module:
     """A twin for a plan that is made already: what a plain model is cut and proven by."""
     twin = copy_of(parts, lambda _, tensor: tensor).model
-    install(twin, plan, State(None, detached(examples), DEFAULT))
+    install(twin, plan, State(None, detached(examples)))
     return twin
 
 
@@ -43,132 +44,164 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
         )
     _check_scales(plan, state.draw)
     state.plan, state.minimum = plan, _minimum(plan, minimum)
-    state.use(plan.full())
-    state.chosen = plan.full()
+    state.set_current(plan.full())
+    state.setting.chosen = plan.full()
     strip(twin)
     refresh(twin)
-    replacements = {swap.path: swap.replacement for swap in plan.swaps}
-    modules = dict(named_modules(twin))
-    elastics = {path: Elastic(state, path, type(module)) for path, module in modules.items()}
-    places: dict[str, list[str]] = {}
-    for path, place, _ in unregistered(twin):
-        places.setdefault(path, []).append(place)
-    for path, module in modules.items():
-        _fill(elastics[path], module, plan, places.get(path, []))
-    for path, (name, *keys), formula in plan.formulas:
-        if path in elastics:
-            elastics[path].attributes.setdefault(name, []).append((tuple(keys), formula))
-    stores = _stores(modules, plan)
-    before: dict[int, Any] = {}  # of what is stored, by id: modules that share a container share what it held before
-    owners = _owners(modules, elastics)
-    classes: set[Any] = {type(module) for module in modules.values()}
-    anything = any(mentions(cls, {"setattr", "register_buffer"}) for cls in classes)
-    rebound = frozenset(name for cls in classes for name in assigned(cls))
-    for path, module in modules.items():
-        elastic = elastics[path]
+    _Installer(twin, plan, state).run()
+    clear_stored(state.writes.storing)
+
+
+class _Installer:
+    """Fills in what each module reads, and turns modules into members of the twin."""
+
+    def __init__(self, twin: nn.Module, plan: Plan, state: State):
+        self.plan, self.state = plan, state
+        self.modules = dict(named_modules(twin))
+        self.elastics = {path: Elastic(state, path, type(module)) for path, module in self.modules.items()}
+        self.places: dict[str, list[str]] = {}
+        for path, place, _ in unregistered(twin):
+            self.places.setdefault(path, []).append(place)
+        classes: set[Any] = {type(module) for module in self.modules.values()}
+        self.sets_by_name = any(mentions(cls, {"setattr", "register_buffer"}) for cls in classes)
+        self.assigned = frozenset(name for cls in classes for name in assigned(cls))
+
+    def run(self) -> None:
+        for path in self.modules:
+            self.fill(path)
+        for path, (name, *keys), formula in self.plan.formulas:
+            if path in self.elastics:
+                self.elastics[path].attributes.setdefault(name, []).append((tuple(keys), formula))
+        owners = self.owners()
+        holders = {path: tuple(self.holders(path, owners)) for path in self.modules}
+        self.store(holders)
+        members = [path for path in self.modules if self.is_member(path, holders[path])]
+        replacements = {swap.path: swap.replacement for swap in self.plan.swaps}
+        for path in members:
+            enter(self.modules[path], self.elastics[path], holders[path], replacements.get(path))
+        for path in members:
+            self.decide(path)
+        self.state.members, self.state.plain = frozenset(members), frozenset(self.modules) - frozenset(members)
+
+    def fill(self, path: str) -> None:
+        """The tensors of a module that are cut, its new forward, and its own one, which would hide the elastic one."""
+        elastic, module, plan = self.elastics[path], self.modules[path], self.plan
+        places = self.places.get(path, [])
+        elastic.unregistered = frozenset(p for p in places if plan.canonical(elastic.full(p)) in plan.cut_tensors)
+        for name in (*module._parameters, *module._buffers, *elastic.unregistered):
+            full = plan.canonical(elastic.full(name))
+            if full in plan.cut_tensors:
+                elastic.tensors[name] = plan.layouts[full]
+                if _rescales(self.state.draw) and full in plan.scales:
+                    elastic.scales[name] = plan.scales[full]
         if path in plan.rewrites:
-            rewrite = plan.rewrites[path]
-            elastic.forward = Rewritten(module, rewrite.routine)
-            for name, formula in rewrite.sizes.items():
-                elastic.attributes[name] = [((), formula)]
-        elastic.own_forward = vars(module).pop("forward", None)  # it would hide the elastic one
-        elastic.rebound = frozenset(name for name in module._buffers if anything or name in rebound)
-        held = tuple(_held(elastic, module, owners))
-        stored = stores.get(path, set())
-        for name in held:
-            changes = anything or name in rebound or isinstance(vars(module)[name], dict | list)
-            if changes and _is_unregistered(elastic, name, vars(module)[name]):
-                stored.add(name)
-        own = places.get(path, [])
-        for name in sorted(stored):
-            value = vars(module).get(name, Absent)
-            if id(value) not in before:
-                before[id(value)] = _before(elastic, name, value, plan, own)
-            elastic.stored[name] = before[id(value)]
-        if elastic.stored:
-            state.storing.append(module)
-        enter(module, elastic, held, replacements.get(path))
-    for path, module in modules.items():
+            elastic.rewritten = Rewritten(module, plan.rewrites[path].routine)
+            elastic.attributes |= {name: [((), size)] for name, size in plan.rewrites[path].sizes.items()}
+        elastic.own_forward = vars(module).pop("forward", None)
+        elastic.rebound = frozenset(n for n in module._buffers if self.sets_by_name or n in self.assigned)
+
+    def owners(self) -> dict[int, nn.Module]:
+        """The module that each cut tensor belongs to, by the tensor's id."""
+        return {
+            id(tensor): module
+            for path, module in self.modules.items()
+            for table in (module._parameters, module._buffers)
+            for name, tensor in table.items()
+            if name in self.elastics[path].tensors
+        }
+
+    def holders(self, path: str, owners: Mapping[int, nn.Module]) -> Iterator[str]:
+        """The attributes of a module in which a forward would find cut tensors: as they are, or in containers."""
+        elastic, module = self.elastics[path], self.modules[path]
+        for name, value in holders(module):
+            found = [owners[id(tensor)] for tensor in open_tensors(value) if id(tensor) in owners]
+            if found or _is_unregistered(elastic, name, value):
+                elastic.lenders += [owner for owner in dict.fromkeys(found) if owner is not module]
+                if self.state.slice_owners is None:
+                    self.state.slice_owners = WeakTensorKeyDictionary()
+                yield name
+
+    def store(self, holders: Mapping[str, Sequence[str]]) -> None:
+        """What each attribute that forwards set held before any of them. Modules that share a container share that."""
+        stores = self.stores()
+        for path, names in holders.items():
+            for name in names:
+                value = vars(self.modules[path])[name]
+                changes = self.sets_by_name or name in self.assigned or isinstance(value, dict | list)
+                if changes and _is_unregistered(self.elastics[path], name, value):
+                    stores.setdefault(path, {})[name] = True
+        before: dict[int, Any] = {}
+        for path, found in stores.items():
+            if path not in self.modules:
+                continue
+            for name, follows in sorted(found.items()):
+                value = vars(self.modules[path]).get(name, Absent)
+                if id(value) not in before:
+                    before[id(value)] = self.before(path, name, value)
+                self.elastics[path].stored[name] = Stored(before[id(value)], follows)
+            self.state.writes.storing.append(self.modules[path])
+
+    def stores(self) -> dict[str, dict[str, bool]]:
+        """What forwards were seen to store, by module, and whether that follows the widths.
+
+        Containers that they fill count in every module that shares them.
+        """
+        stores: dict[str, dict[str, bool]] = {}
+        for path, name, follows in self.plan.stored:
+            stores.setdefault(path, {})[name] = follows
+        filled = {
+            id(value): follows
+            for path, found in stores.items()
+            for name, follows in found.items()
+            if path in self.modules and isinstance(value := vars(self.modules[path]).get(name), dict | list | set)
+        }
+        for path, module in self.modules.items() if filled else ():
+            for name, value in vars(module).items():
+                if id(value) in filled:
+                    stores.setdefault(path, {}).setdefault(name, filled[id(value)])
+        return stores
+
+    def before(self, path: str, name: str, value: Any) -> Any:
+        """What an attribute holds before any forward. A dict that forwards fill is without what they have not read."""
+        elastic, plan = self.elastics[path], self.plan
+        if not isinstance(value, dict) or not any((path, name) == item[:2] for item in plan.stored):
+            return value
+        places, result = self.places.get(path, []), copy.copy(value)
+        for key, item in value.items():
+            found = [plan.canonical(elastic.full(p)) for p, _ in located(name, {key: item}) if p in places]
+            if found and not any(full in plan.layouts for full in found):
+                del result[key]
+        return result
+
+    def is_member(self, path: str, holders: Sequence[str]) -> bool:
+        """Whether a module has something to follow with. Others, such as activations, keep their very class."""
+        elastic, module = self.elastics[path], self.modules[path]
+        own = elastic.attributes or elastic.rewritten or elastic.stored or holders or elastic.own_forward or not path
+        return bool(own) or decisions(module) != {} or any(True for _ in (*module.parameters(), *module.buffers()))
+
+    def decide(self, path: str) -> None:
+        """Attributes that a constructor decides by the layers in a module are decided anew."""
+        module = self.modules[path]
         decided = {name: decide(module) for name, decide in decisions(module).items() if hasattr(module, name)}
         if decided:
-            elastics[path].constants = decided
+            self.elastics[path].constants = decided
             cls: Any = type(module)
-            enter(module, elastics[path], cls.surgery_names[2], cls.surgery_base)
-    put_back((module, vars(module)[KEY].stored) for module in state.storing)
-
-
-def _stores(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, set[str]]:
-    """What forwards were seen to store, by module; containers that they fill, in every module that shares them."""
-    stores: dict[str, set[str]] = {}
-    for path, name in plan.stored:
-        stores.setdefault(path, set()).add(name)
-    values = (vars(modules[path]).get(name) for path, names in stores.items() if path in modules for name in names)
-    filled = {id(value) for value in values if isinstance(value, dict | list | set)}
-    for path, module in modules.items() if filled else ():
-        for name, value in vars(module).items():
-            if id(value) in filled:
-                stores.setdefault(path, set()).add(name)
-    return stores
-
-
-def _owners(modules: Mapping[str, nn.Module], elastics: Mapping[str, Elastic]) -> dict[int, nn.Module]:
-    """The module that each cut tensor belongs to, by the tensor's id."""
-    return {
-        id(tensor): module
-        for path, module in modules.items()
-        for table in (module._parameters, module._buffers)
-        for name, tensor in table.items()
-        if name in elastics[path].tensors
-    }
-
-
-def _held(elastic: Elastic, module: nn.Module, owners: Mapping[int, nn.Module]) -> Iterator[str]:
-    """The attributes of a module in which a forward would find cut tensors: as they are, or in containers."""
-    for name, value in holders(module):
-        found = [owners[id(tensor)] for tensor in open_tensors(value) if id(tensor) in owners]
-        if found or _is_unregistered(elastic, name, value):
-            elastic.lenders += [owner for owner in dict.fromkeys(found) if owner is not module]
-            elastic.state.lent = WeakTensorKeyDictionary() if elastic.state.lent is None else elastic.state.lent
-            yield name
+            enter(module, self.elastics[path], cls.surgery_names[2], cls.surgery_base)
 
 
 def _is_unregistered(elastic: Elastic, name: str, value: Any) -> bool:
     return any(place in elastic.unregistered for place, _ in located(name, value))
 
 
-def _before(elastic: Elastic, name: str, value: Any, plan: Plan, places: Container[str]) -> Any:
-    """What an attribute holds before any forward. A dict that forwards fill is without what they have not read."""
-    if not isinstance(value, dict) or (elastic.path, name) not in plan.stored:
-        return value
-    result = copy.copy(value)
-    for key, item in value.items():
-        names = [plan.canonical(elastic.full(place)) for place, _ in located(name, {key: item}) if place in places]
-        if names and not any(full in plan.layouts for full in names):
-            del result[key]
-    return result
-
-
-def _fill(elastic: Elastic, module: nn.Module, plan: Plan, places: Iterable[str]) -> None:
-    elastic.unregistered = frozenset(
-        place for place in places if plan.canonical(elastic.full(place)) in plan.cut_tensors
-    )
-    for name in (*module._parameters, *module._buffers, *elastic.unregistered):
-        full = plan.canonical(elastic.full(name))
-        if full in plan.cut_tensors:
-            elastic.tensors[name] = plan.layouts[full]
-            if _rescales(elastic.state.draw) and full in plan.scales:
-                elastic.scales[name] = plan.scales[full]
-
-
-def enter(module: nn.Module, elastic: Elastic, held: tuple[str, ...] = (), base: type | None = None) -> None:
-    """Turn a module into an instance of its elastic class. `base` is a plain subclass that can have more widths."""
+def enter(module: nn.Module, elastic: Elastic, holders: tuple[str, ...] = (), base: type | None = None) -> None:
+    """Turn a module into a member of a twin. `base` is a plain subclass that can have more widths."""
     vars(module)[KEY] = elastic
     tensors = (
         *(name for name in elastic.tensors if name not in elastic.unregistered),
         *(name for name in module._buffers if name not in elastic.tensors),
     )
     attributes = (*elastic.attributes, *elastic.constants)
-    module.__class__ = elastic_class(base or elastic.base, tensors, attributes, held)
+    module.__class__ = elastic_class(base or elastic.base, tensors, attributes, holders)
 
 
 def _rescales(draw: Draw) -> bool:
@@ -195,8 +228,11 @@ def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, i
 def strip(model: nn.Module) -> nn.Module:
     """Make the modules of a twin plain again, in place: their own classes, at full width."""
     for _, module in named_modules(model):
+        put = vars(module).get("forward")
         elastic = vars(module).pop(KEY, None)
         if elastic is not None:
+            if put is not None and leads_home(put, module):
+                del vars(module)["forward"]
             module.__class__ = elastic.base
             if elastic.own_forward is not None:
                 vars(module)["forward"] = elastic.own_forward

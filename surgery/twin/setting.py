@@ -12,6 +12,7 @@ from surgery.plan.plan import Plan
 from surgery.plan.widths import WidthSpec
 from surgery.twin.elastic import state_of
 from surgery.twin.state import State
+from surgery.twin.writing import stored_kept
 
 
 def ready(wrapped: nn.Module) -> State:
@@ -34,7 +35,7 @@ def plan_of(wrapped: nn.Module) -> Plan:
 
 def widths(wrapped: nn.Module) -> dict[str, int]:
     """The widths that are set: what eval mode runs at."""
-    return dict(ready(wrapped).chosen)
+    return dict(ready(wrapped).setting.chosen)
 
 
 def set_widths(wrapped: nn.Module, widths: WidthSpec) -> None:
@@ -43,22 +44,26 @@ def set_widths(wrapped: nn.Module, widths: WidthSpec) -> None:
     Raises WidthError for a width that a group cannot have; nothing is changed then.
     """
     state = ready(wrapped)
-    chosen = plan_of(wrapped).widths(widths)
-    state.chosen = chosen
-    state.use(chosen)
+    state.setting.chosen = chosen = plan_of(wrapped).widths(widths)
+    state.set_current(chosen)
 
 
 @contextlib.contextmanager
 def at_widths(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
     """Run at these widths, in training mode too: nothing is drawn inside. Afterwards everything is as before."""
-    state = ready(wrapped)
-    before = state.chosen
-    chosen = plan_of(wrapped).widths(widths)
-    state.chosen = chosen
-    state.held += 1
+    state, chosen = ready(wrapped), plan_of(wrapped).widths(widths)
+    before, state.setting.chosen = state.setting.chosen, chosen
+    state.setting.pinned += 1
     try:
         with state.using(chosen):
             yield
     finally:
-        state.held -= 1
-        state.chosen = before
+        state.setting.pinned -= 1
+        state.setting.chosen = before
+
+
+@contextlib.contextmanager
+def proven_at(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
+    """`at_widths`, and what forwards leave on modules is as before afterwards."""
+    with stored_kept(ready(wrapped)), at_widths(wrapped, widths):
+        yield

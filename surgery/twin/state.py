@@ -1,4 +1,4 @@
-"""What all modules of one twin share: the widths, how they are drawn, and which forwards are under way."""
+"""What all modules of one twin share: its widths, the forward under way, and what that has to write back."""
 
 from __future__ import annotations
 
@@ -6,81 +6,182 @@ import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.modules.inputs import Batches
 from surgery.plan.plan import Draw, Plan
-from surgery.training.draws import DEFAULT
+
+Widths = dict[str, int]
+
+
+@dataclass
+class Setting:
+    """The widths that a twin runs at.
+
+    Attributes:
+        chosen: those that are set: what eval mode runs at.
+        current: those that reads give now.
+        full: whether these are the full ones.
+        version: rises whenever `current` changes; what was made at another version is stale.
+        pinned: `at_widths` blocks under way. Nothing is drawn inside of one.
+    """
+
+    chosen: Widths = field(default_factory=dict)
+    current: Widths = field(default_factory=dict)
+    full: bool = True
+    version: int = 0
+    pinned: int = 0
+
+    def set_current(self, widths: Widths, full: Widths) -> None:
+        self.version += widths != self.current
+        self.current = widths
+        self.full = widths == full
+
+
+@dataclass(eq=False)
+class Pass:
+    """One forward of a twin, and what of it is made again in its backward pass.
+
+    One parameter has one slice in a pass: code that takes gradients by hand asks for them by identity.
+
+    Attributes:
+        slices: those that were read with gradients, by module and name, with the whole tensors and their versions.
+        listed: those that `parameters()` has given.
+    """
+
+    widths: Widths
+    slices: dict[tuple[str, str], tuple[Tensor, int, Tensor]] = field(default_factory=dict)
+    listed: set[tuple[str, str]] = field(default_factory=set)
+
+    def slice_of(self, key: tuple[str, str], whole: Tensor) -> Tensor | None:
+        """The slice that was read of a tensor, unless that has changed since."""
+        known, version, value = self.slices.get(key, (None, -1, None))
+        return value if known is whole and version == whole._version else None
+
+
+@dataclass
+class ForwardInProgress:
+    """Which forwards run now, and whose gradients flow.
+
+    Attributes:
+        root: forwards of the root under way.
+        depth: forwards of any module under way.
+        whole_views: calls that mean whole parameters wherever they are made.
+        now: the pass under way.
+        recomputed: the pass that a backward pass has reached.
+        without_gradients: forwards without gradients since the last one with them.
+    """
+
+    root: int = 0
+    depth: int = 0
+    whole_views: int = 0
+    now: Pass | None = None
+    recomputed: Pass | None = None
+    without_gradients: int = 0
+
+    def pass_(self) -> Pass | None:
+        """The pass that code belongs to which reads a tensor now."""
+        if self.now is not None:
+            return self.now
+        return self.recomputed if self.recomputed is not None and in_backward() else None
+
+
+@dataclass
+class WriteBack:
+    """What forwards leave on modules.
+
+    Attributes:
+        storing: modules with attributes that forwards set.
+        stored_at: the widths of the forward that has set them last.
+        dirty: modules with tensors that are to be written back when the forward under way ends.
+    """
+
+    storing: list[nn.Module] = field(default_factory=list)
+    stored_at: Widths | None = None
+    dirty: list[nn.Module] = field(default_factory=list)
+
+
+class Pending(Protocol):
+    """What a twin without example inputs does at its first forward."""
+
+    def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None: ...
+
+
+def full_width(plan: Plan, generator: torch.Generator) -> Mapping[str, int | float]:
+    """The draw of a twin that is not trained."""
+    return {}
 
 
 @dataclass
 class State:
-    """What all modules of one twin share: the plan, the widths that are set, and how widths are drawn."""
+    """What all modules of one twin share: the plan, how widths are drawn, and how things stand.
+
+    Attributes:
+        plan, examples: None before the first forward of a twin without example inputs, which `pending` waits for.
+        minimum: the smallest widths that are drawn.
+        members, plain: the paths of the modules that follow the widths, and of those that have nothing to follow with.
+        class_dims: for each loss that told it, the dimension of the logits.
+        slice_owners: the whole tensor of each slice that was read; only where modules hold tensors in containers.
+    """
 
     plan: Plan | None
     examples: Batches | None
-    draw: Draw = DEFAULT
+    draw: Draw = full_width
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
     minimum: Mapping[str, int] = field(default_factory=dict)
-    pending: Any = None  # what a twin without example inputs does at its first forward
-    chosen: dict[str, int] = field(default_factory=dict)
-    current: dict[str, int] = field(default_factory=dict)
-    full: bool = True
-    version: int = 0
-    held: int = 0
-    running: int = 0  # forwards of the root under way
-    depth: int = 0  # forwards of any module under way
-    outside: int = 0  # calls that mean whole parameters wherever they are made
-    recompute: dict[str, int] | None = None
-    blind: int = 0  # forwards without gradients since the last one with them
-    storing: list[nn.Module] = field(default_factory=list)
-    owing: list[nn.Module] = field(default_factory=list)  # modules with tensors that are to be written back
-    classes: dict[Any, int] = field(default_factory=dict)  # for each loss that told it, the dimension of the logits
-    lent: Any = None  # the whole tensor of each slice that was read; only where a module holds tensors in a container
+    pending: Pending | None = None
+    setting: Setting = field(default_factory=Setting)
+    forward: ForwardInProgress = field(default_factory=ForwardInProgress)
+    writes: WriteBack = field(default_factory=WriteBack)
+    members: frozenset[str] = frozenset()
+    plain: frozenset[str] = frozenset()
+    class_dims: dict[Any, int] = field(default_factory=dict)
+    slice_owners: WeakTensorKeyDictionary | None = None
 
     @property
     def inside(self) -> bool:
         """Whether a forward is under way, or recomputed: a backward pass has gradients switched on only for that."""
-        if self.outside:
+        forward = self.forward
+        if forward.whole_views:
             return False
-        recomputing = self.recompute is not None and in_backward() and torch.is_grad_enabled()
-        return bool(self.running or self.depth) or recomputing
+        recomputing = forward.recomputed is not None and in_backward() and torch.is_grad_enabled()
+        return bool(forward.root or forward.depth) or recomputing
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        self.outside += 1
+        """Inside, `parameters()` and its kin give whole tensors."""
+        self.forward.whole_views += 1
         try:
             yield
         finally:
-            self.outside -= 1
+            self.forward.whole_views -= 1
 
-    def use(self, widths: dict[str, int]) -> None:
-        """Make `widths` the current ones."""
-        self.version += widths != self.current
-        self.current = widths
-        self.full = self.plan is None or all(widths[name] == group.size for name, group in self.plan.groups.items())
+    def set_current(self, widths: Widths) -> None:
+        """Make `widths` those that reads give."""
+        self.setting.set_current(widths, {} if self.plan is None else self.plan.full())
 
-    def settle(self) -> None:
-        """Outside a forward: the widths that are set, or in a backward pass those of the forward that is recomputed."""
-        if not self.running:
-            widths = self.recompute if self.recompute is not None and in_backward() else self.chosen
-            if widths is not self.current:  # every read of an attribute comes here
-                self.use(widths)
+    def sync(self) -> None:
+        """Outside a forward: the widths that are set, or in a backward pass those of the forward that it reached."""
+        if not self.forward.root:
+            reached = self.forward.recomputed
+            widths = reached.widths if reached is not None and in_backward() else self.setting.chosen
+            if widths is not self.setting.current:  # every read of an attribute comes here
+                self.set_current(widths)
 
     @contextlib.contextmanager
-    def using(self, widths: dict[str, int]) -> Iterator[None]:
-        before = self.current
-        self.use(widths)
+    def using(self, widths: Widths) -> Iterator[None]:
+        before = self.setting.current
+        self.set_current(widths)
         try:
             yield
         finally:
-            self.use(before)
+            self.set_current(before)
 
-    def drawn(self, draw: Draw | None = None) -> dict[str, int]:
+    def drawn(self, draw: Draw | None = None) -> Widths:
         """Widths for one training forward, of the twin's own draw or another one."""
         assert self.plan is not None
         widths = self.plan.widths((draw or self.draw)(self.plan, self.generator))
@@ -93,16 +194,20 @@ class State:
         return new
 
     def __getstate__(self) -> dict[str, Any]:
+        """Without what belongs to forwards under way."""
         state = dict(vars(self))
         state["generator"] = (str(self.generator.device), self.generator.get_state())
-        state.update(running=0, depth=0, outside=0, held=0, recompute=None, owing=[], lent=self.lent is not None)
+        state["setting"] = Setting(self.setting.chosen, self.setting.current, self.setting.full, self.setting.version)
+        state["forward"] = ForwardInProgress(without_gradients=self.forward.without_gradients)
+        state["writes"] = WriteBack(self.writes.storing, self.writes.stored_at)
+        state["slice_owners"] = self.slice_owners is not None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         device, generator = state["generator"]
         vars(self).update(state, generator=torch.Generator(device))
         self.generator.set_state(generator)
-        self.lent = WeakTensorKeyDictionary() if state["lent"] else None
+        self.slice_owners = WeakTensorKeyDictionary() if state["slice_owners"] else None
 
 
 def in_backward() -> bool:

@@ -172,7 +172,7 @@ def test_a_cache_is_cleared_as_the_model_clears_it(gradients: bool) -> None:
         shrunk_is_wrapped(wrapped, {"w": width}, (X,))
         small = surgery.shrink(wrapped, {"w": width})
         assert small.cache == {} and small.last is None
-    assert wrapped.cache == {} and list(model.cache) == list(before) and model.cache["w"] is before["w"]
+    assert list(model.cache) == list(before) and model.cache["w"] is before["w"]
 
 
 def test_a_cache_that_nothing_clears_is_pinned_or_kept_as_it_is() -> None:

@@ -211,9 +211,9 @@ def test_a_first_batch_without_a_gradient_decides_nothing() -> None:
     wrapped = surgery.wrap(Says(images), X).train()
     ignored = torch.full((12, 2, 3), -100)
     surgery.train_step(wrapped, X, lambda o: F.cross_entropy(o, ignored, reduction="sum"), narrow=[0.5])
-    assert not state_of(wrapped).classes
+    assert not state_of(wrapped).class_dims
     surgery.train_step(wrapped, X, CROSS_ENTROPIES["images"][1], narrow=[0.5])
-    assert list(state_of(wrapped).classes.values()) == [1]
+    assert list(state_of(wrapped).class_dims.values()) == [1]
 
 
 def test_each_loss_is_asked_what_it_is() -> None:
@@ -222,7 +222,7 @@ def test_each_loss_is_asked_what_it_is() -> None:
     surgery.train_step(wrapped, X, CROSS_ENTROPIES["images"][1], narrow=[0.5])
     with pytest.raises(InputError, match="no softmax cross-entropy"):
         surgery.train_step(wrapped, X, lambda o: o.square().mean(), narrow=[0.5])
-    pickled(copy.deepcopy(state_of(wrapped).classes))
+    pickled(copy.deepcopy(state_of(wrapped).class_dims))
 
 
 # --- where it runs ---

@@ -15,11 +15,11 @@ import torch
 from torch import fx
 
 from surgery.axes.formulas import Origin
-from surgery.capture.frames import Frame
 from surgery.capture.recorder import call_name
 from surgery.modules.code.rewritten import SEEN, SIZE, Edit, Routine
 from surgery.modules.code.source import Chain, NoSource, Span, Text, at, collapsed, expression, text
 from surgery.plan.groups import Rewrite
+from surgery.rules.base import Caller
 
 
 class Blocked(Exception):
@@ -40,7 +40,7 @@ class Change:
     cannot be made.
     """
 
-    frame: Frame
+    frame: Caller
     chain: Chain
     site: tuple[fx.Node, tuple[Any, ...]] | int | None
     seen: Origin

@@ -129,8 +129,8 @@ class _Solver:
 
     def _agree(self, constraint: SizeConstraint, points: Samples) -> bool:
         try:
-            values = (self.expressions.values(side, points) for side in (constraint.origin, constraint.target))
-            return operator.eq(*values)
+            left, right = (self.expressions.values(side, points) for side in (constraint.origin, constraint.target))
+            return left == right
         except ArithmeticError:
             return False
 

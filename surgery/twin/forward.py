@@ -1,0 +1,139 @@
+"""Forwards of a twin: the root draws widths, modules run at them, backward passes find the widths of their forward."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgery.errors import InputError
+from surgery.modules.inputs import tensors
+from surgery.twin.elastic import Elastic, elastic_of
+from surgery.twin.foreign import explained
+from surgery.twin.state import Pass, State, in_backward
+from surgery.twin.writing import begin_forward, flush, keep_stored, settle_debts
+
+
+def forward_of(module: Any, base: Any, args: Any, kwargs: Any) -> Any:
+    """Run a module at the current widths; the root of a twin draws them in training mode."""
+    elastic = elastic_of(module)
+    if elastic is None:  # made from a twin, and plain by now
+        return base.forward(module, *args, **kwargs)
+    state = elastic.state
+    if state.forward.root:  # most calls: a module inside of the root's forward
+        return _run(elastic, base, module, args, kwargs)
+    state.sync()
+    if in_backward() and not elastic.path:
+        _check_recomputation(state)
+    if elastic.path or in_backward():  # in a backward pass: recomputation (gradient checkpointing)
+        return _run(elastic, base, module, args, kwargs)
+    return _root(elastic, base, module, args, kwargs)
+
+
+def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> Any:
+    state = elastic.state
+    if state.pending is not None:
+        state.pending.first(module, args, kwargs)
+        elastic = elastic_of(module) or elastic
+    widths = state.drawn() if module.training and not state.setting.pinned else state.setting.current
+    forward = state.forward
+    forward.root += 1
+    before, forward.now = forward.now, Pass(widths)
+    try:
+        with state.using(widths), explained(module, state):
+            begin_forward(state, widths)
+            output = _run(elastic, base, module, args, kwargs)
+            keep_stored(state, widths)
+    finally:
+        forward.root -= 1
+        done, forward.now = forward.now, before
+    assert done is not None
+    _leave(state, done, output)
+    return output
+
+
+def _leave(state: State, done: Pass, output: Any) -> None:
+    """After a forward of the root: its backward pass will find its widths."""
+    forward = state.forward
+    forward.recomputed = Pass(done.widths)
+    forward.without_gradients = 0 if torch.is_grad_enabled() else forward.without_gradients + 1
+    if torch.is_grad_enabled():
+        for tensor in tensors(output):
+            if tensor.requires_grad:
+                tensor.register_hook(functools.partial(_reach, state, done))
+
+
+def _run(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> Any:
+    run, state = elastic.rewritten or elastic.own_forward, elastic.state
+    state.forward.depth += 1
+    try:
+        if run is not None:
+            return run(*args, **kwargs)
+        return base.forward(module, *args, **kwargs)
+    finally:
+        state.forward.depth -= 1
+        try:
+            flush(elastic, module)
+        finally:
+            if not state.forward.depth:
+                settle_debts(state)
+
+
+def _check_recomputation(state: State) -> None:
+    """Forwards inside a reentrant checkpoint leave no trace in the graph: only the last one's widths are known."""
+    count, state.forward.without_gradients = state.forward.without_gradients, 0
+    if count > 1:
+        raise InputError(
+            f"a checkpoint around the whole model recomputes one of {count} forwards that ran without gradients, and "
+            "their widths cannot be told apart: use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+        )
+
+
+def _reach(state: State, done: Pass, _: Tensor) -> None:
+    state.forward.recomputed = done
+
+
+def named_members(module: nn.Module, named: Any) -> Any:
+    """What `parameters()`, `buffers()` and their kin give: inside a forward the slices that attributes give.
+
+    `named` lists whole tensors, given a function that says what one module has. In a backward pass, code that takes
+    gradients by hand gets the slices that it was given in the forward.
+    """
+    owners: dict[int, tuple[nn.Module, str]] = {}
+
+    def noted(members: Any) -> Any:
+        def listed(owner: nn.Module) -> Any:
+            for name, value in members(owner):
+                owners[id(value)] = owner, name
+                yield name, value
+
+        return listed
+
+    for name, value in named(noted):
+        owner, key = owners.get(id(value), (module, ""))
+        elastic = synced(owner)
+        if elastic is None or (key not in owner._parameters and key not in owner._buffers):
+            yield name, value
+        else:
+            yield name, _listed(elastic, owner, key, value)
+
+
+def _listed(elastic: Elastic, owner: nn.Module, key: str, value: Tensor) -> Tensor:
+    forward, place = elastic.state.forward, (elastic.path, key)
+    pass_ = forward.pass_()
+    if elastic.state.inside:
+        if pass_ is not None:
+            pass_.listed.add(place)
+        return elastic.read(owner, key, value)
+    handed = pass_ is not None and not forward.whole_views and place in pass_.listed
+    return elastic.read(owner, key, value) if handed else value
+
+
+def synced(module: nn.Module) -> Elastic | None:
+    """What a module reads through, at the widths of this moment; None where it is plain, or being unpickled."""
+    elastic = elastic_of(module)
+    if elastic is not None:
+        elastic.state.sync()
+    return elastic

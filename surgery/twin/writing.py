@@ -1,0 +1,163 @@
+"""What forwards of a twin write: into buffers and gathered slices, which go into whole tensors, and onto modules."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgery.errors import InputError
+from surgery.plan import cutting
+from surgery.twin.elastic import Absent, Elastic, Stored, elastic_of, put_back
+from surgery.twin.state import State, Widths
+
+FILLED = (list, dict, set)
+
+
+def assign(elastic: Elastic, module: nn.Module, name: str, value: Tensor) -> None:
+    """Give a buffer a new value: at once, or while a forward is under way, at its end (gradients may flow on)."""
+    if elastic.state.forward.depth:
+        elastic.memory.assigned[name] = value
+        elastic.state.writes.dirty.append(module)
+    else:
+        buffer = module._buffers[name]  # a whole one outside of a forward, as `load_state_dict(assign=True)` brings
+        _commit(elastic, module, name, value, entire=buffer is not None and value.shape == buffer.shape)
+
+
+def flush(elastic: Elastic, module: nn.Module) -> None:
+    """Write back what a forward has changed in gathered tensors, and what it has assigned to buffers."""
+    for name in list(elastic.memory.gathered):
+        elastic.give_back(module, name)
+    assigned, elastic.memory.assigned = elastic.memory.assigned, {}
+    for name, value in assigned.items():
+        if module._buffers.get(name) is not None:
+            _commit(elastic, module, name, value)
+
+
+def _commit(elastic: Elastic, module: nn.Module, name: str, value: Tensor, entire: bool = False) -> None:
+    """Put a new value into the tensor that the model and its twin share, where one tensor can hold both.
+
+    Where code is known to assign the buffer, the tensor gets new memory, so that gradients find the old values.
+    """
+    buffer = module._buffers[name]
+    assert buffer is not None
+    cut = not entire and not elastic.state.setting.full and name in elastic.tensors
+    parts = elastic.kept(name) if cut else None
+    value = value.detach()
+    if parts is None and value.shape != buffer.shape:
+        module._buffers[name] = value  # another shape is another tensor, as in any module
+        return
+    _check_shape(elastic, name, value, parts)
+    if value.is_set_to(buffer if parts is None else cutting.read(buffer, parts)):
+        return  # it was changed in place
+    whole = _whole(buffer, value, parts)
+    if (whole.dtype, whole.device) != (buffer.dtype, buffer.device):
+        module._buffers[name] = whole
+    elif name in elastic.rebound and not whole.is_inference():
+        buffer.data = whole
+    else:
+        with torch.no_grad():
+            buffer.copy_(whole)
+
+
+def _check_shape(elastic: Elastic, name: str, value: Tensor, parts: cutting.Kept | None) -> None:
+    needed = elastic.shape(name, elastic.state.setting.current) if parts is not None else value.shape
+    if value.shape != needed:
+        raise InputError(
+            f"{elastic.path}.{name} is assigned a tensor {list(value.shape)} at widths where the plan gives it "
+            f"{list(needed)}. Keep its groups fixed with wrap(model, x, fixed=[{elastic.path!r}])"
+        )
+
+
+def _whole(old: Tensor, value: Tensor, parts: cutting.Kept | None) -> Tensor:
+    """A whole tensor with the new values in it."""
+    if parts is None:
+        return value.clone()
+    whole = old.detach().to(value.device, value.dtype, copy=True)
+    cutting.write(whole, value, parts)
+    return whole
+
+
+def settle_debts(state: State) -> None:
+    """At the end of a forward: write back what it has changed in modules other than the one that ran."""
+    dirty, state.writes.dirty = state.writes.dirty, []
+    known = [(elastic, module) for module in dirty if (elastic := elastic_of(module)) is not None]
+    try:
+        for elastic, module in known:
+            flush(elastic, module)
+    finally:
+        for elastic, _ in known:
+            elastic.memory.forget()
+
+
+def keep_stored(state: State, widths: Widths) -> None:
+    """At the end of a forward of the root: what it has left in attributes that are cut goes into the whole tensors."""
+    state.writes.stored_at = widths
+    for module in state.writes.storing:
+        elastic = elastic_of(module)
+        if elastic is not None:
+            for name in elastic.unregistered & elastic.stored.keys():
+                _keep(elastic, module, name)
+
+
+def _keep(elastic: Elastic, module: nn.Module, name: str) -> None:
+    """A tensor in a plain attribute, as a buffer: where it has the shape that the plan gives it, it keeps its place."""
+    value, before = vars(module).get(name), elastic.stored[name].before
+    if not isinstance(value, Tensor) or not isinstance(before, Tensor) or value is before:
+        return
+    parts = None if elastic.state.setting.full else elastic.kept(name)
+    if value.shape == before.shape and parts is None:
+        elastic.stored[name] = Stored(value.detach(), follows=True)
+    elif parts is not None and value.shape == elastic.shape(name, elastic.state.setting.current):
+        whole = _whole(before, value.detach(), parts)
+        vars(module)[name] = whole
+        elastic.stored[name] = Stored(whole, follows=True)
+
+
+def begin_forward(state: State, widths: Widths) -> None:
+    """Before a forward of the root at other widths than the last: what follows the widths is as before any forward."""
+    if state.writes.stored_at is not None and state.writes.stored_at != widths:
+        clear_stored(state.writes.storing)
+
+
+def clear_stored(modules: Iterable[nn.Module]) -> None:
+    """Put back what forwards have left on modules and what follows the widths."""
+    put_back(
+        (module, {name: item.before for name, item in elastic.stored.items() if item.follows})
+        for module in modules
+        if (elastic := elastic_of(module)) is not None
+    )
+
+
+@contextlib.contextmanager
+def stored_kept(state: State, cleared: bool = False) -> Iterator[None]:
+    """What forwards have left on modules is as before afterwards; `cleared` takes away inside what follows widths."""
+    found = [(module, elastic) for module in state.writes.storing if (elastic := elastic_of(module)) is not None]
+    values = [{name: vars(module).get(name, Absent) for name in elastic.stored} for module, elastic in found]
+    contents = [{name: copy.copy(v) for name, v in value.items() if isinstance(v, FILLED)} for value in values]
+    stored, at = [dict(elastic.stored) for _, elastic in found], state.writes.stored_at
+    try:
+        if cleared:
+            clear_stored(state.writes.storing)
+        yield
+    finally:
+        state.writes.stored_at = at
+        for (module, elastic), before, filled, kept in zip(found, values, contents, stored, strict=True):
+            elastic.stored = kept
+            for name, value in before.items():
+                if value is Absent:
+                    vars(module).pop(name, None)
+                    continue
+                vars(module)[name] = value
+                if name in filled:
+                    _refill(value, filled[name])
+
+
+def _refill(container: Any, before: Any) -> None:
+    """Give a container the items that it had."""
+    container.clear()
+    (container.extend if isinstance(container, list) else container.update)(before)
