@@ -99,6 +99,12 @@ def test_the_chain_is_nested_and_never_worse_than_uniform(validate, budgets, eva
     assert f"Searched with {len(calls)} evaluations" in str(curve)
 
 
+def test_a_budget_is_kept_to_the_last_multiplication():
+    """Also where it is so near to the costs that single precision cannot tell them apart."""
+    budgets = [1 - 1e-8, 0.5 - 1e-8]
+    check(surgery.search(TWIN, additive([1, 1, 1, 1]), budgets, evaluations=12, **OPTIONS), PLAN, budgets)
+
+
 def test_what_matters_is_kept_wide():
     """Blocks that hardly matter make room for the one that does; no grid of uniform widths can do that."""
     weights = [0.05, 0.01, 1.0, 0.01]
