@@ -26,6 +26,7 @@ from surgery.planning.repeats import repeats
 from surgery.planning.solving.solve import solve
 from surgery.planning.supported import check_model
 from surgery.planning.unreached import reach
+from surgery.planning.unread import pin_constants, pin_unread
 
 OFTEN = 50_000  # objects more than were freed: by default torch and its friends are searched again at each 700th
 
@@ -64,6 +65,8 @@ def make_plan(
     captures, notes = record_runs(parts, examples)
     analysis = analyse(parts, captures)
     reach(analysis)
+    pin_unread(analysis)
+    pin_constants(analysis)
     solution = solve(analysis)
     notes += _precision(parts, captures)
     names = axis_names(analysis)

@@ -204,6 +204,11 @@ def require(size: Any, target: Dim | Origin) -> None:
         call.constraints.append(constraint)
 
 
+def computed(size: Any) -> bool:
+    """Whether an integer argument is no number that stands in the code: it may come to another at other widths."""
+    return isinstance(size, int) and not isinstance(origin_of(size), Constant)
+
+
 def at_least_two(*dims: Dim) -> None:
     """State that the call would treat these dimensions differently if the product of their widths were 1."""
     _CALL.get().min_units.append(tuple(factor for dim in dims for factor in dim))

@@ -6,7 +6,19 @@ from typing import Any
 
 from surgery.axes.algebra import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
 from surgery.axes.formulas import Constant
-from surgery.rules.base import Dims, axis, here, minus, operation_name, ordered, positions, require, result_shape, unify
+from surgery.rules.base import (
+    Dims,
+    axis,
+    computed,
+    here,
+    minus,
+    operation_name,
+    ordered,
+    positions,
+    require,
+    result_shape,
+    unify,
+)
 from surgery.rules.registry import rule
 
 
@@ -61,13 +73,15 @@ def part(dim: Dim, start: Any, stop: Any) -> Dim:
     a = min(max(int(start) + (n if start < 0 else 0), 0), n)
     b = min(max(int(stop) + (n if stop < 0 else 0), a), n)
     if (a, b) == (0, n):
+        if int(stop) == n and computed(stop) and not pinned(dim):
+            require(stop, dim)
         return dim
     if pinned(dim):
         return _fixed_part(dim, b - a)
     before, middle, after = pieces(dim, [a, b - a, n - b], here())
     if a:
         require(start, before) if start >= 0 else require(start, minus(0, concat([middle, after])))
-    if b < n:
+    if b < n or (int(stop) == n and computed(stop)):  # a number beyond the end is beyond it at every width
         require(stop, concat([before, middle])) if stop >= 0 else require(stop, minus(0, after))
     return middle
 
@@ -193,6 +207,9 @@ def pad(x: Dims, pad: Any, mode: str = "constant", value: Any = None) -> Dims:
             dims[i] = positions(result_shape()[i])
             continue
         if int(before) == int(after) == 0:
+            for size in (before, after):
+                if computed(size) and not pinned(x[i]):
+                    require(size, Constant(0))
             continue
         if mode != "constant" or before < 0 or after < 0 or pinned(x[i]):
             ordered(x[i], f"padded ({mode})")
@@ -203,4 +220,6 @@ def pad(x: Dims, pad: Any, mode: str = "constant", value: Any = None) -> Dims:
         for size, side in zip((before, after), sides, strict=True):
             if int(size):
                 require(size, side)
+            elif computed(size):  # another one may be wider where this one is none
+                require(size, Constant(0))
     return Dims(dims)

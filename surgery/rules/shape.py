@@ -13,6 +13,7 @@ from surgery.rules.base import (
     at_least_two,
     axis,
     axis_list,
+    computed,
     contraction,
     here,
     made_from,
@@ -182,10 +183,9 @@ def repeat(x: Dims, *reps: Any, **kwargs: Any) -> Dims:
 
 
 def _copies(n: int, size: Any) -> Dim:
-    if n == 1:
-        return ()
     copies = fresh(n)
-    require(size, copies)
+    if n != 1 or computed(size):
+        require(size, copies)
     return copies
 
 
