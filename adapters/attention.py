@@ -4,11 +4,10 @@ Also what torch's transformer decides by the attention in it.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import nn
 
-from surgery.adapters.base import Adapter, LayerCall, adapter, decides
+from surgery.adapters.base import Adapter, LayerCall, Made, adapter, decides
 from surgery.adapters.plain_attention import MultiheadAttention
 from surgery.axes.algebra import Dim, Dims, concat, pin, unify
 from surgery.axes.signature import broadcast
@@ -35,7 +34,7 @@ class MultiheadAttentionAdapter(Adapter):
         return patterns | {"bias_k": "1 1 (h d)", "bias_v": "1 1 (h d)"}
 
     @property
-    def sizes(self) -> dict[str, Any]:  # type: ignore[override]
+    def sizes(self) -> dict[str, list[str]]:  # type: ignore[override]
         key, value = ("e", "e") if self._packed else ("k", "v")
         sizes: dict[str, list[str]] = {"h": ["num_heads"], "d": ["head_dim"], "(h d)": ["out_proj.in_features"]}
         sizes["e"] = ["embed_dim", "out_proj.out_features"]
@@ -50,7 +49,7 @@ class MultiheadAttentionAdapter(Adapter):
     def replacement(self) -> type[nn.Module]:
         return MultiheadAttention
 
-    def call(self, call: LayerCall) -> Any:
+    def call(self, call: LayerCall) -> Made:
         given = dict(
             zip(("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask"), call.inputs, strict=False)
         )
@@ -94,6 +93,6 @@ def _takes_nested_tensors(encoder: nn.TransformerEncoder) -> bool:
 
     A layer with `surgery.MultiheadAttention`, or with an odd number of heads, has no fused path.
     """
-    attentions: list[Any] = [getattr(layer, "self_attn", None) for layer in encoder.layers]
+    attentions = [getattr(layer, "self_attn", None) for layer in encoder.layers]
     fused = all(a is not None and a._qkv_same_embed_dim and a.num_heads % 2 == 0 for a in attentions)
     return bool(encoder.use_nested_tensor) and fused

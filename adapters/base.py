@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import nn
@@ -13,19 +13,25 @@ from torch import nn
 from surgery.axes import signature
 from surgery.axes.algebra import Dim, Dims, pin
 from surgery.errors import AxisError
+from surgery.nested import Shapes
 
 A = TypeVar("A", bound="type[Adapter]")
-_REGISTRY: dict[type[nn.Module], type[Adapter]] = {}
-_DECISIONS: dict[tuple[type[nn.Module], str], Callable[[Any], Any]] = {}
+M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
+Argument: TypeAlias = Any  # of a call: `Dims` where a tensor was, in containers as they were; all else as it is
+Made: TypeAlias = "Dims | Sequence[Made] | None"  # the dimensions of a result, nested as it is
+Decider: TypeAlias = Callable[[Any], object]  # takes modules of the class that it is declared for
+_REGISTRY: dict[type, type[Adapter]] = {}
+_DECISIONS: dict[tuple[type[nn.Module], str], Decider] = {}
 
 
 @dataclass
 class LayerCall:
     """One call of a layer, for adapters that declare more than a signature can say."""
 
-    inputs: list[Any]
-    keywords: dict[str, Any]
-    shapes: Any
+    inputs: list[Argument]
+    keywords: dict[str, Argument]
+    shapes: Shapes
     binding: signature.Binding
     macs: list[tuple[Dim, ...]]
     min_units: list[Dim] = field(default_factory=list)
@@ -61,7 +67,7 @@ class Adapter:
     macs: tuple[str, str] | None = None
     scale: Sequence[str] = ()
 
-    def __init__(self, module: Any):
+    def __init__(self, module: Any):  # a layer of a class that the adapter is for
         self.module = module
 
     def __repr__(self) -> str:
@@ -87,7 +93,7 @@ class Adapter:
 
     def value(self, attribute: str) -> int:
         """The present value of an attribute in the notation of `sizes`."""
-        value: Any = self.module
+        value = self.module
         for part in attribute_path(attribute):
             value = value[part] if isinstance(part, int) else getattr(value, part)
         return int(value)
@@ -110,7 +116,7 @@ class Adapter:
         """The names of the axes that come in with the input; the layer itself makes the others."""
         return _consumed(self.axes)
 
-    def call(self, call: LayerCall) -> Any:
+    def call(self, call: LayerCall) -> Made:
         """The dimensions of the outputs, as one `Dims` or nested like the result. The default applies `axes`."""
         parsed = signature.parse(self.axes)
         given = [x for x in (*call.inputs, *call.keywords.values()) if isinstance(x, Dims)]
@@ -147,8 +153,8 @@ def _consumed(axes: str) -> frozenset[str]:
 
 @functools.cache
 def attribute_path(attribute: str) -> tuple[Any, ...]:
-    """`child.shape[0]` as ("child", "shape", 0)."""
-    parts: list[Any] = []
+    """`child.shape[0]` as ("child", "shape", 0): names, then indices."""
+    parts: list[str | int] = []
     for part in attribute.split("."):
         name, _, index = part.partition("[")
         parts.append(name)
@@ -188,7 +194,7 @@ def adapter(*layers: type[nn.Module]) -> Callable[[A], A]:
 
 def adapter_for(module: nn.Module) -> Adapter | None:
     """The adapter of a layer, or None. A subclass has its base's adapter only if it kept the base's forward."""
-    own: Any = type(module)
+    own: type = type(module)
     for base in own.__mro__:
         if base in _REGISTRY:
             adapter = _REGISTRY[base](module)
@@ -208,7 +214,7 @@ _HARMLESS = {
 
 
 @functools.cache
-def _same_layer(cls: Any, base: Any) -> bool:
+def _same_layer(cls: type, base: type) -> bool:
     """Whether a subclass computes what its base does: it overrides nothing that the base has."""
     between = cls.__mro__[: cls.__mro__.index(base)]
     names = {name for c in between for name, value in vars(c).items() if callable(value) or isinstance(value, property)}
@@ -222,25 +228,25 @@ def _plain(adapter: Adapter) -> bool:
     return not computed and "parametrizations" not in adapter.module._modules and "forward" not in held
 
 
-def registered() -> dict[type[nn.Module], type[Adapter]]:
+def registered() -> dict[type, type[Adapter]]:
     """Every layer with an adapter."""
     return dict(_REGISTRY)
 
 
-def decides(container: type[nn.Module], attribute: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+def decides(container: type[M], attribute: str) -> Callable[[Callable[[M], T]], Callable[[M], T]]:
     """Declare an attribute that a container's constructor decides by the layers in it.
 
     The function takes such a module and gives the attribute's value. It is asked again where layers have changed: of
     a twin, whose layers stand for all their widths, and of a shrunk model.
     """
 
-    def declare(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def declare(function: Callable[[M], T]) -> Callable[[M], T]:
         _DECISIONS[container, attribute] = function
         return function
 
     return declare
 
 
-def decisions(module: nn.Module) -> dict[str, Callable[[Any], Any]]:
+def decisions(module: nn.Module) -> dict[str, Decider]:
     """The attributes of a module that depend on its layers, and what decides them."""
     return {name: function for (cls, name), function in _DECISIONS.items() if isinstance(module, cls)}

@@ -1,16 +1,14 @@
 """Convolutions. Grouped ones have channels `(g i)`: the groups, and the channels within one."""
 
-from typing import Any
-
 from torch import nn
 
-from surgery.adapters.base import Adapter, LayerCall, adapter
+from surgery.adapters.base import Adapter, LayerCall, Made, adapter
 
 
 class _Batched(Adapter):
     """Torch takes inputs without a batch dimension too; they are not described here."""
 
-    def call(self, call: LayerCall) -> Any:
+    def call(self, call: LayerCall) -> Made:
         for x in call.inputs[:1] or call.keywords.values():
             if len(x) != len(self.module.kernel_size) + 2:
                 raise NotImplementedError("an input without a batch dimension")

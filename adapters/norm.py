@@ -1,10 +1,8 @@
 """Normalisations and per-channel activations."""
 
-from typing import Any
-
 from torch import nn
 
-from surgery.adapters.base import Adapter, LayerCall, adapter
+from surgery.adapters.base import Adapter, LayerCall, Made, adapter
 
 
 @adapter(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -16,7 +14,7 @@ class BatchNormAdapter(Adapter):
     sizes = {"c": "num_features"}
     scale = ("weight", "bias")
 
-    def call(self, call: LayerCall) -> Any:
+    def call(self, call: LayerCall) -> Made:
         x = call.inputs[0]
         call.at_least_two(x[0], *x[2:])  # the batch statistics of one value are an error
         return super().call(call)
@@ -26,7 +24,7 @@ class BatchNormAdapter(Adapter):
 class InstanceNormAdapter(BatchNormAdapter):
     """The same, over the positions of one sample. Inputs without a batch dimension are not described here."""
 
-    def call(self, call: LayerCall) -> Any:
+    def call(self, call: LayerCall) -> Made:
         if len(call.inputs[0]) == self.module._get_no_batch_dim():
             raise NotImplementedError("an input without a batch dimension")
         call.at_least_two(*call.inputs[0][2:])
@@ -38,7 +36,7 @@ class _LastDims(Adapter):
 
     @property
     def _names(self) -> str:
-        shape: Any = self.module.normalized_shape
+        shape = self.module.normalized_shape
         return " ".join(f"c{i}" for i in range(len(shape))) if len(shape) > 1 else "c"
 
     @property
@@ -67,7 +65,7 @@ class GroupNormAdapter(Adapter):
     params = {"weight": "(g c)", "bias": "(g c)"}
     sizes = {"g": "num_groups", "(g c)": "num_channels"}
 
-    def call(self, call: LayerCall) -> Any:
+    def call(self, call: LayerCall) -> Made:
         result, x = super().call(call), call.inputs[0]
         call.at_least_two(x[0], call.binding.dims["c"], *x[2:])
         return result

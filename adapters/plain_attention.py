@@ -54,7 +54,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
         if mask is not None:
             mask = F.pad(mask, (0, k.shape[1] - mask.shape[-1]))
-        q, k, v = (x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for x in (q, k, v))
+        q, k, v = (torch.unflatten(x, -1, (self.num_heads, self.head_dim)).transpose(1, 2) for x in (q, k, v))
         y, weights = self._attend(q, k, v, mask, need_weights)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:
@@ -76,7 +76,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         """Both masks as one to be added to the scores, broadcastable to (B, H, T, S)."""
         masks = []
         if attention is not None:
-            full = attention if attention.dim() == 2 else attention.unflatten(0, (-1, self.num_heads))
+            full = attention if attention.dim() == 2 else torch.unflatten(attention, 0, (-1, self.num_heads))
             masks.append(_additive(full, query))
         if padding is not None:
             masks.append(_additive(padding if padding.dim() == 2 else padding[None], query)[:, None, None])

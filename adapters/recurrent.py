@@ -1,11 +1,12 @@
 """Recurrent layers: one hidden width over all layers and directions."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from torch import nn
 
-from surgery.adapters.base import Adapter, LayerCall, adapter
+from surgery.adapters.base import Adapter, LayerCall, Made, adapter
 from surgery.axes.algebra import Dim, Dims, concat, fresh, pin, unify
+from surgery.nested import fold
 
 GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
 CELL_GATES = {nn.LSTMCell: 4, nn.GRUCell: 3, nn.RNNCell: 1}
@@ -45,7 +46,7 @@ class RecurrentAdapter(Adapter):
     def known_sizes(self) -> dict[str, int]:
         return super().known_sizes() | {"p": self.module.proj_size}
 
-    def call(self, call: LayerCall) -> Any:
+    def call(self, call: LayerCall) -> Made:
         x, *states = [*call.inputs, *call.keywords.values()]
         data: Dims = x if isinstance(x, Dims) else x[0]
         i, h, where = call.binding.dims["i"], call.binding.dims["h"], call.binding.where
@@ -56,7 +57,7 @@ class RecurrentAdapter(Adapter):
         unify(i, data[-1], where)
         for dim in data[:-1]:
             pin(dim, f"batch and time steps at {where}")
-        for given, width in zip(_tensors(states), (out, h), strict=False):
+        for given, width in zip(fold(states, Dims), (out, h), strict=False):
             unify(given[-1], width, where)
             for dim in given[:-1]:
                 pin(dim, f"layers, directions and batch of a state at {where}")
@@ -81,18 +82,8 @@ def _gates(module: nn.Module) -> int:
     return next(gates for layer, gates in (GATES | CELL_GATES).items() if isinstance(module, layer))
 
 
-def _state(shape: Any, width: Dim) -> Dims:
+def _state(shape: Sequence[int], width: Dim) -> Dims:
     return Dims((*(fresh(n, "layers and batch") for n in shape[:-1]), width))
-
-
-def _tensors(values: Any) -> list[Dims]:
-    found: list[Dims] = []
-    for value in values:
-        if isinstance(value, Dims):
-            found.append(value)
-        elif isinstance(value, tuple | list):
-            found += _tensors(value)
-    return found
 
 
 @adapter(*CELL_GATES)
@@ -107,8 +98,8 @@ class CellAdapter(Adapter):
         rows = f"({_gates(self.module)} h)"
         return {"weight_ih": f"{rows} i", "weight_hh": f"{rows} h", "bias_ih": rows, "bias_hh": rows}
 
-    def call(self, call: LayerCall) -> Any:
-        x, *states = _tensors([*call.inputs, *call.keywords.values()])
+    def call(self, call: LayerCall) -> Made:
+        x, *states = fold((call.inputs, call.keywords), Dims)
         i, h = call.binding.dims["i"], call.binding.dims["h"]
         unify(i, x[-1], call.binding.where)
         for given in states:

@@ -22,7 +22,8 @@ from surgery.plan.plan import Plan
 from surgery.planning.check_adapter import check_adapter
 from surgery.planning.cost import cost
 from surgery.rules.elementwise import pointwise, same
-from surgery.rules.reduce import reduces, scans
+from surgery.rules.order import scans
+from surgery.rules.reduce import reduces
 from surgery.rules.registry import rule
 from surgery.rules.spatial import spatial
 from surgery.shrinking import old_names as old_names  # for pickles of earlier versions

@@ -6,13 +6,16 @@ What is a leaf is said by its type. Everything here is plain Python; rooms of th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import fx, nn
 
 T = TypeVar("T")
+Nested: TypeAlias = Any  # a leaf, or leaves in tuples, lists, dicts and slices, as deep as they go
+Keys: TypeAlias = "tuple[Hashable, ...]"
+Shapes: TypeAlias = Any  # of a result: a torch.Size, or a list or dict of such, nested as it is; None for no tensor
 ENDS = ("start", "stop", "step")
 
 
@@ -29,9 +32,7 @@ def fold(value: object, kind: type[T]) -> Iterator[T]:
         yield from fold((value.start, value.stop, value.step), kind)
 
 
-def mapped(
-    value: Any, change: Callable[[Any, tuple[Any, ...]], Any], whole: type = fx.Node, path: tuple[Any, ...] = ()
-) -> Any:
+def mapped(value: Nested, change: Callable[[Nested, Keys], Nested], whole: type = fx.Node, path: Keys = ()) -> Nested:
     """A nested value with each leaf changed; `change` is given the leaf and the keys that lead to it.
 
     Tuples, lists, dicts and slices are followed, apart from those of the type `whole`.
@@ -48,7 +49,7 @@ def mapped(
     return change(value, path)
 
 
-def rebuild(value: Any, convert: Callable[[Any, Any], Any], types: bool = False) -> Any:
+def rebuild(value: Nested, convert: Callable[[Hashable, Nested], Nested], types: bool = False) -> Nested:
     """A container with its items converted, as a plain tuple, list or dict unless `types` are kept; else the value."""
     if isinstance(value, dict):
         new = {key: convert(key, item) for key, item in value.items()}
@@ -64,18 +65,18 @@ def rebuild(value: Any, convert: Callable[[Any, Any], Any], types: bool = False)
     return value
 
 
-def is_object(value: Any) -> bool:
+def is_object(value: object) -> bool:
     """Whether a value is an object with attributes of its own, and neither a container nor a record of results."""
     if isinstance(value, torch.Tensor | nn.Module | type | Mapping | tuple | list | set):
         return False
     return hasattr(value, "__dict__") and not dataclasses.is_dataclass(value) and not callable(value)
 
 
-def class_name(value: Any) -> str:
+def class_name(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def all_tensors(value: Any, skipped: Mapping[int, Any], seen: dict[int, Any]) -> Iterator[torch.Tensor]:
+def all_tensors(value: object, skipped: Mapping[int, object], seen: dict[int, object]) -> Iterator[torch.Tensor]:
     """The tensors in a result, in containers and in the attributes of objects, but those that are `skipped`."""
     if isinstance(value, torch.Tensor):
         yield value
@@ -88,7 +89,7 @@ def all_tensors(value: Any, skipped: Mapping[int, Any], seen: dict[int, Any]) ->
             yield from all_tensors(item, skipped, seen)
 
 
-def shapes(value: Any) -> Any:
+def shapes(value: object) -> Shapes:
     """A result with shapes in place of tensors and None in place of everything else."""
     if isinstance(value, torch.Tensor):
         return value.shape

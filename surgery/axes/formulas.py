@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
+
+from torch import fx
 
 from surgery.axes.algebra import Dim
 from surgery.axes.layout import Layout
+
+AttributePath: TypeAlias = "tuple[str, *tuple[Hashable, ...]]"  # the name of an attribute, and steps into its value
+Steps: TypeAlias = "tuple[Hashable, ...]"  # into nested values: keys and indices, or `Field`s of objects
 
 OPERATORS: dict[str, Callable[[int, int], int]] = {
     "+": operator.add,
@@ -37,7 +42,7 @@ class Attribute(Origin):
     """An integer held by the module at `module`: attribute `path[0]`, then keys, or `Field`s of objects."""
 
     module: str
-    path: tuple[Any, ...]
+    path: AttributePath
     value: int
 
     def __str__(self) -> str:
@@ -49,7 +54,7 @@ class Attribute(Origin):
 class Extent(Origin):
     """The size of dimension `dim` of the tensor that graph node `node` produced."""
 
-    node: Any
+    node: fx.Node
     dim: int
     value: int
 
@@ -115,7 +120,8 @@ class LayoutSize(Origin):
     layout: Layout
 
 
-_INVERSES = {
+_Solved: TypeAlias = "Callable[[Origin, Origin], Origin]"
+_INVERSES: dict[str, tuple[_Solved, _Solved]] = {
     # sign: (the left operand, the right operand) from the result and the other operand
     "+": (lambda t, r: Arithmetic("-", t, r), lambda t, left: Arithmetic("-", t, left)),
     "-": (lambda t, r: Arithmetic("+", t, r), lambda t, left: Arithmetic("-", left, t)),

@@ -1,134 +1,34 @@
-"""One string declares a layer or an operation: `... i -> ... o`, `b (g i) ~... -> b (g o) ~...`.
+"""A signature at work: the names of its patterns are bound to the dimensions of tensors.
 
-Tensors are separated by commas, dimensions by spaces. A dimension is a name, `(g i)` (a product, major first),
-`(a + b)` (a sum), an integer, or `...` (any number of leading, batch-like dimensions, the same in every tensor).
-`~` marks positions: their order means something, so they can be neither cut nor permuted (`~t`, `~...`).
-A pattern is parsed once and cached.
+What a signature looks like is said in `pattern.py`.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from surgery.axes.algebra import Dim, Dims, concat, extent, fresh, pin, resolve, unify
+from surgery.axes.pattern import (
+    Concatenation,
+    Name,
+    Pattern,
+    Product,
+    Rest,
+    Signature,
+    Term,
+    names,
+    parse,
+    parse_tensors,
+    parts,
+)
 from surgery.errors import AxisError
 
-_TOKEN = re.compile(r"\s*(->|\.\.\.|[~(),+]|[A-Za-z_]\w*|\d+)")
-
-
-@dataclass(frozen=True)
-class Name:
-    """A named axis. `ordered` axes are positions."""
-
-    name: str
-    ordered: bool = False
-
-
-@dataclass(frozen=True)
-class Product:
-    factors: tuple[Term, ...]
-
-
-@dataclass(frozen=True)
-class Concatenation:
-    terms: tuple[Term, ...]
-
-
-@dataclass(frozen=True)
-class Rest:
-    """`...`: the dimensions that no other term takes. `ordered` ones belong to their own tensor only."""
-
-    ordered: bool = False
-
-
-Term: TypeAlias = "Name | Product | Concatenation | Rest | int"
-Pattern: TypeAlias = "tuple[Term, ...]"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Parsed patterns of the input tensors and of the output tensors."""
-
-    inputs: tuple[Pattern, ...]
-    outputs: tuple[Pattern, ...]
-
-
-@functools.cache
-def parse(text: str) -> Signature:
-    """Parse `inputs -> outputs`. Raises AxisError that shows the place of a fault."""
-    if text.count("->") != 1:
-        raise AxisError(f"a signature has exactly one '->', as in '... i -> ... o'; got {text!r}")
-    left, right = text.split("->")
-    return Signature(parse_tensors(left), parse_tensors(right))
-
-
-@functools.cache
-def parse_tensors(text: str) -> tuple[Pattern, ...]:
-    """Parse comma-separated patterns of tensors."""
-    tokens, position = [], 0
-    while text[position:].strip():
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise _fault(text, position, "is no part of a pattern")
-        tokens.append((match.group(1), match.start(1)))
-        position = match.end()
-    patterns: list[list[Term]] = [[]]
-    while tokens:
-        if tokens[0][0] == ",":
-            tokens.pop(0)
-            patterns.append([])
-        else:
-            patterns[-1].append(_term(text, tokens))
-    for pattern in patterns:
-        if sum(isinstance(term, Rest) for term in pattern) > 1:
-            raise _fault(text, text.find("..."), "stands more than once in one tensor")
-    return tuple(tuple(pattern) for pattern in patterns)
-
-
-def names(term: Term | Pattern) -> tuple[str, ...]:
-    """The axis names in a term or pattern, in order."""
-    if isinstance(term, Name):
-        return (term.name,)
-    parts = term if isinstance(term, tuple) else getattr(term, "factors", getattr(term, "terms", ()))
-    return tuple(name for part in parts for name in names(part))
-
-
-def _fault(text: str, position: int, what: str) -> AxisError:
-    return AxisError(f"{text[position : position + 3].strip()!r} {what}:\n  {text}\n  {' ' * position}^")
-
-
-def _term(text: str, tokens: list[tuple[str, int]]) -> Term:
-    token, position = tokens.pop(0)
-    ordered = token == "~"
-    if ordered:
-        if not tokens:
-            raise _fault(text, position, "must stand before a name")
-        token, position = tokens.pop(0)
-    if token == "...":
-        return Rest(ordered)
-    if token.isdigit():
-        return int(token)
-    if token.isidentifier():
-        return Name(token, ordered)
-    if token != "(":
-        raise _fault(text, position, "cannot stand here")
-    terms: list[list[Term]] = [[]]
-    while tokens and tokens[0][0] != ")":
-        if tokens[0][0] == "+":
-            tokens.pop(0)
-            terms.append([])
-        else:
-            terms[-1].append(_term(text, tokens))
-    if not tokens:
-        raise _fault(text, position, "is never closed")
-    tokens.pop(0)
-    products: list[Term] = [Product(tuple(factors)) for factors in terms]
-    return products[0] if len(products) == 1 else Concatenation(tuple(products))
+__all__ = [
+    "Binding", "Concatenation", "Name", "Pattern", "Product", "Rest", "Signature", "Term", "bind", "broadcast", "names",
+    "parse", "parse_tensors",
+]  # fmt: skip
 
 
 @dataclass
@@ -166,12 +66,9 @@ class Binding:
             return term
         if isinstance(term, Name):
             return extent(self.dims[term.name]) if term.name in self.dims else self.sizes.get(term.name)
-        parts = [
-            self.size(part) for part in (term.factors if isinstance(term, Product) else getattr(term, "terms", ()))
-        ]
-        if any(part is None for part in parts):
+        known = [size for part in parts(term) if (size := self.size(part)) is not None]
+        if len(known) < len(parts(term)):
             return None
-        known = [part for part in parts if part is not None]
         return math.prod(known) if isinstance(term, Product) else sum(known)
 
     def _infer(self, product: Product, size: int | None) -> None:

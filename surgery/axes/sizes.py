@@ -13,9 +13,14 @@ import operator
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
-from surgery.axes.formulas import OPERATORS, Arithmetic, Constant, Origin
+from torch import fx
+
+from surgery.axes.formulas import OPERATORS, Arithmetic, Constant, Origin, Steps
+
+Operand: TypeAlias = Any  # of Python's operators, and what they give: numbers, tensors, arrays, NotImplemented
+Site: TypeAlias = "tuple[fx.Node, Steps]"  # a recorded call, and where among its arguments
 
 
 def origin_of(value: int) -> Origin:
@@ -71,7 +76,11 @@ def _decide(sign: Sign, left: int, right: int, outcome: bool, operand: int = 0) 
         observer(Decision(sign, origin_of(left), origin_of(right), outcome, operand))
 
 
-def plain(size: Any, operand: int = 0) -> Any:
+@overload
+def plain(size: int, operand: int = 0) -> int: ...
+@overload
+def plain(size: Operand, operand: int = 0) -> Operand: ...
+def plain(size: Operand, operand: int = 0) -> Operand:
     """A value that is about to be used in a way that keeps no origin: of a size, its plain integer."""
     if not isinstance(size, Size):
         return size
@@ -84,9 +93,9 @@ class Size(int):
     """An `int` with an `origin`, and with a `site` (node, argument path) once it is an argument of a recorded call."""
 
     origin: Origin
-    site: tuple[Any, tuple[Any, ...]] | None
+    site: Site | None
 
-    def __new__(cls, value: int, origin: Origin, site: tuple[Any, tuple[Any, ...]] | None = None) -> Size:
+    def __new__(cls, value: int, origin: Origin, site: Site | None = None) -> Size:
         self = super().__new__(cls, value)
         self.origin = origin
         self.site = site
@@ -104,27 +113,27 @@ class Size(int):
     def __float__(self) -> float:
         return float(plain(self))
 
-    def __truediv__(self, other: Any) -> Any:
+    def __truediv__(self, other: Operand) -> Operand:
         return _real(plain(self) / plain(other, 1), self, other)
 
-    def __rtruediv__(self, other: Any) -> Any:
+    def __rtruediv__(self, other: Operand) -> Operand:
         return _real(other / plain(self, 1), self, other)
 
-    def __pow__(self, other: Any, *modulus: Any) -> Any:
+    def __pow__(self, other: Operand, *modulus: Operand) -> Operand:
         if type(other) is int and other == 2 and not modulus:
             return self * self
         return _real(pow(plain(self), plain(other, 1), *modulus), self, other)
 
-    def __rpow__(self, other: Any, *modulus: Any) -> Any:
+    def __rpow__(self, other: Operand, *modulus: Operand) -> Operand:
         return _real(pow(other, plain(self, 1), *modulus), self, other)
 
-    def __rshift__(self, other: Any) -> Any:
+    def __rshift__(self, other: Operand) -> Operand:
         return self // 2**other if isinstance(other, int) else NotImplemented
 
-    def __lshift__(self, other: Any) -> Any:
+    def __lshift__(self, other: Operand) -> Operand:
         return self * 2**other if isinstance(other, int) else NotImplemented
 
-    def __divmod__(self, other: Any) -> Any:
+    def __divmod__(self, other: Operand) -> Operand:
         return self // other, self % other
 
     def __neg__(self) -> Size:
@@ -138,13 +147,13 @@ class Size(int):
 
     __floor__ = __ceil__ = __trunc__ = __pos__
 
-    def __round__(self, digits: Any = None) -> Any:
+    def __round__(self, digits: Operand = None) -> int:
         return self if digits is None or digits >= 0 else _whole(int.__round__(self, digits), (self.origin,))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Size:
+    def __deepcopy__(self, memo: dict[int, object]) -> Size:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
         return int, (int.__int__(self),)
 
 
@@ -175,23 +184,23 @@ class Real(float):
     def __ceil__(self) -> int:
         return _whole(float.__ceil__(self), self.origins)
 
-    def __round__(self, digits: int | None = None) -> Any:  # type: ignore[override]
+    def __round__(self, digits: int | None = None) -> float:  # type: ignore[override]
         if digits is None:
             return _whole(float.__round__(self), self.origins)
         return Real(float.__round__(self, digits), self.origins)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Real:
+    def __deepcopy__(self, memo: dict[int, object]) -> Real:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
         return float, (float.__float__(self),)
 
 
-def _origins(value: Any) -> tuple[Origin, ...]:
+def _origins(value: object) -> tuple[Origin, ...]:
     return value.origins if isinstance(value, Real) else (value.origin,) if isinstance(value, Size) else ()
 
 
-def _real(value: Any, *operands: Any) -> Any:
+def _real(value: Operand, *operands: Operand) -> Operand:
     """A number that was computed from these: a float remembers where they came from, an integer is noticed."""
     origins = tuple(dict.fromkeys(origin for operand in operands for origin in _origins(operand)))
     if type(value) is float:
@@ -206,10 +215,10 @@ def _whole(value: int, origins: tuple[Origin, ...]) -> int:
     return value
 
 
-def _with_reals(name: str) -> Callable[[Real, Any], Any]:
+def _with_reals(name: str) -> Callable[[Real, Operand], Operand]:
     function = getattr(float, name)
 
-    def method(self: Real, other: Any) -> Any:
+    def method(self: Real, other: Operand) -> Operand:
         value = function(self, int.__int__(other) if isinstance(other, Size) else other)
         return value if value is NotImplemented else _real(value, self, other)
 
@@ -221,10 +230,10 @@ for _name in "add sub mul truediv floordiv mod pow".split():
         setattr(Real, f"__{_swapped}{_name}__", _with_reals(f"__{_swapped}{_name}__"))
 
 
-def _arithmetic(sign: str, swapped: bool) -> Callable[[Size, Any], Any]:
-    function: Callable[[Any, Any], Any] = OPERATORS[sign]
+def _arithmetic(sign: str, swapped: bool) -> Callable[[Size, Operand], Operand]:
+    function: Callable[[Operand, Operand], Operand] = OPERATORS[sign]
 
-    def method(self: Size, other: Any) -> Any:
+    def method(self: Size, other: Operand) -> Operand:
         if isinstance(other, float):
             value = plain(self, int(swapped))
             return _real(function(other, value) if swapped else function(value, other), self, other)
@@ -237,10 +246,10 @@ def _arithmetic(sign: str, swapped: bool) -> Callable[[Size, Any], Any]:
     return method
 
 
-def _comparison(sign: Sign) -> Callable[[Size, Any], Any]:
+def _comparison(sign: Sign) -> Callable[[Size, Operand], Operand]:
     method = getattr(int, f"__{COMPARISONS[sign].__name__}__")
 
-    def compare(self: Size, other: Any) -> Any:
+    def compare(self: Size, other: Operand) -> Operand:
         outcome = method(self, other)
         if isinstance(outcome, bool):
             _decide(sign, self, other, outcome)
@@ -252,6 +261,6 @@ def _comparison(sign: Sign) -> Callable[[Size, Any], Any]:
 for _sign, _comparer in COMPARISONS.items():
     setattr(Size, f"__{_comparer.__name__}__", _comparison(_sign))
 Size.__hash__ = int.__hash__  # type: ignore[method-assign, assignment]
-for _sign, _name in {"+": "add", "-": "sub", "*": "mul", "//": "floordiv", "%": "mod"}.items():
-    setattr(Size, f"__{_name}__", _arithmetic(_sign, swapped=False))
-    setattr(Size, f"__r{_name}__", _arithmetic(_sign, swapped=True))
+for _operator, _name in {"+": "add", "-": "sub", "*": "mul", "//": "floordiv", "%": "mod"}.items():
+    setattr(Size, f"__{_name}__", _arithmetic(_operator, swapped=False))
+    setattr(Size, f"__r{_name}__", _arithmetic(_operator, swapped=True))

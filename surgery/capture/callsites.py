@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import einops.einops
@@ -56,9 +56,21 @@ def chain_to(function: Any = None) -> tuple[Location, Chain]:
     while frame is not None and frame.f_code.co_filename != _MODULE:
         if frame.f_code is functions.run.__code__:
             return where, ()  # the code of an autograd function is no part of a forward
-        steps.append((frame.f_code, frame.f_lasti))
+        if not _kind(frame.f_code.co_filename)[1]:
+            steps.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return where, tuple(reversed(steps))
+
+
+def line_of(trace: TracebackType | None) -> str:
+    """The innermost line of the model in a traceback, short enough for a table; nothing where there is none."""
+    found = ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(_LIBRARY) and not _kind(file)[0] and not file.startswith(_TORCH):
+            found = line((file, trace.tb_lineno))
+        trace = trace.tb_next
+    return found
 
 
 def line(where: tuple[str, int]) -> str:

@@ -89,7 +89,12 @@ class Recorder(TorchFunctionMode):
     def module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Run a module: as one node if it has an adapter, else as a frame around what it does."""
         path = self.trace.paths.get(id(module))
-        if path is not None and self.trace.stack and adapter_for(module) is not None and not _hooked(module):
+        if (
+            path is not None
+            and self.trace.stack
+            and self.quietly(adapter_for, module) is not None
+            and not _hooked(module)
+        ):
             lifted = self.trace.lift(args), self.trace.lift(kwargs)
             where = location(sys._getframe(1))
             result = self.quietly(call, module, *args, **kwargs)

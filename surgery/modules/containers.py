@@ -8,7 +8,7 @@ import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from surgery.errors import CaptureError
 from surgery.modules.tree import named_modules
 
+Held: TypeAlias = Any  # what an attribute of a module holds
+Followed: TypeAlias = "dict[Held, Held] | list[Held] | tuple[Held, ...] | deque[Held]"
 _TABLES = ("_parameters", "_buffers", "_modules")
 _DICTS = (dict, OrderedDict, defaultdict)
 _EMPTY = frozenset((dict, OrderedDict, list, tuple, set))
@@ -26,7 +28,7 @@ _NO_TENSORS = _NO_HOLDERS | {set}
 _APART = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, type, types.ModuleType, weakref.ref)
 
 
-def swapped(value: Any, swap: Callable[[Tensor], Tensor], around: tuple[int, ...] = ()) -> Any:
+def swapped(value: Held, swap: Callable[[Tensor], Tensor], around: tuple[int, ...] = ()) -> Held:
     """A container with what `swap` gives for each of its tensors; the same object where nothing changes.
 
     Lists, tuples, dicts, named tuples and deques are followed, nested as they may be; `unreachable` finds all other
@@ -52,7 +54,7 @@ def swapped(value: Any, swap: Callable[[Tensor], Tensor], around: tuple[int, ...
     return deque(items, value.maxlen) if isinstance(value, deque) else type(value)(items)
 
 
-def open_tensors(value: Any) -> list[Tensor]:
+def open_tensors(value: object) -> list[Tensor]:
     """The tensors that `swapped` would reach."""
     found: list[Tensor] = []
 
@@ -64,7 +66,7 @@ def open_tensors(value: Any) -> list[Tensor]:
     return found
 
 
-def located(name: str, value: Any, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+def located(name: str, value: object, around: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
     """The tensors that `swapped` would reach, and where each is: `table`, `cache['w'][0]`."""
     if isinstance(value, Tensor):
         yield name, value
@@ -98,7 +100,7 @@ def unregistered(model: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
                     yield path, place, tensor
 
 
-def holders(module: nn.Module) -> Iterator[tuple[str, Any]]:
+def holders(module: nn.Module) -> Iterator[tuple[str, Held]]:
     """The attributes of a module that may hold something, apart from its tables."""
     for name, value in vars(module).items():
         kind = type(value)
@@ -137,7 +139,7 @@ def unreachable(model: nn.Module) -> Iterator[tuple[Tensor, str]]:
                 todo += [(key, f"the keys of {where}", False) for key in value] if isinstance(value, dict) else []
 
 
-def _check_closed_over(items: Iterable[tuple[str, Any]], where: str, own: Container[int]) -> None:
+def _check_closed_over(items: Iterable[tuple[str, Held]], where: str, own: Container[int]) -> None:
     for _, value in items:
         if isinstance(value, types.MethodType) and id(value.__self__) in own:
             method = f"{type(value.__self__).__name__}.{value.__name__}"
@@ -148,7 +150,7 @@ def _check_closed_over(items: Iterable[tuple[str, Any]], where: str, own: Contai
             )
 
 
-def _items(value: Any) -> Iterable[tuple[str, Any]]:
+def _items(value: object) -> Iterable[tuple[str, Held]]:
     """What an object holds, with the notation for each item."""
     if isinstance(value, dict | types.MappingProxyType):
         yield from ((f"[{key!r}]" if isinstance(key, _ATOMS) else "[...]", item) for key, item in value.items())
@@ -167,7 +169,7 @@ def _items(value: Any) -> Iterable[tuple[str, Any]]:
                 yield f".{slot}", getattr(value, slot, None)
 
 
-def _closed_over(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+def _closed_over(function: types.FunctionType) -> Iterator[tuple[str, Held]]:
     """What a function brings with it; of a module, which is never the twin's, the tensors that its code names."""
     given = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     for cell in function.__closure__ or ():
@@ -185,9 +187,9 @@ def _closed_over(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             yield " (a function)", item
 
 
-def _followed(value: Any) -> bool:
+def _followed(value: object) -> TypeGuard[Followed]:
     return type(value) in (*_DICTS, list, tuple, deque) or _named(value)
 
 
-def _named(value: Any) -> bool:
+def _named(value: object) -> TypeGuard[NamedTuple]:
     return isinstance(value, tuple) and hasattr(type(value), "_make") and hasattr(type(value), "_fields")

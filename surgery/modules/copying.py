@@ -6,44 +6,47 @@ import copy
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from surgery.errors import CaptureError
+from surgery.modules.restoring import TorchFunction
 from surgery.modules.tensors import Parts, parts_of
 from surgery.modules.tree import named_modules
 
+M = TypeVar("M", bound=nn.Module)
+
 
 def copy_tree(
-    model: nn.Module, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, Any] | None = None
-) -> nn.Module:
+    model: M, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, object] | None = None
+) -> M:
     """A new module tree in which each named tensor is what `replace(name, tensor)` gives.
 
     Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand.
     Tensors with a history, which a forward has stored on modules, are copied without it.
     Raises CaptureError where a module holds something that cannot be copied.
     """
-    return copy_of(parts_of(model), replace, shared).model
+    return cast(M, copy_of(parts_of(model), replace, shared).model)  # a copy has the class of what was copied
 
 
 def copy_of(
-    parts: Parts, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, Any] | None = None
+    parts: Parts, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, object] | None = None
 ) -> Parts:
     """`copy_tree`, of a model that was looked through already. The copy comes with its modules and those tensors."""
     model = parts.model
     tensors = {name: replace(name, tensor) for name, tensor in parts.tensors.items()}
-    memo: dict[int, Any] = {id(tensor): tensors[name] for name, tensor in parts.tensors.items()}
+    memo: dict[int, object] = {id(tensor): tensors[name] for name, tensor in parts.tensors.items()}
     memo.update(shared or {})
     plain = [module for module in parts.modules.values() if _plain(type(module))]  # type: ignore[arg-type]
-    for module in plain:
-        memo[id(module)] = type(module).__new__(type(module))
+    copies = {id(module): type(module).__new__(type(module)) for module in plain}
+    memo.update(copies)
     try:
         with _WithoutHistory():
-            for module in plain:
-                vars(memo[id(module)]).update(_copied(vars(module), memo))
+            for module in reversed(plain):  # children first: what else holds a module may look into it
+                vars(copies[id(module)]).update(_copied(vars(module), memo))
             result = copy.deepcopy(model, memo)
     except Exception as error:
         raise CaptureError(
@@ -51,7 +54,7 @@ def copy_of(
             "Keep what cannot be copied (locks, open files, generators) out of the module's attributes."
         ) from error
     if len(plain) == len(parts.modules):
-        modules = {path: memo[id(module)] for path, module in parts.modules.items()}
+        modules = {path: copies[id(module)] for path, module in parts.modules.items()}
     else:
         modules = dict(named_modules(result))
     return Parts(result, modules, tensors, {name: tensors[name] for name in parts.parameters})
@@ -60,7 +63,9 @@ def copy_of(
 class _WithoutHistory(TorchFunctionMode):
     """Copies tensors that autograd made, which torch refuses to copy, as plain ones."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: TorchFunction, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
         if func is torch.Tensor.__deepcopy__ and args[0].grad_fn is not None:
             tensor, memo = args
             return memo.setdefault(id(tensor), tensor.detach().clone())
@@ -68,23 +73,19 @@ class _WithoutHistory(TorchFunctionMode):
 
 
 @functools.cache
-def _plain(cls: Any) -> bool:
+def _plain(cls: type) -> bool:
     """Whether an instance is its `__dict__` and nothing else, so that it can be copied without pickle's detours."""
-    return (
-        cls.__reduce_ex__ is object.__reduce_ex__
-        and getattr(cls, "__getstate__", None) is getattr(nn.Module, "__getstate__", None)
-        and not hasattr(cls, "__deepcopy__")
-        and not hasattr(cls, "__slots__")
-    )
+    kept = all(getattr(cls, name, None) is getattr(nn.Module, name, None) for name in ("__reduce_ex__", "__getstate__"))
+    return kept and not hasattr(cls, "__deepcopy__") and not hasattr(cls, "__slots__")
 
 
 _ATOMS = frozenset((bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device))
 _TABLES = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
 
 
-def _copied(attributes: Mapping[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
+def _copied(attributes: Mapping[str, object], memo: dict[int, object]) -> dict[str, object]:
     """A module's `__dict__` for its copy. Most of it is numbers, and tables of hooks, tensors and modules."""
-    copied = {}
+    copied: dict[str, object] = {}
     for name, value in attributes.items():
         if type(value) in _ATOMS:
             copied[name] = value
@@ -95,10 +96,10 @@ def _copied(attributes: Mapping[str, Any], memo: dict[int, Any]) -> dict[str, An
     return copied
 
 
-def _table(table: Any, memo: dict[int, Any]) -> Any:
+def _table(table: object, memo: dict[int, object]) -> object:
     """One of a module's tables for its copy. Most are empty, or hold what has its copy already."""
     if not table and type(table) in (dict, set, OrderedDict):
-        copied = type(table)()
+        copied: object = type(table)()
     elif type(table) is dict and all(item is None or id(item) in memo for item in table.values()):
         copied = {name: None if item is None else memo[id(item)] for name, item in table.items()}
     else:

@@ -27,10 +27,10 @@ class Batches:
     runs: tuple[Inputs, ...]
 
 
-Examples: TypeAlias = "Inputs | Batches | torch.Tensor | tuple[Any, ...] | dict[str, Any] | Any"
+Examples: TypeAlias = "Inputs | Batches | torch.Tensor | tuple[object, ...] | dict[str, object] | object"
 
 
-def inputs(*args: Any, **kwargs: Any) -> Inputs:
+def inputs(*args: object, **kwargs: object) -> Inputs:
     """Positional and keyword arguments of one call."""
     return Inputs(args, kwargs)
 
@@ -70,7 +70,7 @@ def cloned(run: Inputs) -> Inputs:
     """A copy of one call's arguments; a tensor that is given twice is given twice in the copy."""
     clones: dict[int, torch.Tensor] = {}
 
-    def copy(leaf: Any) -> Any:
+    def copy(leaf: object) -> object:
         if not isinstance(leaf, torch.Tensor):
             return leaf
         if id(leaf) not in clones:
@@ -80,7 +80,7 @@ def cloned(run: Inputs) -> Inputs:
     return Inputs(*pytree.tree_map(copy, (run.args, run.kwargs)))
 
 
-def tensors(value: Any) -> list[torch.Tensor]:
+def tensors(value: object) -> list[torch.Tensor]:
     """Every tensor in a nested value, in order."""
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Set
 
@@ -23,13 +25,13 @@ def refresh(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode inside; afterwards each one is in the mode that it was in before.
+def evaluating(model: nn.Module, training: bool = False) -> Iterator[None]:
+    """Every module in eval mode inside (or in training mode); afterwards each one is in the mode that it was in before.
 
     `train()` is called on the way back as well, since a module may do more there than to set a flag.
     """
     before = {module: module.training for _, module in named_modules(model)}
-    model.eval()
+    model.train(training)
     try:
         yield
     finally:
@@ -61,19 +63,35 @@ def forked(devices: Set[torch.device]) -> Iterator[None]:
     """
     mine = _GENERATORS.acquire(timeout=PATIENCE)
     try:
-        with torch.random.fork_rng(devices=_cuda(devices)):
+        with torch.random.fork_rng(devices=_cuda(devices)), _python_forked():
             yield
     finally:
         if mine:
             _GENERATORS.release()
 
 
+@contextlib.contextmanager
+def _python_forked() -> Iterator[None]:
+    """What code inside draws from the generators of Python and numpy leaves no trace either."""
+    numpy = sys.modules.get("numpy")
+    before, arrays = random.getstate(), None if numpy is None else numpy.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        if numpy is not None and arrays is not None:
+            numpy.random.set_state(arrays)
+
+
 def seed(devices: Set[torch.device]) -> None:
-    """Seed the generators of the CPU and of some devices.
+    """Seed the generators of the CPU and of some devices, and those of Python and numpy.
 
     Torch's own `manual_seed` would seed those of every device, and formats a stack trace each time.
     """
     torch.default_generator.manual_seed(0)
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
     for index in _cuda(devices):
         torch.cuda.default_generators[index].manual_seed(0)
     if any(device.type not in ("cpu", "meta", "cuda") for device in devices):

@@ -8,30 +8,33 @@ from __future__ import annotations
 
 import enum
 import types
+from collections.abc import Hashable, Mapping, Sequence
 from copyreg import __newobj__  # type: ignore[attr-defined]
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from surgery.axes.formulas import Field
+from surgery.nested import Nested
 
+T = TypeVar("T")
 ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _DATA = (*ATOMS, enum.Enum, type, torch.Size)
 LONGEST = 64  # longer containers in an object are tables, not sizes
 DEEPEST = 3  # objects in objects
 
 
-def is_plain_data(value: Any) -> bool:
+def is_plain_data(value: object) -> bool:
     """Whether a value is an object that is nothing but plain data under names."""
     return _is_plain(value, 0)
 
 
-def _is_plain(value: Any, depth: int) -> bool:
+def _is_plain(value: object, depth: int) -> bool:
     return depth < DEEPEST and _bare(value) and all(_is_data(item, depth) for item in vars(value).values())
 
 
-def _bare(value: Any) -> bool:
+def _bare(value: object) -> bool:
     """Whether `__dict__` is all that there is to an object: pickle would store it and nothing else."""
     if isinstance(value, (*_DATA, Tensor, nn.Module, types.ModuleType)) or callable(value):
         return False
@@ -50,7 +53,7 @@ def _bare(value: Any) -> bool:
     return len(reduced) < 3 or reduced[2] in (None, vars(value))
 
 
-def _is_data(value: Any, depth: int) -> bool:
+def _is_data(value: object, depth: int) -> bool:
     if isinstance(value, _DATA):
         return True
     if isinstance(value, dict):
@@ -60,26 +63,28 @@ def _is_data(value: Any, depth: int) -> bool:
     return _is_plain(value, depth + 1)
 
 
-def altered(value: Any, changes: dict[str, Any]) -> Any:
+def altered(value: T, changes: Mapping[str, object]) -> T:
     """A shallow copy of an object, some of its attributes replaced."""
-    cls = type(value)
+    cls: Any = type(value)
     simple = isinstance(value, types.SimpleNamespace)
-    result = types.SimpleNamespace.__new__(cls) if simple else object.__new__(cls)
+    result: T = types.SimpleNamespace.__new__(cls) if simple else object.__new__(cls)
     vars(result).update(vars(value))
     vars(result).update(changes)
     return result
 
 
-def replaced(value: Any, keys: tuple[Any, ...], item: int) -> Any:
+def replaced(value: Nested, keys: Sequence[Hashable], item: int | None) -> Nested:
     """A nested container or object with one item replaced; the container itself is left alone."""
     if not keys:
         return item
-    if isinstance(keys[0], Field):
-        old = vars(value)[keys[0].name]
-        new = replaced(old, keys[1:], item)
-        return value if new == old else altered(value, {keys[0].name: new})  # modules share it while they can
+    key, *rest = keys
+    if isinstance(key, Field):
+        old = vars(value)[key.name]
+        new = replaced(old, rest, item)
+        return value if new == old else altered(value, {key.name: new})  # modules share it while they can
     if isinstance(value, dict):
-        return {**value, keys[0]: replaced(value[keys[0]], keys[1:], item)}
+        return {**value, key: replaced(value[key], rest, item)}
+    assert isinstance(key, int)
     items = list(value)
-    items[keys[0]] = replaced(items[keys[0]], keys[1:], item)
+    items[key] = replaced(items[key], rest, item)
     return type(value)(items)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,8 +15,11 @@ from torch.overrides import TorchFunctionMode
 
 from surgery.nested import fold
 
+TorchFunction: TypeAlias = Callable[..., object]  # what `__torch_function__` is asked about
+_clone: Callable[[torch.UntypedStorage], torch.UntypedStorage] = torch.UntypedStorage.clone
 _SWITCHES = {"inplace", "max_norm"}  # arguments by which a function of torch changes what it is given
-_STATISTICS: dict[str, str | dict[str, int]] = {  # these change their statistics without saying so
+Way: TypeAlias = "str | dict[str, int]"  # see `_way`
+_STATISTICS: dict[str, Way] = {  # these change their statistics without saying so
     "batch_norm": {"training": 5},  # its place among the arguments, in each of its spellings
     "instance_norm": "any",
 }
@@ -57,12 +60,18 @@ class Watch(TorchFunctionMode):
         finally:
             self.put_back()
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: TorchFunction,
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         if kwargs or _way(func):
             self.note(func, args, kwargs or {})
         return func(*args, **kwargs) if kwargs else func(*args)
 
-    def note(self, func: Any, args: Any, kwargs: Any) -> None:
+    def note(self, func: TorchFunction, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         """Copy what a call may be about to change."""
         how = _way(func)
         if how or kwargs:  # most calls change nothing
@@ -75,7 +84,7 @@ class Watch(TorchFunctionMode):
             tensor = torch._C._functorch.get_unwrapped(tensor)
         if _has_memory(tensor) and (address := _address(tensor)) in self.watched and address not in self.saved:
             memory = tensor.untyped_storage()
-            self.saved[address] = memory, memory.clone()
+            self.saved[address] = memory, _clone(memory)
 
     def put_back(self) -> None:
         """Undo every change."""
@@ -104,11 +113,11 @@ def _in_place(tensor: Tensor, own: Tensor) -> bool:
     return _place(tensor) == _place(own)
 
 
-def _place(tensor: Tensor) -> tuple[Any, ...]:
+def _place(tensor: Tensor) -> tuple[object, ...]:
     return _address(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _changed(how: str | dict[str, int], args: Any, kwargs: Any) -> Iterator[Tensor]:
+def _changed(how: Way, args: Sequence[object], kwargs: Mapping[str, object]) -> Iterator[Tensor]:
     """The tensors among the arguments of a call that it may change in place."""
     if how == "first":
         yield from fold(args[0] if args else next(iter(kwargs.values()), None), Tensor)
@@ -118,12 +127,12 @@ def _changed(how: str | dict[str, int], args: Any, kwargs: Any) -> Iterator[Tens
         yield from fold(kwargs["out"], Tensor)
 
 
-def _given(args: Any, kwargs: Any, name: str, index: int) -> bool:
+def _given(args: Sequence[object], kwargs: Mapping[str, object], name: str, index: int) -> bool:
     return bool(args[index] if index < len(args) else kwargs.get(name))
 
 
 @functools.lru_cache(maxsize=4096)
-def _way(func: Any) -> str | dict[str, int]:
+def _way(func: TorchFunction) -> Way:
     """Which arguments a function may change: the first, any, or any if one of these arguments is given."""
     name = getattr(func, "__name__", "").partition(".")[0]
     schemas = [getattr(func, "_schema", None), *getattr(func, "_schemas", {}).values()]

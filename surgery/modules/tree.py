@@ -7,11 +7,13 @@ planning goes through a model some twenty times.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from torch import nn
+
+T = TypeVar("T")
 
 
 def named_modules(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
@@ -23,8 +25,8 @@ def registered(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Every parameter, then every buffer (persistent or not), each tensor once, under its first name."""
     if _listed_by_torch(model):
         modules, seen = named_modules(model), set[int]()
-        yield from _members(modules, "_parameters", seen)
-        yield from _members(modules, "_buffers", seen)
+        yield from _members(modules, _parameters, seen)
+        yield from _members(modules, _buffers, seen)
         return
     yield from model.named_parameters()
     parameters = {id(parameter) for parameter in model.parameters()}
@@ -36,7 +38,7 @@ def registered(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def named_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """Every parameter once, under its first name."""
     if _listed_by_torch(model):
-        return list(_members(named_modules(model), "_parameters", set()))
+        return list(_members(named_modules(model), _parameters, set()))
     return list(model.named_parameters())
 
 
@@ -44,8 +46,8 @@ def registered_names(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Every parameter, then every buffer, under all of their names."""
     if _listed_by_torch(model):
         modules = _walked(model, "", None)
-        for table in ("_parameters", "_buffers"):
-            yield from _members(modules, table, None)
+        yield from _members(modules, _parameters, None)
+        yield from _members(modules, _buffers, None)
     else:
         yield from model.named_parameters(remove_duplicate=False)
         yield from model.named_buffers(remove_duplicate=False)
@@ -71,9 +73,19 @@ def _walked(model: nn.Module, prefix: str, seen: set[int] | None) -> list[tuple[
     return found
 
 
-def _members(modules: list[tuple[str, nn.Module]], table: str, seen: set[int] | None) -> Iterator[tuple[str, Any]]:
+def _parameters(module: nn.Module) -> Mapping[str, nn.Parameter | None]:
+    return module._parameters
+
+
+def _buffers(module: nn.Module) -> Mapping[str, torch.Tensor | None]:
+    return module._buffers
+
+
+def _members(
+    modules: list[tuple[str, nn.Module]], table: Callable[[nn.Module], Mapping[str, T | None]], seen: set[int] | None
+) -> Iterator[tuple[str, T]]:
     for path, module in modules:
-        members = getattr(module, table)
+        members = table(module)
         for name, tensor in members.items() if members else ():
             if tensor is None or (seen is not None and id(tensor) in seen):
                 continue
@@ -87,15 +99,15 @@ _LISTS = ("named_parameters", "parameters", "named_buffers", "buffers", "_named_
 
 def _listed_by_torch(model: nn.Module) -> bool:
     """Whether a model leaves it to torch to say what its tensors are. Here, a twin's are whole ones everywhere."""
-    cls: Any = getattr(type(model), "surgery_base", type(model))
+    cls: type = getattr(type(model), "surgery_base", type(model))
     return _inherits(cls, _LISTS) and vars(model).keys().isdisjoint(_LISTS)
 
 
 @functools.cache
-def _walked_by_torch(cls: Any) -> bool:
+def _walked_by_torch(cls: type[nn.Module]) -> bool:
     return cls.named_modules is nn.Module.named_modules
 
 
 @functools.cache
-def _inherits(cls: Any, names: tuple[str, ...]) -> bool:
+def _inherits(cls: type, names: tuple[str, ...]) -> bool:
     return all(getattr(cls, name) is getattr(nn.Module, name) for name in names)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,6 +13,16 @@ from surgery.axes import layout
 from surgery.axes.layout import Layout
 
 Kept: TypeAlias = "tuple[int | Tensor | None, ...]"
+Scale: TypeAlias = "tuple[int, frozenset[str]]"  # of a producing parameter: its dimension, and the groups that it makes
+
+
+def cut(tensor: Tensor, layouts: Sequence[Layout], widths: Mapping[str, int], scale: Scale | None = None) -> Tensor:
+    """A tensor at the given widths, times H/c (size over width) of the groups that it makes, where `scale` names them.
+
+    Gradients flow back into the whole.
+    """
+    part = read(tensor, kept(layouts, widths))
+    return part if scale is None else rescale(part, scale[0], layouts, scale[1], widths)
 
 
 def kept(layouts: Sequence[Layout], widths: Mapping[str, int]) -> Kept | None:
@@ -26,7 +36,7 @@ def read(tensor: Tensor, parts: Kept | None) -> Tensor:
     if parts is None:
         return tensor
     if sum(part is not None for part in parts) > 1 and tensor.requires_grad and torch.is_grad_enabled():
-        return _Cut.apply(tensor, parts)
+        return _cut(tensor, parts)
     return _take(tensor, parts)  # one dimension: torch's own gradient allocates the whole once as well
 
 
@@ -59,7 +69,7 @@ def _put(tensor: Tensor, part: Tensor, parts: Kept) -> None:
     if not gathered:
         tensor.copy_(part)
         return
-    where: list[Any] = [slice(None)] * tensor.dim()
+    where: list[slice | Tensor] = [slice(None)] * tensor.dim()
     for place, (dim, index) in enumerate(gathered):
         shape = [1] * len(gathered)
         shape[place] = -1
@@ -80,6 +90,13 @@ def _whole(part: Tensor, parts: Kept, shape: torch.Size) -> Tensor:
     return whole
 
 
+class _Context(Protocol):
+    """What a backward needs to know of its forward."""
+
+    shape: torch.Size
+    parts: Kept
+
+
 class _Cut(torch.autograd.Function):
     """One node for a cut in several dimensions: its backward allocates the whole gradient once."""
 
@@ -90,13 +107,13 @@ class _Cut(torch.autograd.Function):
         return _take(tensor, parts)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Kept], output: Tensor) -> None:
+    def setup_context(ctx: _Context, inputs: tuple[Tensor, Kept], output: Tensor) -> None:
         ctx.shape, ctx.parts = inputs[0].shape, inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None]:
         if torch.is_grad_enabled():  # a gradient of the gradient is asked for
-            return _Uncut.apply(gradient, ctx.parts, ctx.shape), None
+            return _uncut(gradient, ctx.parts, ctx.shape), None
         return _whole(gradient, ctx.parts, ctx.shape), None
 
 
@@ -110,12 +127,16 @@ class _Uncut(torch.autograd.Function):
         return _whole(part, parts, shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Kept, torch.Size], output: Tensor) -> None:
+    def setup_context(ctx: _Context, inputs: tuple[Tensor, Kept, torch.Size], output: Tensor) -> None:
         ctx.parts = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Cut.apply(gradient, ctx.parts), None, None
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _cut(gradient, ctx.parts), None, None
+
+
+_cut: Callable[[Tensor, Kept], Tensor] = _Cut.apply
+_uncut: Callable[[Tensor, Kept, torch.Size], Tensor] = _Uncut.apply
 
 
 @functools.lru_cache(maxsize=1024)

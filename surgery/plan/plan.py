@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 
 from surgery.axes import layout
-from surgery.axes.formulas import Constant, LayoutSize, Origin, evaluate
+from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, evaluate
 from surgery.axes.layout import Layout, Unit
 from surgery.errors import InputError, WidthError
 from surgery.plan.costs import CostModel, cost_model
@@ -33,7 +33,7 @@ class Plan:
     layouts: Mapping[str, tuple[Layout, ...]]
     parameters: Mapping[str, int]  # elements of every parameter; what else is in `layouts` is a buffer
     stored_elements: Mapping[str, tuple[int, int]]  # of every tensor in the state_dict: elements, bytes of one
-    formulas: tuple[tuple[str, tuple[Any, ...], Origin], ...] = ()
+    formulas: tuple[tuple[str, AttributePath, Origin], ...] = ()
     rewrites: Mapping[str, Rewrite] = field(default_factory=dict)
     swaps: tuple[Swap, ...] = ()
     macs: tuple[Layout, ...] = ()
@@ -41,9 +41,10 @@ class Plan:
     unscaled: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     stored: tuple[tuple[str, str, bool], ...] = ()  # attributes that forwards set: module, name, if it follows widths
-    options: Mapping[str, Any] = field(default_factory=lambda: {"fixed": [], "only": [], "granularity": 1})
+    options: Mapping[str, object] = field(default_factory=lambda: {"fixed": [], "only": [], "granularity": 1})
+    viewed: frozenset[str] = frozenset()  # tensors on which code calls `view`, which needs them without gaps
     states: tuple[str, ...] = ()  # classes of objects in the output that are state, such as caches
-    dtypes: frozenset[Any] = frozenset()  # float types in a run that are coarser than the parameters
+    dtypes: frozenset[torch.dtype] = frozenset()  # float types in a run that are coarser than the parameters
     notes: tuple[str, ...] = ()
 
     @property
@@ -101,7 +102,7 @@ class Plan:
         Args:
             spec: a fraction in (0, 1]; a mapping of group names or globs to ints (widths) or floats (fractions),
                 where later entries win and groups that are left out stay full; or a point of a curve.
-            multiple: round fractions to multiples of this as well.
+            multiple: round all of them to multiples of this as well.
 
         Raises WidthError for a width that a group cannot have, and for a name that no group has.
         """

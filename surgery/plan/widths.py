@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from surgery.errors import WidthError
 from surgery.plan.groups import Group
@@ -21,7 +21,7 @@ class HasWidths(Protocol):
 WidthSpec: TypeAlias = "float | Mapping[str, int | float] | HasWidths"
 
 
-def width_entries(spec: WidthSpec) -> Mapping[str, Any]:
+def width_entries(spec: WidthSpec) -> Mapping[str, float]:
     """Group names or globs, and what each asks for. Raises WidthError for what says nothing of widths."""
     plain = _plain(getattr(spec, "widths", spec))
     if isinstance(plain, bool) or not isinstance(plain, int | float | Mapping):
@@ -34,8 +34,11 @@ def width_entries(spec: WidthSpec) -> Mapping[str, Any]:
     return {"*": plain} if isinstance(plain, float) else plain
 
 
-def width_of(group: Group, value: Any, multiple: int = 1) -> int:
-    """The width of one group: an int as it is, a fraction rounded. Raises WidthError for one that it cannot have."""
+def width_of(group: Group, value: object, multiple: int = 1) -> int:
+    """The width of one group: a fraction rounded, an int as it is unless a `multiple` rounds that as well.
+
+    Raises WidthError for one that it cannot have.
+    """
     value = _plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise WidthError(f"{group.limits}: a width is an int or a fraction, not {value!r}")
@@ -43,6 +46,8 @@ def width_of(group: Group, value: Any, multiple: int = 1) -> int:
         return _rounded(group, value, math.lcm(group.granularity, multiple))
     if not 1 <= value <= group.size:
         raise WidthError(f"{group.limits}: the width {value} is not between 1 and {group.size}")
+    if multiple > 1:
+        return _rounded(group, value / group.size, math.lcm(group.granularity, multiple))
     if value % group.granularity and value != group.size:
         raise WidthError(f"{group.limits}: the width {value} is not a multiple of {group.granularity}")
     return int(value)
@@ -57,7 +62,7 @@ def _rounded(group: Group, fraction: float, step: int) -> int:
     return min(group.size, max(step, step * math.floor(fraction * group.size / step + 0.5)))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """The numbers of numpy as Python's own."""
     if isinstance(value, bool | int | float) or not isinstance(value, numbers.Real):
         return value

@@ -44,6 +44,7 @@ class Analysis:
     captures: list[Capture] = field(default_factory=list)
     tensors: dict[str, Dims] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
+    transparent: dict[str, Layer] = field(default_factory=dict)  # layers whose inside was recorded
     attributes: list[tuple[str, tuple[Any, ...], Dim]] = field(default_factory=list)
     constraints: list[SizeConstraint] = field(default_factory=list)
     min_units: list[tuple[Dim, str]] = field(default_factory=list)
@@ -124,7 +125,7 @@ class Analysis:
         caller = capture.frames[known.frame or 0]
         call = Call(
             node, where, known.shape, caller, known.chain, known.order, lambda other: info(other).shape, returned,
-            self.values, capture.training,
+            self.values, capture.training, lambda other: info(other).dtype,
         )  # fmt: skip
         value = run(call, rule, args, kwargs)
         self.constraints += call.constraints
@@ -199,6 +200,11 @@ class Analysis:
             ):
                 binding.match(pattern, dims)
             self._state_sizes(frame.path, cls(self.modules[frame.path]), binding)
+            for name in adapter.tensors():
+                full = f"{frame.path}.{name}".lstrip(".")
+                if self.canonical.get(full) in self.tensors:
+                    binding.match(signature.parse_tensors(adapter.params[name])[0], self.tensor(full))
+            self.transparent[frame.path] = Layer(frame.path, adapter, binding)
         except (AxisError, ValueError, AttributeError, TypeError):
             return  # the layer computes something else than its base: its attributes stay as they are
 

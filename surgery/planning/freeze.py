@@ -15,6 +15,7 @@ from surgery.axes.formulas import Arithmetic, Attribute, Constant, LayoutSize, O
 from surgery.axes.layout import Layout, Unit
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
+from surgery.capture.recorder import call_name
 from surgery.capture.trace import foreign
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
@@ -133,6 +134,7 @@ class Freezer:
             macs=macs,
             aliases={a: name for a, name in analysis.canonical.items() if a != name},
             stored=self._stored(),
+            viewed=frozenset(self._viewed()),
             states=states,
             dtypes=coarser_dtypes(analysis.parts, analysis.captures),
             notes=tuple(dict.fromkeys((*self.notes, *self.solution.notes, *map(_state_note, states)))),
@@ -164,6 +166,12 @@ class Freezer:
                 key = frame.path or "", name
                 found[key] = found.get(key, False) or self._follows(value)
         return tuple((*key, follows) for key, follows in found.items())
+
+    def _viewed(self) -> Iterator[str]:
+        for capture in self.analysis.captures:
+            for node in capture.graph.nodes:
+                if node.op == "get_attr" and any(call_name(user.target) in ("view", "view_as") for user in node.users):
+                    yield self.analysis.canonical.get(str(node.target), str(node.target))
 
     def _follows(self, value: Any) -> bool:
         """Whether a value holds something that has other sizes at other widths, or may have."""

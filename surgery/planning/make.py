@@ -5,25 +5,25 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from surgery.axes.algebra import Axis, pin
+from surgery.axes.algebra import Axis, pin, unify
 from surgery.capture.record import Capture
 from surgery.capture.runs import record_runs
 from surgery.errors import InputError
-from surgery.modules.inputs import Examples
+from surgery.modules.inputs import Examples, runs
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.plan.plan import Plan, per_group
-from surgery.planning import trial
+from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.freeze import Freezer, coarser_dtypes
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
-from surgery.planning.solving.solve import solve
+from surgery.planning.solving.solve import Solution, solve
 from surgery.planning.supported import check_model
 from surgery.planning.unreached import reach
 from surgery.planning.unread import pin_constants, pin_unread
@@ -56,6 +56,7 @@ def make_plan(
     fixed: Iterable[str] = (),
     only: Iterable[str] = (),
     granularity: int | Mapping[str, int] = 1,
+    rehearse: bool = True,
 ) -> Plan:
     """Find the width groups of a model. The arguments are those of `surgery.wrap`.
 
@@ -68,18 +69,64 @@ def make_plan(
     pin_unread(analysis)
     pin_constants(analysis)
     solution = solve(analysis)
-    notes += _precision(parts, captures)
-    names = axis_names(analysis)
-    coarse = min_widths(analysis)
-    plan = Freezer(analysis, solution, names, coarse, notes).plan()
-    known = [run.output for run in captures if not run.training]
-    while plan.rewrites and (refused := trial.refused(parts, plan, examples, known)):
-        plan = Freezer(analysis, solve(analysis, refused), names, coarse, notes).plan()
+    draft = _Draft(analysis, axis_names(analysis), min_widths(analysis), (*notes, *_precision(parts, captures)))
+    plan = draft.plan(solution)
+    plan = _rehearsed(draft, plan, examples, all_widths=rehearse)
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
     if fixed or only:
-        plan = _restricted(analysis, plan, names, coarse, notes, fixed, only)
-    options = {"fixed": fixed, "only": only, "granularity": granularity}
+        plan = draft.restricted(plan, fixed, only)
+    options: dict[str, object] = {"fixed": fixed, "only": only, "granularity": granularity}
+    if not rehearse:
+        options["rehearse"] = False
     return replace(_with_granularity(plan, granularity), options=options)
+
+
+def _rehearsed(draft: _Draft, plan: Plan, examples: Examples, all_widths: bool) -> Plan:
+    """The plan without what does not hold when its twin runs."""
+    analysis, forwards = draft.analysis, dict[str, str]()
+    known = [run.output for run in analysis.captures if not run.training][: len(runs(examples))]
+    training = any(run.training for run in analysis.captures)
+    while plan.groups and (all_widths or plan.rewrites):
+        refused = rehearsal.rehearse(analysis.parts, plan, examples, known, training)
+        if not refused:
+            break
+        forwards |= refused.forwards
+        draft.give_up(refused.groups, refused.single)
+        plan = draft.plan(solve(analysis, forwards))
+    return plan
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What stays the same while a plan is mended: its axes, their names, those of at least two units, and notes."""
+
+    analysis: Analysis
+    names: dict[Axis, str]
+    coarse: dict[Axis, int]
+    notes: tuple[str, ...]
+
+    def plan(self, solution: Solution) -> Plan:
+        return Freezer(self.analysis, solution, self.names, self.coarse, self.notes).plan()
+
+    def give_up(self, groups: Mapping[str, str], single: Set[str]) -> None:
+        """Pin groups, each for its reason; two of one size are made one instead. Those in `single` go in twos."""
+        self.coarse.update({axis: 2 for axis, name in self.names.items() if name in single})
+        axes = [axis for axis in group_axes(self.analysis) if self.names[axis] in groups]
+        if len(axes) == 2 and axes[0].size == axes[1].size:
+            unify((axes[0],), (axes[1],), f"a rehearsal ({next(iter(groups.values()))})")
+            return
+        for axis in axes:
+            pin((axis,), groups[self.names[axis]])
+
+    def restricted(self, plan: Plan, fixed: Sequence[str], only: Sequence[str]) -> Plan:
+        """The plan when the caller keeps some groups fixed."""
+        kept = {name for pattern in fixed for name in plan.find(pattern)}
+        if only:
+            kept |= set(plan.groups) - {name for pattern in only for name in plan.find(pattern)}
+        for axis in group_axes(self.analysis):
+            if self.names[axis] in kept:
+                pin((axis,), "kept fixed by the caller")
+        return self.plan(solve(self.analysis))
 
 
 def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
@@ -110,25 +157,6 @@ def _precision(parts: Parts, captures: Sequence[Capture]) -> tuple[str, ...]:
     allowed = max(TOLERANCES[dtype] for dtype in coarse)
     names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse))
     return (f"it computes partly in {names}: proofs allow a difference of {allowed:.0e} of the output's scale",)
-
-
-def _restricted(
-    analysis: Analysis,
-    plan: Plan,
-    names: dict[Axis, str],
-    coarse: dict[Axis, int],
-    notes: tuple[str, ...],
-    fixed: Sequence[str],
-    only: Sequence[str],
-) -> Plan:
-    """The plan when the caller keeps some groups fixed."""
-    kept = {name for pattern in fixed for name in plan.find(pattern)}
-    if only:
-        kept |= set(plan.groups) - {name for pattern in only for name in plan.find(pattern)}
-    for axis in group_axes(analysis):
-        if names[axis] in kept:
-            pin((axis,), "kept fixed by the caller")
-    return Freezer(analysis, solve(analysis), names, coarse, notes).plan()
 
 
 def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:

@@ -23,7 +23,7 @@ def axis_names(analysis: Analysis) -> dict[Axis, str]:
 
     declared = {
         f"{layer.path}.{tensor}".lstrip("."): layer
-        for layer in analysis.layers.values()
+        for layer in (*analysis.layers.values(), *analysis.transparent.values())
         for tensor in layer.adapter.params
     }
     for making in (True, False):

@@ -16,9 +16,9 @@ from surgery.rules.base import tensors_in
 # Calls that hand on what they are given, or a part of it: what they hand on is read by those that get it.
 HANDING_ON = frozenset(
     "__getitem__ getitem narrow narrow_copy select split split_with_sizes chunk tensor_split unbind hsplit vsplit "
-    "dsplit unsafe_split unsafe_chunk view view_as reshape reshape_as flatten ravel unflatten permute transpose swapaxes "
-    "swapdims t T mT H mH adjoint movedim moveaxis squeeze unsqueeze expand expand_as broadcast_to contiguous to "
-    "type_as type float half double bfloat16 clone detach alias view_as_real view_as_complex".split()
+    "dsplit unsafe_split unsafe_chunk view view_as reshape reshape_as flatten ravel unflatten permute transpose "
+    "swapaxes swapdims t T mT H mH adjoint movedim moveaxis squeeze unsqueeze expand expand_as broadcast_to contiguous "
+    "to type_as type float half double bfloat16 clone detach alias view_as_real view_as_complex".split()
 )
 
 

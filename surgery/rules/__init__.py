@@ -15,6 +15,8 @@ from surgery.rules import join as join
 from surgery.rules import linalg as linalg
 from surgery.rules import loss as loss
 from surgery.rules import memory as memory
+from surgery.rules import norm as norm
+from surgery.rules import order as order
 from surgery.rules import reduce as reduce
 from surgery.rules import shape as shape
 from surgery.rules import spatial as spatial

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 
 from surgery.axes.algebra import Dims, divide, extent, fresh, pieces, resolve
 from surgery.axes.signature import broadcast
-from surgery.rules.base import here, multiply, ordered, require, unify
+from surgery.rules.base import Result, here, multiply, ordered, require, tensors_in, unify
 from surgery.rules.registry import rule
 
 
 @rule("scaled_dot_product_attention")
 def attention(
-    query: Dims, key: Dims, value: Dims, attn_mask: Any = None, dropout_p: float = 0, is_causal: bool = False,
-    scale: Any = None, enable_gqa: bool = False,
+    query: Dims, key: Dims, value: Dims, attn_mask: object = None, dropout_p: float = 0,
+    is_causal: bool = False, scale: object = None, enable_gqa: bool = False,
 ) -> Dims:  # fmt: skip
     """`... h t d, ... h s d, ... h s e -> ... h t e`; grouped queries have heads `(kv rep)`."""
     q, k, v = query, key, value
@@ -37,13 +37,13 @@ def attention(
 
 @rule(F.multi_head_attention_forward)
 def multi_head_attention(
-    query: Dims, key: Dims, value: Dims, embed_dim_to_check: Any, num_heads: Any, in_proj_weight: Any,
-    in_proj_bias: Any, bias_k: Any, bias_v: Any, add_zero_attn: bool, dropout_p: float, out_proj_weight: Dims,
-    out_proj_bias: Any, training: bool = True, key_padding_mask: Any = None, need_weights: bool = True,
-    attn_mask: Any = None, use_separate_proj_weight: bool = False, q_proj_weight: Any = None,
-    k_proj_weight: Any = None, v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None,
-    average_attn_weights: bool = True, is_causal: bool = False,
-) -> Any:  # fmt: skip
+    query: Dims, key: Dims, value: Dims, embed_dim_to_check: int, num_heads: int, in_proj_weight: Dims | None,
+    in_proj_bias: Dims | None, bias_k: object, bias_v: object, add_zero_attn: bool, dropout_p: float,
+    out_proj_weight: Dims, out_proj_bias: Dims | None, training: bool = True, key_padding_mask: Dims | None = None,
+    need_weights: bool = True, attn_mask: Dims | None = None, use_separate_proj_weight: bool = False,
+    q_proj_weight: Dims | None = None, k_proj_weight: Dims | None = None, v_proj_weight: Dims | None = None,
+    static_k: object = None, static_v: object = None, average_attn_weights: bool = True, is_causal: bool = False,
+) -> Result:  # fmt: skip
     """Torch asserts that heads times head width is the width of queries, so that the two are one dimension here."""
     if any(x is not None for x in (bias_k, bias_v, static_k, static_v)) or add_zero_attn:
         raise NotImplementedError("biases of keys, and keys that are given")
@@ -59,24 +59,27 @@ def multi_head_attention(
         broadcast([scores, attn_mask], here())
     if key_padding_mask is not None:
         broadcast([Dims((n, s)), key_padding_mask], here())
-    weights = [q_proj_weight, k_proj_weight, v_proj_weight]
-    if not use_separate_proj_weight:
-        rows = pieces(in_proj_weight[0], [extent(inner)] * 3, here())
-        weights = [Dims((row, in_proj_weight[1])) for row in rows]
+    packed = None if use_separate_proj_weight else in_proj_weight
+    weights = _projections(packed, (q_proj_weight, k_proj_weight, v_proj_weight), extent(inner))
     for weight, x in zip(weights, (query, key, value), strict=True):
         unify(weight[0], inner)
         unify(weight[1], x[2])
         multiply(*x[:2], *weight)
-    if in_proj_bias is not None:
-        for part in pieces(in_proj_bias[0], [extent(inner)] * 3, here()):
-            unify(part, inner)
+    for part in pieces(in_proj_bias[0], [extent(inner)] * 3, here()) if in_proj_bias else ():
+        unify(part, inner)
     unify(out_proj_weight[1], inner)
     if out_proj_bias is not None:
         unify(out_proj_bias[0], out_proj_weight[0])
     require(embed_dim_to_check, inner)
     require(num_heads, heads)
-    multiply(n, query[0], s, inner)
-    multiply(n, query[0], s, inner)
-    multiply(query[0], n, *out_proj_weight)
+    for dims in ((n, query[0], s, inner), (n, query[0], s, inner), (query[0], n, *out_proj_weight)):
+        multiply(*dims)
     seen = Dims((n, query[0], s)) if average_attn_weights else Dims((n, heads, query[0], s))
     return [Dims((query[0], n, out_proj_weight[0])), seen if need_weights else None]
+
+
+def _projections(packed: Dims | None, separate: Sequence[Dims | None], width: int) -> list[Dims]:
+    """The weights of queries, keys and values: the rows of one, or each by itself."""
+    if packed is None:
+        return tensors_in(separate)
+    return [Dims((rows, packed[1])) for rows in pieces(packed[0], [width] * 3, here())]

@@ -1,10 +1,9 @@
-"""Operations that sum over products: linear maps, products of matrices, embeddings; and norms called as functions."""
+"""Operations that sum over products: linear maps, products of matrices, distances; and rows of tables."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from surgery.axes.algebra import Dim, divide, extent, resolve
 from surgery.axes.signature import broadcast
 from surgery.rules.base import (
     Dims,
-    at_least_two,
+    Result,
     axis,
     axis_list,
     contraction,
@@ -22,7 +21,6 @@ from surgery.rules.base import (
     multiply,
     ordered,
     positions,
-    require,
     result_shape,
     tensors_in,
     unify,
@@ -31,14 +29,14 @@ from surgery.rules.registry import rule
 
 
 @rule("linear")
-def linear(x: Dims, weight: Dims, bias: Any = None) -> Any:
+def linear(x: Dims, weight: Dims, bias: Dims | None = None) -> Result:
     if len(weight) == 1:
         return contraction("... i, i -> ...", x, weight, macs="i")
     return contraction("... i, o i, o -> ... o", x, weight, bias, macs="i")
 
 
 @rule("bilinear")
-def bilinear(x: Dims, y: Dims, weight: Dims, bias: Any = None) -> Any:
+def bilinear(x: Dims, y: Dims, weight: Dims, bias: Dims | None = None) -> Result:
     return contraction("... i, ... j, o i j, o -> ... o", x, y, weight, bias, macs="i j")
 
 
@@ -58,7 +56,7 @@ def matmul(x: Dims, *others: Dims, **named: Dims) -> Dims:
 
 
 @rule("addmm", "addbmm", "baddbmm", "addmv")
-def addmm(bias: Dims, *factors: Any, beta: Any = 1, alpha: Any = 1, **named: Any) -> Dims:
+def addmm(bias: Dims, *factors: object, beta: object = 1, alpha: object = 1, **named: object) -> Dims:
     x, y = tensors_in(factors, named)
     summed = matmul(x, y)
     if len(x) == 3 and len(result_shape()) == 2:  # addbmm: the batch is summed as well
@@ -67,12 +65,12 @@ def addmm(bias: Dims, *factors: Any, beta: Any = 1, alpha: Any = 1, **named: Any
 
 
 @rule("outer", "ger")
-def outer(x: Dims, y: Dims, **_: Any) -> Dims:
+def outer(x: Dims, y: Dims, **_: object) -> Dims:
     return Dims((*x, *y))
 
 
 @rule("addr")
-def addr(bias: Dims, x: Dims, y: Dims, **_: Any) -> Dims:
+def addr(bias: Dims, x: Dims, y: Dims, **_: object) -> Dims:
     return broadcast([bias, outer(x, y)], here())
 
 
@@ -92,7 +90,7 @@ def vdot(x: Dims, y: Dims) -> Dims:
 
 
 @rule("tensordot")
-def tensordot(x: Dims, y: Dims, dims: Any = 2) -> Dims:
+def tensordot(x: Dims, y: Dims, dims: int | Sequence[Sequence[int]] = 2) -> Dims:
     if isinstance(dims, int):
         dims = list(range(len(x) - dims, len(x))), list(range(dims))
     mine, theirs = axis_list(x, dims[0]), axis_list(y, dims[1])
@@ -119,7 +117,7 @@ def cross(x: Dims, y: Dims, *, dim: int = -1) -> Dims:
 
 
 @rule(torch.cross, torch.Tensor.cross)
-def cross_of_three(x: Dims, y: Dims, dim: Any = None) -> Dims:
+def cross_of_three(x: Dims, y: Dims, dim: int | None = None) -> Dims:
     """Without a dimension, it is the first that has three units: those before it must not come to have as many."""
     both = broadcast([x, y], here())
     found = next(i for i, d in enumerate(both) if extent(d) == 3) if dim is None else axis(both, dim)
@@ -130,7 +128,7 @@ def cross_of_three(x: Dims, y: Dims, dim: Any = None) -> Dims:
 
 
 @rule("_grouped_mm", "grouped_mm")
-def grouped_matmul(x: Dims, y: Dims, offs: Dims | None = None, *_: Any, **__: Any) -> Dims:
+def grouped_matmul(x: Dims, y: Dims, offs: Dims | None = None, *_: object, **__: object) -> Dims:
     """Rows of x, in runs that end at the offsets, each run times a matrix of its own."""
     if offs is None:
         return matmul(x, y)
@@ -152,10 +150,9 @@ def _in_blocks(dim: Dim) -> None:
 
 
 @rule("einsum")
-def einsum(equation: str, *operands: Any) -> Any:
+def einsum(equation: str, *operands: Dims | Sequence[Dims]) -> Result:
     """The equation is read: each letter is an axis."""
-    if len(operands) == 1 and not isinstance(operands[0], Dims):
-        operands = tuple(operands[0])
+    tensors = tensors_in(operands)
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     if not arrow:
         letters = [c for c in sorted(set(inputs) & set(string.ascii_letters)) if inputs.count(c) == 1]
@@ -163,12 +160,12 @@ def einsum(equation: str, *operands: Any) -> Any:
     spaced = [" ".join(part.replace("...", ".").replace(".", "…")) for part in (*inputs.split(","), output)]
     spaced = [part.replace("…", "...") for part in spaced]
     named: dict[str, Dim] = {}
-    for part, x in zip(inputs.split(","), operands, strict=True):
+    for part, x in zip(inputs.split(","), tensors, strict=True):
         named.update(_lettered(part, x))
     summed = [letter for letter in sorted(named) if letter not in output]
     multiplies = any(extent(named[letter]) > 1 for letter in summed)  # else torch works element by element
     macs = " ".join(summed) if multiplies else ""
-    return contraction(", ".join(spaced[:-1]) + " -> " + spaced[-1], *operands, macs=macs)
+    return contraction(", ".join(spaced[:-1]) + " -> " + spaced[-1], *tensors, macs=macs)
 
 
 def _lettered(part: str, x: Dims) -> Iterator[tuple[str, Dim]]:
@@ -179,20 +176,21 @@ def _lettered(part: str, x: Dims) -> Iterator[tuple[str, Dim]]:
 
 
 @rule(F.embedding)
-def embedding(ids: Dims, weight: Dims, *_: Any, **__: Any) -> Dims:
+def embedding(ids: Dims, weight: Dims, *_: object, **__: object) -> Dims:
     ordered(weight[0], "indexed by position")
     return Dims((*ids, weight[1]))
 
 
 @rule(torch.embedding)
-def embedding_weight_first(weight: Dims, ids: Dims, *_: Any, **__: Any) -> Dims:
+def embedding_weight_first(weight: Dims, ids: Dims, *_: object, **__: object) -> Dims:
     return embedding(ids, weight)
 
 
 @rule(F.embedding_bag)
 def embedding_bag(
-    ids: Dims, weight: Dims, offsets: Any = None, *more: Any, per_sample_weights: Any = None, **_: Any
-) -> Dims:
+    ids: Dims, weight: Dims, offsets: Dims | None = None, *more: object, per_sample_weights: Dims | None = None,
+    **_: object,
+) -> Dims:  # fmt: skip
     """Rows of a table, summed over the ids of each bag."""
     if tensors_in(more) or len(weight) != 2:
         raise NotImplementedError("weights of samples given by position")
@@ -200,79 +198,10 @@ def embedding_bag(
     if per_sample_weights is not None:
         broadcast([ids, per_sample_weights], here())
     if len(ids) == 1:
-        for dim in (*ids, *offsets):
+        for dim in (*ids, *(offsets or ())):
             ordered(dim, "bags begin at positions")
         return Dims((positions(result_shape()[0]), weight[1]))
     return Dims((ids[0], weight[1]))
-
-
-@rule("layer_norm", "rms_norm")
-def layer_norm(x: Dims, normalized_shape: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Dims:
-    for tensor in (weight, bias):
-        for a, b in zip(x[len(x) - len(tensor) :], tensor, strict=True) if tensor is not None else ():
-            unify(a, b)
-    for size, dim in zip(normalized_shape, x[len(x) - len(normalized_shape) :], strict=True):
-        require(size, dim)
-    return x
-
-
-@rule(F.batch_norm)
-def batch_norm(
-    x: Dims,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
-    training: bool = False,
-    *_: Any,
-    **__: Any,
-) -> Dims:
-    if training:
-        at_least_two(x[0], *x[2:])  # one value has no spread
-    return _per_channel(x, running_mean, running_var, weight, bias)
-
-
-@rule(F.instance_norm)
-def instance_norm(
-    x: Dims,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    *_: Any,
-    **__: Any,
-) -> Dims:
-    if use_input_stats:
-        at_least_two(*x[2:])
-    return _per_channel(x, running_mean, running_var, weight, bias)
-
-
-def _per_channel(x: Dims, *tensors: Dims | None) -> Dims:
-    """The same dimensions, the second one tied to those of tensors with a value for each channel."""
-    for tensor in tensors:
-        if tensor is not None:
-            unify(x[1], tensor[0])
-    return x
-
-
-@rule("group_norm")
-def group_norm(x: Dims, num_groups: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Dims:
-    parts = divide(x[1], extent(x[1]) // int(num_groups))
-    if parts is None:
-        raise NotImplementedError("channels that do not divide into groups")
-    for tensor in (weight, bias):
-        if tensor is not None:
-            unify(x[1], tensor[0])
-    if int(num_groups) > 1:
-        require(num_groups, parts[0])
-    at_least_two(x[0], parts[1], *x[2:])
-    return Dims((x[0], resolve(x[1]), *x[2:]))
-
-
-@rule("_weight_norm")
-def weight_norm(v: Dims, g: Dims, dim: int = 0) -> Dims:
-    return broadcast([v, g], here())
 
 
 @rule("cosine_similarity")
@@ -286,3 +215,8 @@ def cosine_similarity(x1: Dims, x2: Dims, dim: int = 1, eps: float = 1e-8) -> Di
 def pairwise_distance(x1: Dims, x2: Dims, p: float = 2, eps: float = 1e-6, keepdim: bool = False) -> Dims:
     both = broadcast([x1, x2], here())
     return Dims((*both[:-1], ())) if keepdim else Dims(both[:-1])
+
+
+@rule("cdist")
+def cdist(x: Dims, y: Dims, *_: object, **__: object) -> Result:
+    return contraction("... n d, ... m d -> ... n m", x, y)

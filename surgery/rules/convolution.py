@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from surgery.axes.algebra import Dims, divide, extent
-from surgery.rules.base import contraction, multiply, positions, require
+from surgery.rules.base import Numbers, Result, contraction, multiply, positions, require, tensors_in
 from surgery.rules.registry import rule
 
 
-def _pointwise_kernel(weight: Dims, stride: Any, padding: Any) -> bool:
+def _pointwise_kernel(weight: Dims, stride: Numbers, padding: Numbers | str) -> bool:
     """Whether a convolution treats every position by itself."""
     steps = stride if isinstance(stride, tuple | list) else (stride,)
     pads = padding if isinstance(padding, tuple | list) else (padding,)
@@ -18,8 +16,9 @@ def _pointwise_kernel(weight: Dims, stride: Any, padding: Any) -> bool:
 
 
 def _convolution(
-    x: Dims, weight: Dims, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
-) -> Any:
+    x: Dims, weight: Dims, bias: Dims | None = None, stride: Numbers = 1, padding: Numbers | str = 0,
+    dilation: object = 1, groups: int = 1,
+) -> Result:  # fmt: skip
     batch = "" if len(x) == len(weight) - 1 else "b "
     g = int(groups)
     sites = "..." if _pointwise_kernel(weight, stride, padding) else "~..."
@@ -27,7 +26,7 @@ def _convolution(
         f"{batch}(g i) {sites}, (g o) i ~..., (g o) -> {batch}(g o) {sites}", x, weight, bias, g=g, i=extent(weight[1])
     )
     kernel = [positions(extent(dim), "a kernel") for dim in weight[2:]]
-    multiply(*dims, weight[1], *kernel)
+    multiply(*tensors_in(dims)[0], weight[1], *kernel)
     if g > 1:
         parts = divide(weight[0], extent(weight[0]) // g)
         require(groups, parts[0] if parts else weight[0])
@@ -39,9 +38,9 @@ rule("conv1d", "conv2d", "conv3d")(_convolution)
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def conv_transpose(
-    x: Dims, weight: Dims, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
-    groups: Any = 1, dilation: Any = 1,
-) -> Any:  # fmt: skip
+    x: Dims, weight: Dims, bias: Dims | None = None, stride: object = 1, padding: object = 0,
+    output_padding: object = 0, groups: int = 1, dilation: object = 1,
+) -> Result:  # fmt: skip
     batch = "" if len(x) == len(weight) - 1 else "b "
     g = int(groups)
     dims = contraction(

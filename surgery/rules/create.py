@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from surgery.axes.algebra import fresh
-from surgery.rules.base import Dims, in_training, operation_name, ordered, positions, require, result_shape, tensors_in
+from surgery.rules.base import (
+    Dims,
+    Result,
+    each_result,
+    in_training,
+    operation_name,
+    ordered,
+    positions,
+    require,
+    result_shape,
+    tensors_in,
+)
 from surgery.rules.elementwise import elementwise
 from surgery.rules.registry import rule
 
 
-def _constant(*args: Any, **kwargs: Any) -> Dims:
+def _constant(*args: object, **named: Sequence[object]) -> Dims:
     """Every element is the same, so units are interchangeable; the sizes in the call must follow."""
-    args = args[1:] if args and isinstance(args[0], Dims) else args
-    sizes = kwargs.get("size")
-    if sizes is None:
-        sizes = (
-            args[0]
-            if args and isinstance(args[0], tuple | list) and not isinstance(args[0], Dims)
-            else [a for a in args if isinstance(a, int | Dims)]
-        )
+    sizes = named.get("size") or _sizes(args[1:] if args and isinstance(args[0], Dims) else args)
     dims = Dims(fresh(n) for n in result_shape())
     for size, dim in zip(sizes, dims, strict=True):
         require(size, dim)
     return dims
 
 
+def _sizes(args: Sequence[object]) -> Sequence[object]:
+    """`f(2, 3)` and `f((2, 3), value)` alike."""
+    if args and isinstance(args[0], tuple | list) and not isinstance(args[0], Dims):
+        return args[0]
+    return [size for size in args if isinstance(size, int | Dims)]
+
+
 rule(*"zeros ones full empty new_zeros new_ones new_full new_empty".split())(_constant)
 
 
-def _by_position(*_: Any, **__: Any) -> Any:
-    shape = result_shape()
-    if isinstance(shape, list):
-        return [Dims(positions(n, "values differ by position") for n in one) for one in shape]
-    return Dims(positions(n, "values differ by position") for n in shape)
+def _by_position(*_: object, **__: object) -> Result:
+    return each_result(lambda shape: Dims(positions(n, "values differ by position") for n in shape))
 
 
 rule(*"arange linspace logspace scalar_tensor".split())(_by_position)
@@ -42,7 +50,7 @@ rule(*"tril_indices triu_indices".split())(_by_position)
 
 
 @rule("eye")
-def eye(n: Any, m: Any = None, **_: Any) -> Dims:
+def eye(n: int, m: int | None = None, **_: object) -> Result:
     """Rows and columns in one order, whichever it is."""
     if m is not None and int(m) != int(n):
         return _by_position()
@@ -54,7 +62,7 @@ def eye(n: Any, m: Any = None, **_: Any) -> Dims:
 
 
 @rule("tensor", "as_tensor", "asarray")
-def from_data(data: Any, *_: Any, **__: Any) -> Any:
+def from_data(data: object, *_: object, **__: object) -> Result:
     """A tensor stays as it is. Tensors inside of lists are read, value by value."""
     if isinstance(data, Dims):
         return data
@@ -64,11 +72,11 @@ def from_data(data: Any, *_: Any, **__: Any) -> Any:
 
 
 @rule("new_tensor")
-def new_from_data(_: Dims, data: Any, *__: Any, **___: Any) -> Any:
+def new_from_data(_: Dims, data: object, *__: object, **___: object) -> Result:
     return from_data(data)
 
 
-def _random(*args: Any, **kwargs: Any) -> Dims:
+def _random(*args: object, **kwargs: object) -> Dims:
     """What the draws depend on has positions, and so has what gives its shape.
 
     In training, as in dropout, values that are drawn one by one are alike wherever they are.

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, here, in_training, ordered, positions, result_shape, tensors_in, unify
-from surgery.rules.registry import rule
+from surgery.rules.base import Dims, Result, here, in_training, ordered, positions, result_shape, tensors_in, unify
+from surgery.rules.registry import Operation, rule
 
 
-def elementwise(*args: Any, **kwargs: Any) -> Any:
+def elementwise(*args: object, **kwargs: object) -> Dims:
     return broadcast(tensors_in(args, kwargs), here())
 
 
-def _like_first(x: Dims, *_: Any, **__: Any) -> Dims:
+def _like_first(x: Dims, *_: object, **__: object) -> Dims:
     return x
 
 
-def pointwise(*operations: Any) -> None:
+def pointwise(*operations: Operation) -> None:
     """Declare operations whose tensor arguments broadcast against one another, element by element."""
     rule(*operations)(elementwise)
 
 
-def same(*operations: Any) -> None:
+def same(*operations: Operation) -> None:
     """Declare operations whose result has the dimensions of the first tensor, whatever else they are given."""
     rule(*operations)(_like_first)
 
@@ -62,7 +60,7 @@ for _method in (
 
 
 @rule("where")
-def where(condition: Dims, *branches: Any, **named: Any) -> Any:
+def where(condition: Dims, *branches: object, **named: object) -> Result:
     if not branches and not named:
         for dim in condition:
             ordered(dim, "positions are read")
@@ -71,7 +69,7 @@ def where(condition: Dims, *branches: Any, **named: Any) -> Any:
 
 
 @rule("copy")
-def copy(x: Dims, source: Dims, *_: Any) -> Dims:
+def copy(x: Dims, source: Dims, *_: object) -> Dims:
     return broadcast([x, source], here())
 
 
@@ -83,12 +81,12 @@ def prelu(x: Dims, weight: Dims) -> Dims:
 
 
 @rule("gumbel_softmax")
-def random_softmax(x: Dims, *_: Any, **__: Any) -> Dims:
+def random_softmax(x: Dims, *_: object, **__: object) -> Dims:
     for dim in () if in_training() else x:
         ordered(dim, "random values are drawn by position")
     return x
 
 
 @rule(torch._assert, torch._C._nn._parse_to)
-def description(*_: Any, **__: Any) -> None:
+def description(*_: object, **__: object) -> None:
     """Nothing comes out."""

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import EllipsisType, NoneType
 from typing import Any
 
 import torch
+from torch import fx
 
-from surgery.axes.algebra import extent
+from surgery.axes.algebra import Dim, extent
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, axis, current_node, here, ordered, positions, result_shape, tensors_in, unify
+from surgery.nested import Shapes
+from surgery.rules.base import (
+    Dims,
+    axis,
+    current_node,
+    here,
+    ordered,
+    positions,
+    recorded_dtype,
+    result_shape,
+    tensors_in,
+    unify,
+)
 from surgery.rules.join import part, strided, unit
 from surgery.rules.registry import rule
 
 
 @rule(torch.Tensor.__getitem__)
-def getitem(x: Dims, index: Any) -> Dims:
+def getitem(x: Dims, index: object) -> Dims:
     return _index(x, index, current_node().args[1], result_shape())
 
 
 @rule(torch.Tensor.__setitem__)
-def setitem(x: Dims, index: Any, value: Any) -> None:
+def setitem(x: Dims, index: object, value: object) -> None:
     """`x[index] = value`: what is written has the dimensions of what would be read. Of two at one place one stays."""
     for dim in (dim for given in tensors_in(index) for dim in given):
         ordered(dim, "written by position")
@@ -29,66 +45,111 @@ def setitem(x: Dims, index: Any, value: Any) -> None:
 
 
 @rule("index_put")
-def index_put(x: Dims, indices: Any, values: Dims, *_: Any, **__: Any) -> Dims:
-    given, nodes = tuple(indices), tuple(current_node().args[1])  # type: ignore[arg-type]
-    places = tuple(slice(None) if index is None else index for index in given)
-    for dim in (dim for index in tensors_in(given) for dim in index):
+def index_put(x: Dims, indices: Sequence[object], values: Dims, *_: object, **__: object) -> Dims:
+    nodes = current_node().args[1]
+    assert isinstance(nodes, tuple | list)
+    places = tuple(slice(None) if index is None else index for index in indices)
+    for dim in (dim for index in tensors_in(indices) for dim in index):
         ordered(dim, "written by position")
-    target = _index(x, places, nodes, None)
+    target = _index(x, places, tuple(nodes), None)
     broadcast([target, values], here())
     return x
 
 
-def _index(x: Dims, index: Any, nodes: Any, shape: Any) -> Dims:
-    items = list(index) if type(index) is tuple else [index]
-    nodes = list(nodes) if isinstance(nodes, tuple) and type(index) is tuple else [nodes]
+def _index(x: Dims, index: object, nodes: object, shape: Shapes) -> Dims:
+    items = index if type(index) is tuple else (index,)
+    nodes = nodes if isinstance(nodes, tuple) and type(index) is tuple else (nodes,)
     taken = sum(_consumes(item, node) for item, node in zip(items, nodes, strict=True))
-    if Ellipsis not in [item for item in items if not isinstance(item, Dims)]:
-        items, nodes = [*items, Ellipsis], [*nodes, Ellipsis]
-    result: list[Any] = []
-    advanced: list[Dims] = []
-    place, split, i = None, False, 0
+    if not any(item is Ellipsis for item in items):
+        items, nodes = (*items, Ellipsis), (*nodes, Ellipsis)
+    read = _Read(x, others=len(x) - taken)
     for item, node in zip(items, nodes, strict=True):
-        if item is None:
-            result.append(())
-        elif item is Ellipsis:
-            result += x[i : i + len(x) - taken]
-            i += len(x) - taken
-        elif isinstance(item, slice):
-            result.append(_slice(x[i], item, node))
-            i += 1
-        elif isinstance(item, int) and not isinstance(item, bool):
-            unit(x[i], item)
-            i += 1
-        else:
-            consumed = _consumes(item, node)
-            for dim in x[i : i + consumed]:
-                _by_position(dim, item)
-            i += consumed
-            if place is not None and len(result) != place:
-                split = True
-            place = len(result) if place is None else place
-            advanced.append(_read(item, node))
-    if place is not None:
-        place = 0 if split else place
-        result[place:place] = broadcast(advanced, here()) if advanced else []
+        kind = next(kind for types, kind in _KINDS if isinstance(item, types))
+        kind(read, item, node)
+    return read.done(shape)
+
+
+@dataclass
+class _Read:
+    """How far an index into `x` has been read.
+
+    Attributes:
+        others: how many dimensions of `x` no item takes, so that `...` stands for them.
+        place: the next dimension of `x`.
+        result: the dimensions of the result so far, without those of `advanced`: indices that are lists or tensors.
+        where: the places in the result at which these stood.
+    """
+
+    x: Dims
+    others: int
+    place: int = 0
+    result: list[Dim] = field(default_factory=list)
+    advanced: list[Dims] = field(default_factory=list)
+    where: list[int] = field(default_factory=list)
+
+    def take(self, count: int) -> Sequence[Dim]:
+        """The next dimensions of `x`."""
+        self.place += count
+        return self.x[self.place - count : self.place]
+
+    def done(self, shape: Shapes) -> Dims:
+        """The dimensions of the result; those of advanced indices come first where these are apart."""
+        if not self.where:
+            return Dims(self.result)
+        first = self.where[0] if len(set(self.where)) == 1 else 0
+        result = [*self.result[:first], *broadcast(self.advanced, here()), *self.result[first:]]
         if shape is not None and len(result) == len(shape):
             result = [d if extent(d) == n else positions(n) for d, n in zip(result, shape, strict=True)]
-    return Dims(result)
+        return Dims(result)
 
 
-def _by_position(dim: Any, item: Any) -> None:
+def _new(read: _Read, item: None, node: object) -> None:
+    read.result.append(())
+
+
+def _others(read: _Read, item: EllipsisType, node: object) -> None:
+    read.result += read.take(read.others)
+
+
+def _part(read: _Read, item: slice, node: object) -> None:
+    (dim,) = read.take(1)
+    read.result.append(_slice(dim, item))
+
+
+def _one(read: _Read, item: int, node: object) -> None:
+    (dim,) = read.take(1)
+    unit(dim, item)
+
+
+def _listed(read: _Read, item: object, node: object) -> None:
+    for dim in read.take(_consumes(item, node)):
+        _by_position(dim, item)
+    read.where.append(len(read.result))
+    read.advanced.append(_given(item, node))
+
+
+_KINDS: tuple[tuple[type, Callable[[_Read, Any, object], None]], ...] = (  # the first that fits; an item fits its kind
+    (NoneType, _new),
+    (EllipsisType, _others),
+    (slice, _part),
+    (bool, _listed),
+    (int, _one),
+    (object, _listed),
+)
+
+
+def _by_position(dim: Dim, item: object) -> None:
     if isinstance(item, list) and len(item) == 1 and isinstance(item[0], int):
         unit(dim, item[0])
     else:
         ordered(dim, "indexed by position")
 
 
-def _mask(node: Any) -> bool:
-    return getattr(node, "meta", {}).get("dtype") in (torch.bool, torch.uint8)
+def _mask(node: object) -> bool:
+    return isinstance(node, fx.Node) and recorded_dtype(node) in (torch.bool, torch.uint8)
 
 
-def _consumes(item: Any, node: Any) -> int:
+def _consumes(item: object, node: object) -> int:
     """How many dimensions of the tensor an item of an index takes."""
     if item is None or item is Ellipsis:
         return 0
@@ -97,7 +158,7 @@ def _consumes(item: Any, node: Any) -> int:
     return 1
 
 
-def _read(item: Any, node: Any) -> Dims:
+def _given(item: object, node: object) -> Dims:
     """The dimensions that an advanced index contributes to the result."""
     if isinstance(item, Dims):
         if not _mask(node):
@@ -110,7 +171,7 @@ def _read(item: Any, node: Any) -> Dims:
     raise NotImplementedError("this kind of index")
 
 
-def _slice(dim: Any, item: slice, node: Any) -> Any:
+def _slice(dim: Dim, item: slice) -> Dim:
     if any(isinstance(bound, Dims) for bound in (item.start, item.stop, item.step)):
         raise NotImplementedError("a slice between positions that are computed by the model")
     n = extent(dim)
@@ -132,15 +193,15 @@ def index_select(x: Dims, dim: int, index: Dims) -> Dims:
 
 
 @rule("gather", "take_along_dim")
-def gather(x: Dims, *args: Any, **kwargs: Any) -> Dims:
-    (index,) = (a for a in (*args, *kwargs.values()) if isinstance(a, Dims))
+def gather(x: Dims, *args: object, **kwargs: object) -> Dims:
+    (index,) = tensors_in(args, kwargs)
     (dim,) = (a for a in (*args, *kwargs.values()) if isinstance(a, int) and not isinstance(a, bool))
     i = axis(x, dim)
     ordered(x[i], "indexed by position")
     return Dims(b if k == i else _covered(a, b) for k, (a, b) in enumerate(zip(x, index, strict=True)))
 
 
-def _covered(a: Any, b: Any) -> Any:
+def _covered(a: Dim, b: Dim) -> Dim:
     """An index that covers a dimension in full pairs with it, position by position."""
     if extent(a) == extent(b):
         return unify(a, b)
@@ -150,10 +211,10 @@ def _covered(a: Any, b: Any) -> Any:
 
 
 @rule("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill", "index_reduce")
-def scatter(x: Dims, dim: int, index: Dims, *values: Any, **kwargs: Any) -> Dims:
+def scatter(x: Dims, dim: int, index: Dims, *values: object, **kwargs: object) -> Dims:
     i = axis(x, dim)
     ordered(x[i], "written by position")
-    for other in (index, *(v for v in (*values, *kwargs.values()) if isinstance(v, Dims))):
+    for other in (index, *tensors_in(values, kwargs)):
         if len(other) != len(x):
             for counted in other:
                 ordered(counted, "written by position")
@@ -175,7 +236,7 @@ def pack(x: Dims, lengths: Dims, batch_first: bool) -> list[Dims]:
 
 
 @rule(torch._VF._pad_packed_sequence)
-def unpack(data: Dims, sizes: Dims, *_: Any, **__: Any) -> list[Dims]:
+def unpack(data: Dims, sizes: Dims, *_: object, **__: object) -> list[Dims]:
     for dim in (data[0], *sizes):
         ordered(dim, "packed positions")
     padded, lengths = result_shape()
@@ -183,5 +244,5 @@ def unpack(data: Dims, sizes: Dims, *_: Any, **__: Any) -> list[Dims]:
 
 
 @rule("one_hot")
-def one_hot(x: Dims, *_: Any, **__: Any) -> Dims:
+def one_hot(x: Dims, *_: object, **__: object) -> Dims:
     return Dims((*x, positions(result_shape()[-1], "classes")))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from surgery.axes.algebra import Dim, axes_of, concat, divide, extent, fresh, pieces, pin, pinned
 from surgery.axes.formulas import Constant
 from surgery.rules.base import (
     Dims,
+    Numbers,
     axis,
     computed,
     here,
@@ -23,19 +24,19 @@ from surgery.rules.registry import rule
 
 
 @rule("cat", "concat", "concatenate")
-def cat(tensors: Any, dim: int = 0) -> Dims:
+def cat(tensors: Sequence[Dims], dim: int = 0) -> Dims:
     tensors = [x for x in tensors if len(x) == max(map(len, tensors))]
     i = axis(tensors[0], dim)
     return _stacked([x[i] for x in tensors], [Dims((*x[:i], *x[i + 1 :])) for x in tensors], i)
 
 
 @rule("stack")
-def stack(tensors: Any, dim: int = 0) -> Dims:
+def stack(tensors: Sequence[Dims], dim: int = 0) -> Dims:
     return _stacked([()] * len(tensors), list(tensors), int(dim) % (len(tensors[0]) + 1))
 
 
 @rule("hstack", "vstack", "dstack", "column_stack", "row_stack")
-def stack_along(tensors: Any) -> Dims:
+def stack_along(tensors: Sequence[Dims]) -> Dims:
     """`cat` along a dimension that is made where it is missing."""
     name = operation_name()
     if name == "hstack":
@@ -48,13 +49,13 @@ def stack_along(tensors: Any) -> Dims:
 
 
 @rule("hsplit", "vsplit", "dsplit")
-def split_along(x: Dims, sections: Any) -> list[Dims]:
+def split_along(x: Dims, sections: Numbers) -> list[Dims]:
     name = operation_name()
     return chunk(x, sections, {"vsplit": 0, "dsplit": 2}.get(name, 0 if len(x) == 1 else 1))
 
 
 @rule("block_diag")
-def block_diag(*blocks: Any) -> Dims:
+def block_diag(*blocks: Dims) -> Dims:
     """Each block has rows and columns of its own."""
     raised = [Dims((*[()] * (2 - len(x)), *x)) for x in blocks]
     return Dims((concat([x[0] for x in raised]), concat([x[1] for x in raised])))
@@ -67,7 +68,7 @@ def _stacked(parts: list[Dim], others: list[Dims], i: int) -> Dims:
     return Dims((*rest[:i], concat(parts), *rest[i:]))
 
 
-def part(dim: Dim, start: Any, stop: Any) -> Dim:
+def part(dim: Dim, start: int, stop: int) -> Dim:
     """Positions `start` to `stop` of a dimension; the integers must follow when what they bound changes width."""
     n = extent(dim)
     a = min(max(int(start) + (n if start < 0 else 0), 0), n)
@@ -92,7 +93,7 @@ def _fixed_part(dim: Dim, size: int) -> Dim:
     return fresh(size, reason or f"part of a fixed dimension at {here()}")
 
 
-def unit(dim: Dim, index: Any) -> None:
+def unit(dim: Dim, index: int) -> None:
     """Position `index` of a dimension is read by itself."""
     n = extent(dim)
     if pinned(dim):
@@ -127,14 +128,14 @@ def iterate(x: Dims) -> list[Dims]:
 
 
 @rule("select")
-def select(x: Dims, dim: int, index: Any) -> Dims:
+def select(x: Dims, dim: int, index: int) -> Dims:
     i = axis(x, dim)
     unit(x[i], index)
     return without(x, i)
 
 
 @rule("narrow")
-def narrow(x: Dims, dim: int, start: Any, length: Any) -> Dims:
+def narrow(x: Dims, dim: int, start: int, length: int) -> Dims:
     i = axis(x, dim)
     taken = part(x[i], start, int(start) % max(extent(x[i]), 1) + int(length))
     require(length, taken)
@@ -144,8 +145,8 @@ def narrow(x: Dims, dim: int, start: Any, length: Any) -> Dims:
 
 
 @rule("split", "split_with_sizes")
-def split(x: Dims, split_size_or_sections: Any = None, dim: int = 0, **kwargs: Any) -> list[Dims]:
-    sizes = split_size_or_sections if split_size_or_sections is not None else next(iter(kwargs.values()))
+def split(x: Dims, split_size_or_sections: Numbers | None = None, dim: int = 0, **named: Numbers) -> list[Dims]:
+    sizes = split_size_or_sections if split_size_or_sections is not None else next(iter(named.values()))
     i = axis(x, dim)
     taken = [shape[i] for shape in result_shape()]
     if pinned(x[i]):
@@ -161,7 +162,7 @@ def split(x: Dims, split_size_or_sections: Any = None, dim: int = 0, **kwargs: A
 
 
 @rule("chunk", "tensor_split")
-def chunk(x: Dims, chunks: Any = None, dim: int = 0, **named: Any) -> list[Dims]:
+def chunk(x: Dims, chunks: Numbers | None = None, dim: int = 0, **named: Numbers) -> list[Dims]:
     i = axis(x, dim)
     (chunks,) = (chunks,) if chunks is not None else named.values()
     taken = [shape[i] for shape in result_shape()]
@@ -184,7 +185,7 @@ def _alike(dim: Dim, sizes: list[int]) -> list[Dim]:
     return parts
 
 
-def strided(dim: Dim, start: Any, step: Any, size: int) -> Dim:
+def strided(dim: Dim, start: int, step: int, size: int) -> Dim:
     """Every `step`-th position: one place of an inner axis of `step` places."""
     place, places = int(start), int(step)
     parts = divide(dim, places) if 0 <= place < places and extent(dim) % places == 0 and not pinned(dim) else None
@@ -198,7 +199,7 @@ def strided(dim: Dim, start: Any, step: Any, size: int) -> Dim:
 
 
 @rule("pad")
-def pad(x: Dims, pad: Any, mode: str = "constant", value: Any = None) -> Dims:
+def pad(x: Dims, pad: Sequence[int | Dims], mode: str = "constant", value: object = None) -> Dims:
     dims = list(x)
     for k, i in enumerate(range(len(x) - 1, len(x) - 1 - len(pad) // 2, -1)):
         before, after = pad[2 * k], pad[2 * k + 1]

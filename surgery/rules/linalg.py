@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from surgery.axes.algebra import extent
+from surgery.axes.algebra import Dim, extent
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, here, ordered, positions, result_shape, tensors_in, unify
+from surgery.rules.base import Dims, Result, each_result, here, ordered, positions, result_shape, tensors_in, unify
 from surgery.rules.registry import rule
 
 
-def _square(x: Dims) -> Any:
+def _square(x: Dims) -> Dim:
     """Rows and columns of a matrix that must stay square are one axis."""
     return unify(x[-2], x[-1])
 
 
 @rule("inv", "inverse", "matrix_exp", "matrix_power")
-def square(x: Dims, *_: Any) -> Dims:
+def square(x: Dims, *_: object) -> Dims:
     side = _square(x)
     return Dims((*x[:-2], side, side))
 
 
 @rule("pinv", "pinverse")
-def pseudo_inverse(x: Dims, *_: Any, **__: Any) -> Dims:
+def pseudo_inverse(x: Dims, *_: object, **__: object) -> Dims:
     return Dims((*x[:-2], x[-1], x[-2]))
 
 
 @rule("fill_diagonal")
-def fill_diagonal(x: Dims, *_: Any, **__: Any) -> Dims:
+def fill_diagonal(x: Dims, *_: object, **__: object) -> Dims:
     for other in range(1, len(x)):
         _on_diagonal(x, 0, 0, other)
     return x
@@ -86,7 +84,7 @@ def diag(x: Dims, diagonal: int = 0) -> Dims:
 
 
 @rule(torch.linalg.solve)
-def solve(a: Dims, b: Dims, **_: Any) -> Dims:
+def solve(a: Dims, b: Dims, **_: object) -> Dims:
     side = _square(a)
     if len(b) == 1 or len(result_shape()) < max(len(a), len(b)):
         raise NotImplementedError("a vector on the right")
@@ -95,7 +93,7 @@ def solve(a: Dims, b: Dims, **_: Any) -> Dims:
 
 
 @rule("solve_triangular")
-def solve_triangular(a: Dims, b: Dims, *, left: bool = True, **_: Any) -> Dims:
+def solve_triangular(a: Dims, b: Dims, *, left: bool = True, **_: object) -> Dims:
     for dim in (*a[-2:], b[-2 if left else -1]):
         ordered(dim, "the order along this dimension matters")
     return Dims((*broadcast([a[:-2], b[:-2]], here()), b[-2], b[-1]))
@@ -106,13 +104,9 @@ _DECOMPOSITIONS = "cholesky cholesky_ex qr svdvals eig eigh eigvals eigvalsh lu_
 
 @rule("det", "logdet", "slogdet", "svd", "cholesky_inverse")
 @rule(*(getattr(torch.linalg, name) for name in _DECOMPOSITIONS.split()))  # some of torch's own names are gone
-def decomposition(*args: Any, **kwargs: Any) -> Any:
+def decomposition(*args: object, **kwargs: object) -> Result:
     """Rows and columns have an order here; a batch of matrices has none."""
     (x,) = tensors_in(args, kwargs)
     for dim in x[-2:]:
         ordered(dim, "a matrix is decomposed")
-    shape = result_shape()
-    results = [
-        Dims((*x[:-2], *map(positions, s[len(x) - 2 :]))) for s in (shape if isinstance(shape, list) else [shape])
-    ]
-    return results if isinstance(shape, list) else results[0]
+    return each_result(lambda shape: Dims((*x[:-2], *map(positions, shape[len(x) - 2 :]))))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 
 from surgery.axes.algebra import extent
@@ -18,13 +16,13 @@ _ELEMENTWISE = (
 
 
 @rule(*(getattr(F, name) for name in _ELEMENTWISE.split()))
-def elementwise_loss(*args: Any, **kwargs: Any) -> Dims:
+def elementwise_loss(*args: object, **kwargs: object) -> Dims:
     dims = broadcast(tensors_in(args, kwargs), here())
     return dims if len(result_shape()) else Dims()
 
 
 @rule(F.cross_entropy, F.nll_loss)
-def classification_loss(x: Dims, target: Dims, weight: Dims | None = None, *_: Any, **__: Any) -> Dims:
+def classification_loss(x: Dims, target: Dims, weight: Dims | None = None, *_: object, **__: object) -> Dims:
     """Targets are numbers of classes, or have a share for each."""
     i = 0 if len(x) == 1 else 1
     rest = Dims((*x[:i], *x[i + 1 :]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 from surgery.axes.algebra import Dim, extent
 from surgery.axes.formulas import Arithmetic, Constant, SizeOf
@@ -21,7 +21,7 @@ from surgery.rules.registry import rule
 
 
 @rule("as_strided_scatter")
-def placed(x: Dims, *args: Any, **kwargs: Any) -> Dims:
+def placed(x: Dims, *args: object, **kwargs: object) -> Dims:
     """It sees the memory behind a view, too."""
     for dim in (dim for tensor in (*made_from(), *tensors_in(args, kwargs)) for dim in tensor):
         ordered(dim, "places in memory are named")
@@ -29,7 +29,7 @@ def placed(x: Dims, *args: Any, **kwargs: Any) -> Dims:
 
 
 @rule("as_strided")
-def as_strided(x: Dims, size: Any, stride: Any, storage_offset: Any = None) -> Dims:
+def as_strided(x: Dims, size: Sequence[int], stride: Sequence[int], storage_offset: object = None) -> Dims:
     """What lies without gaps in memory of its own: a dimension carries over that is named whole, apart from others.
 
     Of a dimension of one unit the stride says nothing, and may be any.
@@ -60,10 +60,11 @@ def _blocks(x: Dims, order: tuple[int, ...]) -> list[int]:
 
 def _inside(x: Dims, steps: list[int]) -> bool:
     """Whether a view with these strides stays in the memory of `x`."""
-    return sum((n - 1) * step for n, step in zip(result_shape(), steps, strict=True)) < math.prod(map(extent, x))
+    last = sum((n - 1) * step for n, step in zip(result_shape(), steps, strict=True))
+    return bool(last < math.prod(map(extent, x)))
 
 
-def _whole(n: int, block: int, shape: Any, steps: list[int]) -> int | None:
+def _whole(n: int, block: int, shape: Sequence[int], steps: list[int]) -> int | None:
     """The dimension of a view that runs along all of a dimension of `n` units of `block` elements, if no other moves
 
     within it: each other one either moves over all of it, or stays inside of a unit.

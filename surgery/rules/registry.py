@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
 
 from surgery.errors import AxisError
 
-Rule = Callable[..., Any]
-
-
+Rule: TypeAlias = "Callable[..., object]"
+Operation: TypeAlias = "Callable[..., object] | str"  # or the name of one
 R = TypeVar("R", bound=Rule)
 
-
-RULES: dict[Any, Rule] = {}
-
-
+RULES: dict[object, Rule] = {}
 _NAMESPACES = (
-    torch,
-    torch.Tensor,
-    F,
-    torch._C._nn,
-    torch.special,
-    torch.fft,
-    torch.linalg,
-    torch._C._VariableFunctions,
-)
+    torch, torch.Tensor, F, torch._C._nn, torch.special, torch.fft, torch.linalg, torch._C._VariableFunctions,
+)  # fmt: skip
 
 
-def spellings(name: str) -> list[Any]:
+def spellings(name: str) -> list[Operation]:
     """Every way in which this release of torch spells an operation: function, method, in-place. May be none."""
-    found = []
+    found: list[Operation] = []
     for space in _NAMESPACES:
         for spelling in (name, f"{name}_"):
-            value: Any = getattr(space, spelling, None)
-            if callable(value) or hasattr(value, "__set__"):
-                found.append(value.__get__ if hasattr(value, "__set__") else value)
+            value = getattr(space, spelling, None)
+            operation = getattr(value, "__get__", value) if hasattr(value, "__set__") else value
+            if callable(operation):
+                found.append(operation)
     return found
 
 
-def rule(*operations: Any) -> Callable[[R], R]:
+def rule(*operations: Operation) -> Callable[[R], R]:
     """Declare how operations relate the dimensions of their inputs and outputs.
 
     Args:
@@ -74,7 +64,7 @@ def complete() -> None:
     _own["complete"] = True
 
 
-def _named(operation: Any) -> list[Any]:
+def _named(operation: Operation) -> list[Operation]:
     """What is meant by an operation that a rule is declared for."""
     if isinstance(operation, str) and "::" not in operation:
         found = spellings(operation)
@@ -86,7 +76,7 @@ def _named(operation: Any) -> list[Any]:
     return [getattr(operation, "_opoverload", operation)]  # of torch.library.custom_op
 
 
-def find(operation: Any) -> Rule | None:
+def find(operation: object) -> Rule | None:
     """The rule of an operation; those of `torch.ops` may be declared by their qualified names, and without overload."""
     if operation in RULES:
         return RULES[operation]

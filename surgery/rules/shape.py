@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from surgery.axes.algebra import Dim, Sum, axes_of, divide, extent, fresh, resolve
 from surgery.axes.signature import broadcast
 from surgery.rules.base import (
     Dims,
+    Numbers,
+    Result,
     at_least_two,
     axis,
     axis_list,
     computed,
-    contraction,
     here,
+    listed,
     made_from,
     operation_name,
     ordered,
     positions,
     require,
     result_shape,
+    tensors_in,
     unify,
 )
 from surgery.rules.registry import rule
-
-
-def _listed(values: Sequence[Any]) -> Sequence[Any]:
-    """`f(2, 3)` and `f((2, 3))` alike."""
-    return values[0] if len(values) == 1 and isinstance(values[0], tuple | list) else values
-
-
-def _separate(tensors: Sequence[Any]) -> list[Dims]:
-    """`f(x, y)` and `f([x, y])` alike."""
-    return list(tensors if isinstance(tensors[0], Dims) else tensors[0])
 
 
 def regroup(dims: Sequence[Dim], shape: Sequence[int]) -> Dims:
@@ -72,8 +64,8 @@ def _regroup_block(block: Sequence[Dim], sizes: Sequence[int]) -> list[Dim]:
 
 
 @rule("view", "reshape")
-def view(x: Dims, *shape: Any, **kwargs: Any) -> Dims:
-    sizes = _listed(shape) or kwargs.get("shape") or kwargs.get("size") or ()
+def view(x: Dims, *shape: object, **named: Sequence[object]) -> Dims:
+    sizes = listed(shape) or named.get("shape") or named.get("size") or ()
     if any(not isinstance(size, int | Dims) for size in sizes):
         raise NotImplementedError("a view as another dtype")
     result = regroup(x, result_shape())
@@ -98,7 +90,7 @@ def flatten(x: Dims, start_dim: int = 0, end_dim: int = -1) -> Dims:
 
 
 @rule("unflatten")
-def unflatten(x: Dims, dim: int, sizes: Any) -> Dims:
+def unflatten(x: Dims, dim: int, sizes: Sequence[int]) -> Dims:
     i = axis(x, dim)
     shape = result_shape()
     inner = regroup([x[i]], shape[i : i + len(sizes)])
@@ -109,8 +101,8 @@ def unflatten(x: Dims, dim: int, sizes: Any) -> Dims:
 
 
 @rule("permute")
-def permute(x: Dims, *order: Any, **kwargs: Any) -> Dims:
-    return Dims(x[axis(x, d)] for d in kwargs.get("dims") or _listed(order))
+def permute(x: Dims, *order: Numbers, **named: Sequence[int]) -> Dims:
+    return Dims(x[axis(x, d)] for d in named.get("dims") or listed(order))
 
 
 @rule("transpose", "swapaxes", "swapdims")
@@ -122,24 +114,24 @@ def transpose(x: Dims, dim0: int, dim1: int) -> Dims:
 
 
 @rule("t", "mT", "adjoint", "H", "mH")
-def matrix_transpose(x: Dims, *_: Any) -> Dims:
+def matrix_transpose(x: Dims, *_: object) -> Dims:
     return Dims((*x[:-2], *x[-2:][::-1]))
 
 
 @rule("T")
-def reverse(x: Dims, *_: Any) -> Dims:
+def reverse(x: Dims, *_: object) -> Dims:
     return Dims(x[::-1])
 
 
 @rule("movedim", "moveaxis")
-def movedim(x: Dims, source: Any, destination: Any) -> Dims:
+def movedim(x: Dims, source: Numbers, destination: Numbers) -> Dims:
     moved = dict(zip(axis_list(x, destination), axis_list(x, source), strict=True))
     others = iter(i for i in range(len(x)) if i not in moved.values())
     return Dims(x[moved[i] if i in moved else next(others)] for i in range(len(x)))
 
 
 @rule("squeeze")
-def squeeze(x: Dims, dim: Any = None) -> Dims:
+def squeeze(x: Dims, dim: Numbers | None = None) -> Dims:
     """A feature axis of width 1 would be dropped, so those that could be keep at least two units."""
     dims = axis_list(x, dim)
     for i in dims:
@@ -155,12 +147,11 @@ def unsqueeze(x: Dims, dim: int) -> Dims:
 
 
 @rule("expand", "broadcast_to")
-def expand(x: Dims, *sizes: Any, **kwargs: Any) -> Dims:
-    listed = list(kwargs.get("size") or _listed(sizes))
+def expand(x: Dims, *sizes: Numbers, **named: Sequence[int]) -> Dims:
     shape = result_shape()
     padded = [()] * (len(shape) - len(x)) + list(x)
     result = []
-    for size, dim, n in zip(listed, padded, shape, strict=True):
+    for size, dim, n in zip(named.get("size") or listed(sizes), padded, shape, strict=True):
         grown = fresh(n) if extent(dim) == 1 else dim
         if int(size) != -1 and n != 1:
             require(size, grown)
@@ -175,22 +166,22 @@ def expand_as(x: Dims, other: Dims) -> Dims:
 
 
 @rule("repeat", "tile")
-def repeat(x: Dims, *reps: Any, **kwargs: Any) -> Dims:
-    counts = list(kwargs.get("repeats") or kwargs.get("dims") or _listed(reps))
+def repeat(x: Dims, *reps: Numbers, **named: Sequence[int]) -> Dims:
+    counts = list(named.get("repeats") or named.get("dims") or listed(reps))
     padded = [()] * (len(counts) - len(x)) + list(x)
     counts = [1] * (len(padded) - len(counts)) + counts
-    return Dims(_copies(int(n), n) + dim for n, dim in zip(counts, padded, strict=True))
+    return Dims(_copies(n) + dim for n, dim in zip(counts, padded, strict=True))
 
 
-def _copies(n: int, size: Any) -> Dim:
-    copies = fresh(n)
-    if n != 1 or computed(size):
-        require(size, copies)
+def _copies(n: int) -> Dim:
+    copies = fresh(int(n))
+    if int(n) != 1 or computed(n):
+        require(n, copies)
     return copies
 
 
 @rule("repeat_interleave")
-def repeat_interleave(x: Dims, repeats: Any, dim: Any = None, *, output_size: Any = None) -> Dims:
+def repeat_interleave(x: Dims, repeats: int | Dims, dim: int | None = None, *, output_size: int | None = None) -> Dims:
     if dim is None:
         x, dim = flatten(x), 0
     i = axis(x, dim)
@@ -198,7 +189,7 @@ def repeat_interleave(x: Dims, repeats: Any, dim: Any = None, *, output_size: An
         for counted in (x[i], *repeats):
             ordered(counted, "copied another number of times at each position")
         return Dims((*x[:i], positions(result_shape()[i]), *x[i + 1 :]))
-    copied = resolve(x[i]) + _copies(int(repeats), repeats)
+    copied = resolve(x[i]) + _copies(repeats)
     if output_size is not None:
         require(output_size, copied)
     return Dims((*x[:i], copied, *x[i + 1 :]))
@@ -231,8 +222,8 @@ def view_as_real(x: Dims) -> Dims:
 
 
 @rule("atleast_1d", "atleast_2d", "atleast_3d")
-def atleast(*tensors: Any) -> Any:
-    raised = [_raised(x, int(operation_name()[-2])) for x in _separate(tensors)]
+def atleast(*tensors: Dims | Sequence[Dims]) -> Result:
+    raised = [_raised(x, int(operation_name()[-2])) for x in tensors_in(tensors)]
     return raised if isinstance(result_shape(), list) else raised[0]
 
 
@@ -245,13 +236,13 @@ def _raised(x: Dims, rank: int) -> Dims:
 
 
 @rule("broadcast_tensors")
-def broadcast_tensors(*tensors: Any) -> list[Dims]:
-    return [broadcast(_separate(tensors), here())] * len(result_shape())
+def broadcast_tensors(*tensors: Dims | Sequence[Dims]) -> list[Dims]:
+    return [broadcast(tensors_in(tensors), here())] * len(result_shape())
 
 
 @rule("meshgrid")
-def meshgrid(*tensors: Any, **_: Any) -> Any:
-    for x in _separate(tensors):
+def meshgrid(*tensors: Dims | Sequence[Dims], **_: object) -> Result:
+    for x in tensors_in(tensors):
         for dim in x:
             ordered(dim, "coordinates")
     return [Dims(map(positions, shape)) for shape in result_shape()]
@@ -265,8 +256,3 @@ def glu(x: Dims, dim: int = -1) -> Dims:
         raise NotImplementedError("features that do not divide into two halves")
     ordered(parts[0], "the two halves of a gate")
     return Dims((*x[:i], parts[1], *x[i + 1 :]))
-
-
-@rule("cdist")
-def cdist(x: Dims, y: Dims, *_: Any, **__: Any) -> Any:
-    return contraction("... n d, ... m d -> ... n m", x, y, macs="")

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from surgery.axes.algebra import Dims, divide, extent, resolve
-from surgery.rules.base import axis, operation_name, ordered, positions, result_shape, unify
-from surgery.rules.registry import rule
+from surgery.rules.base import Numbers, Result, axis, operation_name, ordered, positions, result_shape, unify
+from surgery.rules.registry import Operation, Rule, rule
 
 
-def _along_positions(x: Dims, *_: Any, **__: Any) -> Any:
-    shape = result_shape()
-    first = shape[0] if isinstance(shape, list) else shape
+def _along_positions(x: Dims, *_: object, **__: object) -> Result:
     kept = 2 if len(x) > 2 else 1
     for dim in x[kept:]:
         ordered(dim, "positions")
-    dims = Dims((*x[:kept], *map(positions, first[kept:])))
-    return [dims for _ in shape] if isinstance(shape, list) else dims
+    return _alike(lambda shape: Dims((*x[:kept], *map(positions, shape[kept:]))))
 
 
-def spatial(*operations: Any) -> None:
+def _alike(make: Callable[[Sequence[int]], Dims]) -> Result:
+    """What `make` gives for the shape of the result; several results, values and indices, have the same dimensions."""
+    shape = result_shape()
+    return [make(shape[0])] * len(shape) if isinstance(shape, list) else make(shape)
+
+
+def spatial(*operations: Operation) -> None:
     """Declare operations on `b c ~...`: batch and channels carry over, everything after is positions."""
     rule(*operations)(_along_positions)
 
@@ -30,7 +32,7 @@ spatial("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
 
 
 @rule("grid_sample")
-def grid_sample(x: Dims, grid: Dims, *_: Any, **__: Any) -> Dims:
+def grid_sample(x: Dims, grid: Dims, *_: object, **__: object) -> Dims:
     for dim in (*x[2:], *grid[1:]):
         ordered(dim, "coordinates")
     return Dims((unify(x[0], grid[0]), x[1], *map(positions, result_shape()[2:])))
@@ -42,7 +44,7 @@ _SIZED = {  # by position: kernel, stride, padding, dilation
 }
 
 
-def _untouched(args: Sequence[Any], kwargs: Mapping[str, Any], spatial_dims: int) -> list[bool]:
+def _untouched(args: Sequence[Numbers], kwargs: Mapping[str, Numbers], spatial_dims: int) -> list[bool]:
     """For every spatial dimension, whether a pool sees each position by itself (`kernel_size=(2, 1)`)."""
     names = next((names for kind, names in _SIZED.items() if operation_name().startswith(kind)), ())
     given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -53,23 +55,25 @@ def _untouched(args: Sequence[Any], kwargs: Mapping[str, Any], spatial_dims: int
     return [size == step == 1 and not pad for size, step, pad in zip(kernel, stride, padding, strict=True)]
 
 
-def _each(value: Any, n: int) -> list[int]:
+def _each(value: Numbers, n: int) -> list[int]:
     """A number for each dimension, from one for all or one for each."""
-    values = list(value) if isinstance(value, tuple | list) else [value]
+    values = [value] if isinstance(value, int) else list(value)
     return [int(v) for v in (values * n if len(values) == 1 else values)]
 
 
-def _pool(spatial_dims: int) -> Any:
-    def pool(x: Dims, *args: Any, **kwargs: Any) -> Any:
-        shape = result_shape()
-        first = shape[0] if isinstance(shape, list) else shape
+def _pool(spatial_dims: int) -> Rule:
+    def pool(x: Dims, *args: Numbers, **kwargs: Numbers) -> Result:
+        before, along = x[:-spatial_dims], x[-spatial_dims:]
         alone = _untouched(args, kwargs, spatial_dims)
-        for dim, own in zip(x[-spatial_dims:], alone, strict=True):
+        for dim, own in zip(along, alone, strict=True):
             if not own:
                 ordered(dim, "pooled positions")
-        pooled = zip(x[-spatial_dims:], first[-spatial_dims:], alone, strict=True)
-        dims = Dims((*x[:-spatial_dims], *(dim if own else positions(n) for dim, n, own in pooled)))
-        return [dims for _ in shape] if isinstance(shape, list) else dims
+
+        def made(shape: Sequence[int]) -> Dims:
+            pooled = zip(along, shape[-spatial_dims:], alone, strict=True)
+            return Dims((*before, *(dim if own else positions(n) for dim, n, own in pooled)))
+
+        return _alike(made)
 
     return pool
 
@@ -101,11 +105,11 @@ def pixel_unshuffle(x: Dims, downscale_factor: int) -> Dims:
 
 
 @rule("unfold")
-def unfold(x: Dims, *args: Any, **kwargs: Any) -> Dims:
+def unfold(x: Dims, *args: int, **named: int) -> Dims:
     """Both `Tensor.unfold(dim, size, step)` and `F.unfold`, which puts the kernel inside the channels."""
     shape = result_shape()
     if len(shape) == len(x) + 1:
-        i = axis(x, args[0] if args else kwargs["dimension"])
+        i = axis(x, args[0] if args else named["dimension"])
         ordered(x[i], "unfolded")
         return Dims((*x[:i], positions(shape[i]), *x[i + 1 :], positions(shape[-1])))
     for dim in x[-2:]:
@@ -114,10 +118,9 @@ def unfold(x: Dims, *args: Any, **kwargs: Any) -> Dims:
 
 
 @rule("fold")
-def fold(x: Dims, output_size: Any, kernel_size: Any, *_: Any, **__: Any) -> Dims:
+def fold(x: Dims, output_size: object, kernel_size: Numbers, *_: object, **__: object) -> Dims:
     """The other way round: the kernel is taken out of the channels."""
-    size = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size, kernel_size)
-    parts = divide(x[-2], math.prod(map(int, size)))
+    parts = divide(x[-2], math.prod(_each(kernel_size, 2)))
     if parts is None:
         raise NotImplementedError("channels that do not divide into a kernel")
     for dim in (parts[1], x[-1]):

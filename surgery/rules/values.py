@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import fx
 
 from surgery.axes.algebra import extent
 from surgery.axes.signature import broadcast
 from surgery.rules.base import (
     Dims,
+    Result,
     current_node,
+    each_result,
     here,
     ordered,
     positions,
@@ -19,18 +19,16 @@ from surgery.rules.base import (
     tensors_in,
     unify,
 )
-from surgery.rules.registry import rule
+from surgery.rules.registry import Rule, rule
 
 
-def _listed(reason: str) -> Any:
+def _listed(reason: str) -> Rule:
     """A rule for a list of what is found, in the order of its positions or values."""
 
-    def listed(*args: Any, **kwargs: Any) -> Any:
+    def listed(*args: object, **kwargs: object) -> Result:
         for dim in (dim for x in tensors_in(args, kwargs) for dim in x):
             ordered(dim, reason)
-        shape = result_shape()
-        results = [Dims(map(positions, one)) for one in (shape if isinstance(shape, list) else [shape])]
-        return results if isinstance(shape, list) else results[0]
+        return each_result(lambda shape: Dims(map(positions, shape)))
 
     return listed
 
@@ -42,24 +40,24 @@ rule("take", "put")(_listed("indexed by position"))
 
 
 @rule("histc")
-def histogram(x: Dims, *_: Any, **__: Any) -> Dims:
+def histogram(x: Dims, *_: object, **__: object) -> Dims:
     """How many values fall between bounds does not depend on where they are."""
     return Dims(map(positions, result_shape()))
 
 
 @rule("isin")
-def isin(elements: Dims, *_: Any, **__: Any) -> Dims:
+def isin(elements: Dims, *_: object, **__: object) -> Dims:
     return elements
 
 
 @rule("bucketize")
-def bucketize(x: Dims, boundaries: Dims, *_: Any, **__: Any) -> Dims:
+def bucketize(x: Dims, boundaries: Dims, *_: object, **__: object) -> Dims:
     ordered(boundaries[0], "the order along this dimension matters")
     return x
 
 
 @rule("searchsorted")
-def searchsorted(sorted_sequence: Dims, x: Dims, *_: Any, **__: Any) -> Dims:
+def searchsorted(sorted_sequence: Dims, x: Dims, *_: object, **__: object) -> Dims:
     ordered(sorted_sequence[-1], "the order along this dimension matters")
     if len(sorted_sequence) > 1:
         for a, b in zip(sorted_sequence[:-1], x[:-1], strict=True):
@@ -85,7 +83,7 @@ def masked_scatter(x: Dims, mask: Dims, source: Dims) -> Dims:
 _PLAIN = frozenset("to bool contiguous clone detach".split())
 
 
-def _constant(mask: Any) -> int:
+def _constant(mask: object) -> int:
     """Along how many trailing dimensions a mask was made by expanding a single value."""
     while isinstance(mask, fx.Node) and getattr(mask.target, "__name__", "") in _PLAIN:
         mask = mask.args[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,10 +15,9 @@ from torch import nn
 
 from surgery.errors import FileError, InputError, WidthError
 from surgery.modules.inputs import Examples
-from surgery.modules.tensors import named_tensors, parts_of
+from surgery.modules.tensors import named_tensors
 from surgery.planning.make import make_plan
-from surgery.shrinking.shrink import RECORD, cut_copy, tell
-from surgery.twin.install import twin_of
+from surgery.shrinking.shrink import RECORD, M, Record, cut_copy, tell, wrapped_as
 
 FORMAT = "model-surgery/1"
 
@@ -65,7 +64,7 @@ def _write_tensors(tensors: dict[str, torch.Tensor], file: Path) -> None:
         raise InputError(f"safetensors files cannot hold tensors of the type {error}") from error
 
 
-def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
+def load(path: str | Path, model: M, example_inputs: Examples) -> M:
     """The small model that `save` wrote, from a freshly built full-size `model`, which stays as it is.
 
     Args:
@@ -73,7 +72,7 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
         model: a model of the same architecture and full size; its weights do not matter.
         example_inputs: as for `surgery.wrap`.
 
-    Raises FileError for a file that is missing, damaged, foreign, or of another architecture.
+    Raises FileError for a file that is missing, damaged, foreign, or of another architecture, and for a model on meta.
     """
     file, described = _paths(path)
     data = _read_json(described)
@@ -91,8 +90,13 @@ def load(path: str | Path, model: nn.Module, example_inputs: Examples) -> Any:
             f"{described} belongs to a {data['model']} of another architecture than this {type(model).__name__} "
             f"({other}): build the model as it was when it was shrunk"
         )
-    twin = twin_of(parts_of(model), plan, example_inputs)
-    small = cut_copy(twin, plan, widths)
+    hollow = next((name for name, tensor in named_tensors(model) if tensor.is_meta), None)
+    if hollow is not None:
+        raise FileError(
+            f"{hollow} is on the meta device, so that what is loaded would have no weights: build the model on a real "
+            "device, or give it memory first with model.to_empty(device='cpu')"
+        )
+    small = cut_copy(wrapped_as(model, plan, example_inputs), plan, widths)
     _fill(small, tensors, file)
     tell(small, plan, widths, example_inputs)
     return small
@@ -102,7 +106,7 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Record:
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:
@@ -117,15 +121,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _numbers(value: Any) -> bool:
+def _numbers(value: object) -> bool:
     return isinstance(value, dict) and all(type(number) is int for number in value.values())
 
 
-def _names(value: Any) -> bool:
+def _names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _options(value: Any) -> bool:
+def _options(value: object) -> bool:
     return (
         isinstance(value, dict)
         and set(value) == {"fixed", "only", "granularity"}
@@ -136,7 +140,7 @@ def _options(value: Any) -> bool:
 
 
 # What `load` reads from the JSON, and whether a value can be what `save` wrote.
-_FIELDS = {
+_FIELDS: dict[str, Callable[[object], bool]] = {
     "widths": _numbers,
     "fingerprint": lambda value: isinstance(value, str),
     "sha256": lambda value: isinstance(value, str),
@@ -145,7 +149,7 @@ _FIELDS = {
 }
 
 
-def _read_tensors(path: Path, data: dict[str, Any]) -> dict[str, torch.Tensor]:
+def _read_tensors(path: Path, data: Record) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise FileError(f"there is no file {path}")
     if _digest(path) != data["sha256"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,10 @@ from surgery.plan import cutting
 from surgery.shrinking.shrink import RECORD
 from surgery.twin.setting import plan_of
 
+T = TypeVar("T", bound=Optimizer)
 
-def shrink_optimizer(optimizer: Optimizer, wrapped: nn.Module, small: nn.Module) -> Any:
+
+def shrink_optimizer(optimizer: T, wrapped: nn.Module, small: nn.Module) -> T:
     """An optimizer of the same class over the parameters of `small`, its state cut like they were.
 
     `optimizer` stays as it is. Per-parameter tensors of the parameter's own shape (momenta) are cut, everything else
@@ -50,7 +52,7 @@ def shrink_optimizer(optimizer: Optimizer, wrapped: nn.Module, small: nn.Module)
     return result
 
 
-def _cut(name: str, key: str, value: Any, parameter: Tensor, parts: Any) -> Any:
+def _cut(name: str, key: str, value: object, parameter: Tensor, parts: cutting.Kept | None) -> object:
     if not isinstance(value, Tensor) or value.dim() == 0:
         return copy.deepcopy(value)
     if value.shape == parameter.shape:

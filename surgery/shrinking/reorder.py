@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,11 @@ from surgery.modules.inputs import Examples
 from surgery.modules.verify import compare
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
-from surgery.shrinking.shrink import like, plain_copy, prepared, tolerance_of, unrun
+from surgery.shrinking.shrink import M, like, plain_copy, prepared, tolerance_of, unrun
 from surgery.twin.setting import proven_at
 
 
-def reorder(
-    model: nn.Module, orders: Mapping[str, Sequence[int] | Tensor], example_inputs: Examples | None = None
-) -> Any:
+def reorder(model: M, orders: Mapping[str, Sequence[int] | Tensor], example_inputs: Examples | None = None) -> M:
     """An independent copy of a model in which `new[i] = old[order[i]]` for the units of each named group.
 
     A wrong coupling or layout is consistent with itself when it is sliced, but changes outputs when it is permuted: so
@@ -64,12 +61,12 @@ def _order(group: Group, order: Sequence[int] | Tensor) -> Tensor:
     if index.shape != (group.size,) or not torch.equal(index.long().sort().values, torch.arange(group.size)):
         raise InputError(
             f"group {group.name}: an order is a permutation of range({group.size}), got {index.numel()} values, "
-            f"{index.unique().numel()} different"
+            f"{len(set(index.flatten().tolist()))} different"
         )
     return index.long()
 
 
-def _permuted(wrapped: nn.Module, plan: Plan, orders: Mapping[str, Tensor]) -> nn.Module:
+def _permuted(wrapped: M, plan: Plan, orders: Mapping[str, Tensor]) -> M:
     def take(name: str, tensor: Tensor) -> Tensor:
         value = tensor.detach()
         for dim, parts in enumerate(plan.layouts.get(name, ())):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,11 @@ from surgery.twin.setting import proven_at, ready
 from surgery.twin.writing import stored_kept
 
 RECORD = "surgery_record"
+M = TypeVar("M", bound=nn.Module)
+Record: TypeAlias = dict[str, Any]  # as it stands in the JSON of a saved model
 
 
-def prepared(model: nn.Module, examples: Examples | None) -> tuple[nn.Module, Plan, Examples]:
+def prepared(model: M, examples: Examples | None) -> tuple[M, Plan, Examples]:
     """A wrapped model (made here if `model` is plain), its plan, and inputs to prove results on."""
     check_model(model)
     if is_wrapped(model):
@@ -47,24 +49,29 @@ def prepared(model: nn.Module, examples: Examples | None) -> tuple[nn.Module, Pl
     if examples is None:
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
     plan = make_plan(model, examples)
-    return twin_of(parts_of(model), plan, examples), plan, examples
+    return wrapped_as(model, plan, examples), plan, examples
+
+
+def wrapped_as(model: M, plan: Plan, examples: Examples) -> M:
+    """A twin by a plan that was made. Its class is one of its own, below the model's."""
+    return cast(M, twin_of(parts_of(model), plan, examples))
 
 
 def shrink(
-    model: nn.Module,
+    model: M,
     widths: WidthSpec,
     example_inputs: Examples | None = None,
     *,
     multiple: int = 1,
     recalibrate: Iterable[Examples] | None = None,
-) -> Any:
+) -> M:
     """An independent plain model at the given widths, proven equal to the wrapped one before it is returned.
 
     Args:
         model: a wrapped model, or any model together with example inputs.
         widths: a fraction, a mapping of group names or globs to ints or fractions, or a point of a curve.
         example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
-        multiple: round fractions to multiples of this, as hardware likes (8, 16, ...).
+        multiple: round widths to multiples of this, as hardware likes (8, 16, ...): fractions, ints and points alike.
         recalibrate: batches of training inputs to estimate BatchNorm statistics on, after the proof: see
             `surgery.recalibrate`. The wrapped model keeps its own.
 
@@ -106,7 +113,7 @@ def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, in
         raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from cause
 
 
-def unrun(model: nn.Module) -> nn.Module:
+def unrun(model: M) -> M:
     """A copy to run in its place, over the same tensors: what forwards store on modules stays off `model`."""
     return copy_tree(model, lambda _, tensor: tensor)
 
@@ -117,18 +124,15 @@ def tolerance_of(plan: Plan, model: nn.Module) -> float | None:
     return max((TOLERANCES[dtype] for dtype in dtypes if dtype in TOLERANCES), default=None)
 
 
-def cut_copy(wrapped: nn.Module, plan: Plan, widths: dict[str, int]) -> nn.Module:
+def cut_copy(wrapped: M, plan: Plan, widths: dict[str, int]) -> M:
     """A plain copy of a wrapped model with every tensor cut and every attribute set; not proven."""
     state = ready(wrapped)
-    rescale = bool(getattr(state.draw, "rescale", False))
+    scales = plan.scales if getattr(state.draw, "rescale", False) else {}
 
     def take(name: str, tensor: Tensor) -> Tensor:
         value = tensor.detach()
         if name in plan.cut_tensors:
-            value = cutting.read(value, cutting.kept(plan.layouts[name], widths))
-            if rescale and name in plan.scales:
-                dim, groups = plan.scales[name]
-                value = cutting.rescale(value, dim, plan.layouts[name], groups, widths)
+            value = cutting.cut(value, plan.layouts[name], widths, scales.get(name))
         return like(tensor, value)
 
     return plain_copy(wrapped, plan, take, widths)
@@ -136,26 +140,36 @@ def cut_copy(wrapped: nn.Module, plan: Plan, widths: dict[str, int]) -> nn.Modul
 
 def like(tensor: Tensor, value: Tensor) -> Tensor:
     """A tensor of its own with these values: a parameter where `tensor` is one."""
-    value = value.detach().clone(
-        memory_format=torch.contiguous_format if value.shape != tensor.shape else torch.preserve_format
-    )
+    value = value.detach()
+    if value.layout is not torch.strided:
+        value = value.clone()
+    else:
+        changed = value.shape != tensor.shape
+        value = value.clone(memory_format=_format(tensor) if changed else torch.preserve_format)
     return nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
 
 
-def plain_copy(
-    wrapped: nn.Module, plan: Plan, take: Callable[[str, Tensor], Tensor], widths: dict[str, int]
-) -> nn.Module:
+def _format(tensor: Tensor) -> torch.memory_format:
+    """The memory format that a tensor has."""
+    kinds = {4: torch.channels_last, 5: torch.channels_last_3d}
+    kind = kinds.get(tensor.dim())
+    if kind is None or tensor.is_contiguous() or not tensor.is_contiguous(memory_format=kind):
+        return torch.contiguous_format
+    return kind
+
+
+def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], widths: dict[str, int]) -> M:
     """A plain model with the tensors that `take` gives and the attributes of `widths`."""
     state = ready(wrapped)
     check_forwards(wrapped)
     with stored_kept(state, cleared=True):
         small = copy_tree(wrapped, take, {id(state): state})
     strip(small)
-    modules: dict[str, Any] = dict(small.named_modules())
+    modules: dict[str, nn.Module] = dict(small.named_modules())
     full = widths == plan.full()
     for path, (name, *keys), formula in plan.formulas:
         attributes = vars(modules[path])
-        attributes[name] = replaced(attributes[name], tuple(keys), plan.value(formula, widths))
+        attributes[name] = replaced(attributes[name], keys, plan.value(formula, widths))
     rewritten, swapped = [], []
     if not full:
         rewritten = list(plan.rewrites)
@@ -168,9 +182,9 @@ def plain_copy(
     return small
 
 
-def _record(before: dict[str, Any] | None, plan: Plan, widths: dict[str, int]) -> dict[str, Any]:
+def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record:
     """What `save` needs to know. Of a model that was shrunk before, it is told as widths of the first, full one."""
-    record: dict[str, Any] = {
+    record: Record = {
         "widths": dict(widths),
         "full": plan.full(),
         "fingerprint": plan.fingerprint,
@@ -183,14 +197,14 @@ def _record(before: dict[str, Any] | None, plan: Plan, widths: dict[str, int]) -
     return record | {"step": {"fingerprint": plan.fingerprint, "widths": dict(widths)}}
 
 
-def _rewrite(module: Any, plan: Plan, path: str, widths: dict[str, int]) -> None:
+def _rewrite(module: nn.Module, plan: Plan, path: str, widths: dict[str, int]) -> None:
     rewrite = plan.rewrites[path]
     for name, formula in rewrite.sizes.items():
         vars(module)[name] = plan.value(formula, widths)
     vars(module)["forward"] = Rewritten(module, rewrite.routine)
 
 
-def _swap(module: Any, swap: Swap, widths: dict[str, int]) -> bool:
+def _swap(module: nn.Module, swap: Swap, widths: dict[str, int]) -> bool:
     """Give a layer the plain class that can have its widths, where its own cannot."""
     adapter = adapter_for(module)
     sizes = {name: layout.width(dim, widths) for name, dim in swap.axes.items()}

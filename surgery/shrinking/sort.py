@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,14 @@ from surgery.modules.tree import named_parameters
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from surgery.shrinking.reorder import reorder, unsaved
-from surgery.shrinking.shrink import prepared
+from surgery.shrinking.shrink import M, prepared
 from surgery.twin.setting import at_widths
 
+B = TypeVar("B")
 Criterion: TypeAlias = "Callable[[nn.Module, Plan], dict[str, Tensor]]"
 
 
-def sort(model: nn.Module, example_inputs: Examples | None = None, *, by: Criterion | None = None) -> Any:
+def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | None = None) -> M:
     """An independent plain copy of a model in which each group's units go from the most to the least important.
 
     It computes what `model` computes, which `surgery.reorder` proves before it is returned. Wrap and train it: a
@@ -40,13 +42,21 @@ def sort(model: nn.Module, example_inputs: Examples | None = None, *, by: Criter
     """
     wrapped, plan, examples = prepared(model, example_inputs)
     scores = (magnitude() if by is None else by)(wrapped, plan)
+    silent = [name for name, value in scores.items() if not torch.as_tensor(value).count_nonzero()]
+    if silent:
+        warnings.warn(
+            f"all scores are zero, so that these groups keep their order: {', '.join(silent[:6])}"
+            f"{' and more' if len(silent) > 6 else ''}. A loss at its minimum has no gradients to sort by: try "
+            "surgery.magnitude(), or a loss that is not at its minimum",
+            stacklevel=2,
+        )
     orders = {
         name: _descending(plan.groups[name], value) for name, value in scores.items() if not unsaved(model, plan, name)
     }
     return reorder(wrapped, orders, examples)
 
 
-def _descending(group: Group, scores: Any) -> Tensor:
+def _descending(group: Group, scores: object) -> Tensor:
     values = torch.as_tensor(scores).detach().cpu().double()
     if values.shape != (group.size,) or not values.isfinite().all():
         raise InputError(f"group {group.name}: scores are {group.size} finite numbers, one per unit, got {scores!r}")
@@ -92,11 +102,11 @@ def _relative(norms: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Taylor:
+class Taylor(Generic[B]):
     """What a loss would change by; see `taylor`."""
 
-    batches: Iterable[Any]
-    loss: Callable[[nn.Module, Any], Tensor]
+    batches: Iterable[B]
+    loss: Callable[[nn.Module, B], Tensor]
 
     def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
         found = {name: torch.zeros(group.size, dtype=torch.float64) for name, group in plan.groups.items()}
@@ -113,7 +123,7 @@ class Taylor:
         return found
 
 
-def taylor(batches: Iterable[Any], loss: Callable[[nn.Module, Any], Tensor]) -> Taylor:
+def taylor(batches: Iterable[B], loss: Callable[[nn.Module, B], Tensor]) -> Taylor[B]:
     """Importance by what the loss would change by without a unit, to first order (Molchanov 2019, arXiv:1906.10771).
 
     That is the sum of weight times gradient over a unit, squared, for each tensor that its group cuts and each batch.

@@ -85,7 +85,8 @@ class Elastic:
     Attributes:
         path: of the module in the model.
         base: its own class.
-        tensors: the layouts of those that are cut; `unregistered` are those in plain attributes and containers.
+        tensors: the layouts of those that are cut; `unregistered` are those in plain attributes and containers, and of
+            those that are `viewed` slices are without gaps.
         scales: of `tensors`, those that are multiplied by size / width: the dimension, and of which groups.
         attributes: for each attribute, the items in it that follow the widths: keys and a formula.
         constants: attributes that are different in any twin.
@@ -100,6 +101,7 @@ class Elastic:
     base: type[nn.Module]
     tensors: dict[str, tuple[Layout, ...]] = field(default_factory=dict)
     unregistered: frozenset[str] = frozenset()
+    viewed: frozenset[str] = frozenset()
     scales: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
     attributes: dict[str, list[tuple[tuple[Any, ...], Origin]]] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
@@ -159,6 +161,8 @@ class Elastic:
         if writable and self.state.forward.depth and not cutting.is_view(parts):
             self.memory.gathered[name] = Gathered(value, _version(value), tensor)
             self.state.writes.dirty.append(module)
+        if name in self.viewed and not writable:
+            value = value.contiguous()
         if name in self.scales:
             dim, groups = self.scales[name]
             value = cutting.rescale(value, dim, self.tensors[name], groups, self.state.setting.current)

@@ -94,6 +94,7 @@ class _Installer:
                 elastic.tensors[name] = plan.layouts[full]
                 if _rescales(self.state.draw) and full in plan.scales:
                     elastic.scales[name] = plan.scales[full]
+        elastic.viewed = frozenset(n for n in elastic.tensors if plan.canonical(elastic.full(n)) in plan.viewed)
         if path in plan.rewrites:
             elastic.rewritten = Rewritten(module, plan.rewrites[path].routine)
             elastic.attributes |= {name: [((), size)] for name, size in plan.rewrites[path].sizes.items()}

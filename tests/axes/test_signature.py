@@ -79,17 +79,30 @@ def test_names_are_those_of_axes_in_order(text: str, expected: str) -> None:
 FAULTS = [  # a pattern, what is said of it, and the place of the fault
     ("a- b", "'- b' is no part of a pattern", 1),
     ("a b?", "'?' is no part of a pattern", 3),
+    ("a   ? b", "'? b' is no part of a pattern", 4),
     ("a,é", "'é' is no part of a pattern", 2),
     ("a,.. b", "'..' is no part of a pattern", 2),
     ("a (b c", "'(b' is never closed", 2),
     ("((a) b", "'((a' is never closed", 0),
+    ("(a (b c)", "'(a' is never closed", 0),
     ("a ~", "'~' must stand before a name", 2),
+    ("a ~(b c)", "'~(b' must stand before a name", 2),
+    ("a ~ 3", "'~ 3' must stand before a name", 2),
     ("a ) b", "') b' cannot stand here", 2),
     ("a + b", "'+ b' cannot stand here", 2),
+    ("a -> b", "'->' cannot stand here", 2),
     ("(a , b)", "', b' cannot stand here", 3),
     ("(a ~, b)", "', b' cannot stand here", 4),
     ("~~a", "'~a' cannot stand here", 1),
-    ("a ... b ...", "'...' stands more than once in one tensor", 2),
+    ("~+", "'+' cannot stand here", 1),
+    ("a ... b ...", "'...' stands more than once in one tensor", 8),
+    ("... a, b ~... ~...", "'...' stands more than once in one tensor", 15),
+    ("(... a)", "'...' cannot stand inside of brackets", 1),
+    ("((a ~...) + b)", "'...' cannot stand inside of brackets", 5),
+    ("a () b", "') b' has no dimension before it", 3),
+    ("(a + )", "')' has no dimension before it", 5),
+    ("( + a)", "'+ a' has no dimension before it", 2),
+    ("(a + + b)", "'+ b' has no dimension before it", 5),
 ]
 
 
@@ -99,6 +112,15 @@ def test_a_fault_is_shown_where_it_is(text: str, said: str, place: int) -> None:
         parse_tensors(text)
     assert str(raised.value) == f"{said}:\n  {text}\n  {' ' * place}^"
     assert not text[place].isspace()
+
+
+@pytest.mark.parametrize(("text", "said", "place"), [fault for fault in FAULTS if "->" not in fault[0]])
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_a_fault_in_a_signature_is_shown_in_all_of_it(text: str, said: str, place: int, side: str) -> None:
+    whole, shift = (f"{text} -> a", 0) if side == "inputs" else (f"... a, b -> {text}", len("... a, b -> "))
+    with pytest.raises(AxisError) as raised:
+        parse(whole)
+    assert str(raised.value) == f"{said}:\n  {whole}\n  {' ' * (place + shift)}^"
 
 
 @pytest.mark.parametrize("text", ["a b", "a -> b -> c", "", "a > b", "a - > b"])

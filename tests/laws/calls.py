@@ -631,6 +631,8 @@ def _assigned(d: Draw) -> Arguments:
 
 calls("__getitem__", lambda d: call(*_indexed(d)))
 calls("__setitem__", _assigned)
+calls("__getitem__", lambda d: (lambda x: call(x, d.bools(*x.shape[: d.between(1, x.dim())])))(d.x()))
+calls("__setitem__", lambda d: (lambda x: call(x, d.bools(*x.shape[: d.between(1, x.dim())]), 3))(d.x()))
 calls("index_select", lambda d: (lambda x: (lambda i: call(x, i, d.ids(x.shape[i], d.size())))(d.dim(x)))(d.x()))
 calls("index_select", lambda d: (lambda x: (lambda i: call(x, dim=i, index=d.ids(x.shape[i], 1)))(d.dim(x)))(d.x()))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from surgery.axes.algebra import Dims, fresh
-from surgery.rules import base as rules
+from surgery.rules import call as rules
 from surgery.rules.registry import RULES
 from tests.laws.calls import TABLE, Draw, call, plain
 from tests.laws.conformance import Apply, Disagreement, Verdict, conforms, through_a_view

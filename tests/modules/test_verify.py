@@ -8,6 +8,7 @@ import math
 import types
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,27 @@ class Record:
     value: Any
 
 
+@dataclasses.dataclass(slots=True)
+class Slots:
+    value: Any
+
+
 class Opaque:
     __slots__ = ()
+
+
+class Equal(Opaque):
+    """Equal to what it is told; or it does not say."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: Any):
+        self._answer = answer
+
+    def __eq__(self, other: object) -> Any:
+        return self._answer
+
+    __hash__ = None
 
 
 def one(*values: float, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -103,6 +123,19 @@ SAME: dict[str, tuple[Any, Any]] = {
     "modules": (nn.Linear(1, 1), nn.Linear(1, 1)),
     "numbers": ((1, 2.5, 1j, "a", b"a", True, None), (1, 2.5, 1j, "a", b"a", True, None)),
     "a number that is none": ({"loss": NAN}, {"loss": NAN}),
+    "arrays": (np.array([1.0, INF]), np.array([1.0, INF])),
+    "arrays that are views": (np.arange(4.0)[::-1], np.array([3.0, 2.0, 1.0, 0.0])),
+    "arrays of texts": (np.array(["a", "b"]), np.array(["a", "b"])),
+    "scalars of numpy": ((np.float32(1), np.int64(2), np.bool_(True)), (np.float32(1), np.int64(2), np.bool_(True))),
+    "sets": ({1, "a"}, {"a", 1}),
+    "frozen sets": (frozenset((1, 2)), frozenset((2, 1))),
+    "types of tensors": (torch.float32, torch.float32),
+    "ranges": (range(3), range(0, 3, 1)),
+    "slots": (Slots(one(1)), Slots(one(1))),
+    "objects that are equal": (Equal(True), Equal(True)),
+    "objects that do not say": (Equal(one(1, 2)), Equal(NotImplemented)),
+    "functions": (one, dataclasses.asdict),
+    "classes": (Opaque, Record),
 }
 
 
@@ -110,6 +143,11 @@ SAME: dict[str, tuple[Any, Any]] = {
 def test_what_is_the_same_is_no_difference(name: str) -> None:
     left, right = SAME[name]
     assert difference(left, right) == difference(right, left) == 0.0
+
+
+@pytest.mark.parametrize("hold", [np.array, lambda values: Slots(one(*values)), lambda values: np.float32(values[1])])
+def test_what_holds_numbers_may_differ_by_rounding(hold: Any) -> None:
+    assert 0 < difference(hold([1.0, 2.0]), hold([1.0, 2.0 * (1 + 1e-6)]), tolerance=1e-5) < 1e-5
 
 
 OTHER: dict[str, tuple[Any, Any, str]] = {  # and what is said, of the left against the right
@@ -139,6 +177,19 @@ OTHER: dict[str, tuple[Any, Any, str]] = {  # and what is said, of the left agai
     "a field of a named tuple": (Pair(one(1), one(1)), Pair(one(1), one(3)), r"output\[1\] differs by 6\.67e-01"),
     "objects of two classes": (Record(one(1)), types.SimpleNamespace(value=one(1)), "Record against SimpleNamespace"),
     "an attribute": (Record(one(1)), Record(one(2)), r"output\['value'\] differs by 5\.00e-01"),
+    "an array": (np.array([1.0, 2.0]), np.array([1.0, 3.0]), r"output differs by 3\.33e-01"),
+    "the shape of an array": (np.zeros((2, 1)), np.zeros(2), r"output: torch\.float64 \[2, 1\] against torch\.float64"),
+    "the type of an array": (np.zeros(2), np.zeros(2, "float32"), "torch.float64 .* against torch.float32"),
+    "an array of integers": (np.array([1, 2]), np.array([1, 3]), r"1 of 2 torch\.int64 values differ"),
+    "an array of texts": (np.array(["a", "b"]), np.array(["a", "c"]), "array.*'b'.* against array.*'c'"),
+    "an array and a tensor": (one(1), np.ones(1), "Tensor against ndarray"),
+    "a scalar of numpy": (np.float32(1), np.float32(2), "output differs by"),
+    "a set": ({1, 2}, {1, 3}, r"output: \{1, 2\} against \{1, 3\}"),
+    "a set and a frozen set": ({1}, frozenset({1}), "set against frozenset"),
+    "a type of tensors": (torch.float32, torch.float64, "torch.float32 against torch.float64"),
+    "a range": (range(3), range(4), r"range\(0, 3\) against range\(0, 4\)"),
+    "slots": (Slots(one(1)), Slots(one(2)), r"output\['value'\] differs by 5\.00e-01"),
+    "an object that is not equal": (Equal(False), Equal(False), "Equal.* against .*Equal"),
     "an attribute more": (types.SimpleNamespace(a=1), types.SimpleNamespace(a=1, b=2), r"\['a'\] against \['a', 'b'\]"),
 }  # fmt: skip
 

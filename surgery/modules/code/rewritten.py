@@ -11,15 +11,16 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CellType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 from torch import nn
 
+from surgery.axes.formulas import Steps
 from surgery.errors import InputError
+from surgery.modules.code.helpers import HELPERS
 from surgery.modules.code.source import Definition, NoSource, Span, Text, at, expression, text
 
 SIZE, SEEN = "surgery_size_", "surgery_seen_"
@@ -38,7 +39,7 @@ class Edit:
 
     where: Span
     route: tuple[str | int, ...]
-    inside: tuple[Any, ...]
+    inside: Steps
     number: int
     scales: bool
     equal: bool = True
@@ -76,16 +77,16 @@ class Routine:
         below = [routine.source(False) for _, routines in self.calls for routine in routines]
         return "\n\n".join([ast.unparse(self.tree(root)), *below])
 
-    def function(self, plain: Any, root: bool = False) -> Any:
+    def function(self, plain: object, root: bool = False) -> FunctionType:
         """The changed function in place of `plain`. Raises InputError where that has another source by now."""
-        if not _is(self.text, plain):
+        if not isinstance(plain, FunctionType) or not _is(self.text, plain):
             raise InputError(
                 f"the source of {self.text.name} is not the one that this model was rewritten from: "
                 "wrap or shrink the model again"
             )
         code = _compiled(self, root)
         cells = dict(zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True))
-        for name, value in _HELPERS.items():
+        for name, value in HELPERS.items():
             cells[name] = CellType(value)
         for number, (_, routines) in enumerate(self.calls):
             cells[f"{CALL}{number}"] = CellType(_redirect(routines))
@@ -97,12 +98,12 @@ class Routine:
 
 
 @functools.lru_cache(maxsize=1024)
-def _compiled(routine: Routine, root: bool) -> Any:
-    names = [*_HELPERS, *(f"{CALL}{number}" for number in range(len(routine.calls)))]
+def _compiled(routine: Routine, root: bool) -> CodeType:
+    names = [*HELPERS, *(f"{CALL}{number}" for number in range(len(routine.calls)))]
     return routine.text.compile(routine.tree(root), names)
 
 
-def _is(known: Text, plain: Any) -> bool:
+def _is(known: Text, plain: object) -> bool:
     if not isinstance(plain, FunctionType) or plain.__code__.co_qualname != known.name:
         return False
     try:
@@ -120,7 +121,7 @@ def _call(name: str, *arguments: ast.expr) -> ast.Call:
     return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
 
 
-def _apply(edit: Edit, node: Any, module: str) -> None:
+def _apply(edit: Edit, node: ast.expr, module: str) -> None:
     """Put the size into the expression, in place."""
     seen, now = (
         ast.Attribute(ast.Name(module, ast.Load()), f"{kind}{edit.number}", ast.Load()) for kind in (SEEN, SIZE)
@@ -155,91 +156,26 @@ def is_literal(tree: ast.expr) -> bool:
     return all(isinstance(node, parts) for node in ast.walk(tree))
 
 
-def sized(value: int, seen: int, now: int) -> int:
-    """`now`, where the code computes the `seen` size. Raises InputError where it computes another one."""
-    if value == seen:
-        return now
-    raise InputError(_other(value, seen))
-
-
-def scaled(value: int, seen: int, now: int) -> int:
-    """`value` changed in proportion, as `now` is to `seen`. Raises InputError where that is no whole number."""
-    if value == seen:
-        return now
-    if not seen or value * now % seen:
-        raise InputError(_other(value, seen))
-    return value * now // seen
-
-
-def _other(value: int, seen: int) -> str:
-    frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
-        frame = frame.f_back
-    return (
-        f"the code at {frame.f_code.co_filename}:{frame.f_lineno} computes the size {value}, and {seen} is what it "
-        "computes for the example inputs at these widths. Wrap the model with example inputs of this kind, or "
-        "surgery.batches([...]) of both"
-    )
-
-
-def inside(value: Any, keys: tuple[Any, ...], how: Callable[[int, int, int], int], seen: int, now: int) -> Any:
-    """A tuple, list, dict or slice with the size in it that `keys` lead to replaced."""
-    if not keys:
-        return how(value, seen, now)
-    if isinstance(value, slice):
-        ends = {end: getattr(value, end) for end in ("start", "stop", "step")}
-        return slice(*inside(ends, keys, how, seen, now).values())
-    if isinstance(value, dict):
-        return {**value, keys[0]: inside(value[keys[0]], keys[1:], how, seen, now)}
-    items = list(value)
-    items[keys[0]] = inside(items[keys[0]], keys[1:], how, seen, now)
-    return items if isinstance(value, list) else tuple(items)
-
-
-def agree(left: Any, right: Any, left_seen: int, right_seen: int) -> bool:
-    """Whether two sizes are equal, or are what two equal sizes of the full model are at these widths."""
-    _two_sizes(left, right)
-    return bool(left == right or (left, right) == (left_seen, right_seen) or (right, left) == (left_seen, right_seen))
-
-
-def meet(left: Any, right: Any, left_seen: int, right_seen: int) -> bool:
-    """Whether two sizes are equal, and not what two different sizes of the full model are at these widths."""
-    _two_sizes(left, right)
-    return bool(left == right and (left, right) != (left_seen, right_seen))
-
-
-def _two_sizes(left: Any, right: Any) -> None:
-    """Raises InputError where a comparison is of more than two numbers: it was recorded as one of two sizes in them."""
-    if not isinstance(left, int) or not isinstance(right, int):
-        kinds = f"{type(left).__name__} and {type(right).__name__}"
-        raise InputError(f"the code compares {kinds}, and sizes in them must follow the widths: compare one by one")
-
-
-_HELPERS = {
-    "surgery_sized": sized, "surgery_scaled": scaled, "surgery_inside": inside, "surgery_agree": agree,
-    "surgery_meet": meet,
-}  # fmt: skip
-
-
 class Redirect:
     """Stands where a changed function calls another: it gives the changed form of the function that is called."""
 
     def __init__(self, routines: tuple[Routine, ...]):
         self.routines = routines
-        self.known: list[tuple[Any, Any]] = []
+        self.known: list[tuple[object, FunctionType]] = []
 
-    def __call__(self, function: Any) -> Any:
-        method = isinstance(function, MethodType)
-        plain = function.__func__ if method else function
+    def __call__(self, function: Callable[..., object]) -> Callable[..., object]:
+        plain = function.__func__ if isinstance(function, MethodType) else function
         for known, changed in self.known:
             if known is plain:
-                return functools.partial(changed, function.__self__) if method else changed
+                return functools.partial(changed, function.__self__) if isinstance(function, MethodType) else changed
         return self._found(function)
 
-    def _found(self, function: Any) -> Any:
+    def _found(self, function: Callable[..., object]) -> Callable[..., object]:
         if isinstance(function, functools.partial):
             return functools.partial(self(function.func), *function.args, **function.keywords)
         plain = getattr(function, "__func__", function)
+        if isinstance(plain, functools._lru_cache_wrapper):  # what it has kept are sizes of other widths
+            return self(plain.__wrapped__)
         if not isinstance(plain, FunctionType):
             call = type(function).__call__  # of an object that is called
             if isinstance(call, FunctionType):
@@ -276,15 +212,15 @@ class Rewritten:
         self._function = self.routine.function(forward, root=True)
         self._given = {MODULE: self.owner} if MODULE in inspect.signature(self._function).parameters else {}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         return self._function(self.owner, *args, **kwargs, **self._given)
 
     @property
-    def __code__(self) -> Any:
+    def __code__(self) -> CodeType:
         """What `torch.export` asks of a forward."""
         return type(self).__call__.__code__
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, tuple[type[Rewritten]], dict[str, object]]:
         return _restore, (type(self),), {"owner": self.owner, "routine": self.routine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

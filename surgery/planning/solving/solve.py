@@ -19,6 +19,7 @@ from surgery.axes.formulas import Arithmetic, Attribute, Origin, SizeOf, invert,
 from surgery.axes.samples import Samples, beyond, many, sampled
 from surgery.axes.sizes import Sign
 from surgery.errors import CaptureError
+from surgery.modules.code.source import collapsed
 from surgery.plan.groups import Rewrite
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.solving.constraints import both_ways, constraints_of, turns
@@ -63,6 +64,8 @@ class _Solver:
     def solution(self) -> Solution | None:
         """What meets all constraints; None where something had to be pinned for it."""
         unmet = [one for one in self.constraints if not self.met(one)]
+        if self.unify_places(unmet):
+            return None
         hopeless = [(one, why) for why, found in self.hopeless(unmet) for one in found]
         if hopeless:
             self.give_up(hopeless)
@@ -78,6 +81,35 @@ class _Solver:
             return None
         kept = {one.place for one in in_code if not one.equal}
         return Solution(self.formulas, rewrites, tuple(turns(self.expressions, self.samples, kept)))
+
+    def unify_places(self, unmet: Sequence[SizeConstraint]) -> bool:
+        """Whether dimensions became one: those that one place in the code, which runs several times, is asked for.
+
+        A size that the code computes there is one number. So what it splits is equally wide, as queries, keys and
+        values are that go through one helper.
+        """
+        open_ = {one.caller.path for one in unmet if one.equal and one.site is not None}
+        asked: dict[object, list[SizeConstraint]] = {}
+        for one in self.constraints:
+            if one.equal and one.site is not None and one.caller.path in open_:
+                asked.setdefault(_edited(one), []).append(one)
+        unmet_places = {_edited(one): one for one in unmet if one.equal and one.site is not None}
+        changed = False
+        for place, one in unmet_places.items():
+            dims = [resolve(other.target.dim) for other in asked[place] if isinstance(other.target, SizeOf)]
+            for dim in dims[1:]:
+                changed |= self._unified(resolve(dims[0]), resolve(dim), one.where)
+        return changed
+
+    def _unified(self, dim: Dim, other: Dim, where: str) -> bool:
+        """Whether two dimensions that may be cut were two, and are one now."""
+        if dim == other or extent(dim) != extent(other):
+            return False
+        axes = [axis for side in (dim, other) for axis in axes_of(side)]
+        if any(axis.pin for axis in axes) or not self.expressions.features.intersection(axes):
+            return False
+        unify(dim, other, where)
+        return True
 
     def hopeless(self, unmet: Sequence[SizeConstraint]) -> Iterator[tuple[str, list[SizeConstraint]]]:
         """Why no change of the code could meet constraints, and those of which that is true."""
@@ -228,3 +260,9 @@ class _Solver:
         after = sum(map(self.met, uses)) if self.met(constraint) else 0
         del self.formulas[key]
         return after > 0 and after > sum(map(self.met, uses))
+
+
+def _edited(one: SizeConstraint) -> object:
+    """The place in the code that a change for a constraint would edit, however often it runs."""
+    steps = tuple((id(code), where) for code, where in collapsed(one.chain))
+    return one.caller.path, steps, None if one.site is None else one.site[1]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
-from surgery.modules.code.rewritten import meet
+from surgery.modules.code.helpers import meet
 from tests.copies import pickled
 from tests.models import BY_NAME
 

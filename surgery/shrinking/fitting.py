@@ -1,0 +1,151 @@
+"""The configuration that a class builds given sizes from, by experiment: one field after another is fitted to them."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from surgery.axes.formulas import Steps
+from surgery.modules.plain_data import replaced
+from surgery.plan.plan import Plan
+from surgery.shrinking.fields import Config, at, fields
+from surgery.shrinking.voting import Place, Sizes, Slopes, slopes_between, wanted
+
+# What absent values are tried with: two sizes that most numbers of heads and groups divide, and classes so accept.
+FEW, MANY = 24, 48
+SHOWN = 4  # tensors named in a message
+
+
+class Unfit(Exception):
+    """Why no configuration tells of a model."""
+
+
+@dataclass
+class Fit:
+    """The search for the configuration of one small model."""
+
+    small: nn.Module
+    plan: Plan
+    config: Config
+    target: Sizes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.target = self.sizes(self.small)
+
+    def run(self) -> Config:
+        """The configuration that gives these shapes. Raises Unfit where none was found."""
+        found = list(fields(self.config))
+        numbers = [path for path, value in found if value is not None and value > 1]
+        config, wrong = self.fit(self.config, numbers)
+        if wrong:  # a size that follows another one unless it is told: absent values are told first
+            told, more = self.told([path for path, value in found if value is None])
+            if more:
+                config, wrong = self.fit(told, [*numbers, *more])
+        if wrong:
+            raise Unfit(self.said(wrong))
+        return config
+
+    def fit(self, config: Config, paths: list[Steps]) -> tuple[Config, list[Place]]:
+        """One field after another, each from the sizes that it alone still decides. And what does not fit then."""
+        sizes = self.build(config)
+        undecided = {path: effect for path in paths if (effect := self.effect(config, path, sizes))}
+        while undecided and self.wrong(sizes):
+            deciders = Counter(place for effect in undecided.values() for place in effect)
+            path = max(undecided, key=lambda path: _clarity(undecided[path], deciders))
+            slopes = self.effect(config, path, sizes)
+            own = {place: slope for place, slope in slopes.items() if deciders[place] == 1} or slopes
+            del undecided[path]
+            config, sizes = self.settled(config, path, sizes, own)
+        return config, list(of_tensors({place: 0 for place in self.wrong(sizes)}))
+
+    def settled(self, config: Config, path: Steps, sizes: Sizes, slopes: Slopes) -> tuple[Config, Sizes]:
+        """A configuration whose field is what the sizes with these slopes want, as far as that mends them."""
+        for value in wanted(at(config, path), sizes, self.target, slopes):
+            try:
+                tried = replaced(config, path, value)
+                new = self.build(tried)
+            except Unfit:
+                continue
+            if len(slopes.keys() & self.wrong(new)) < len(slopes.keys() & self.wrong(sizes)):
+                config, sizes = tried, new
+        return config, sizes
+
+    def effect(self, config: Config, path: Steps, sizes: Sizes) -> Slopes:
+        """How fast each size grows with a field. Twice and half of it keep what divides it, and go first."""
+        value = at(config, path)
+        for other in (2 * value, value // 2, value + 1, value - 1, 3 * value):
+            if other < 1 or other == value:
+                continue
+            try:
+                new = self.build(replaced(config, path, other))
+            except Unfit:
+                continue
+            return slopes_between(sizes, new, other - value)
+        return {}
+
+    def told(self, paths: list[Steps]) -> tuple[Config, list[Steps]]:
+        """The configuration with a number in place of absent values that a number can replace, and which those are."""
+        config, found = self.config, []
+        sizes = self.build(config)
+        for path in paths:
+            try:
+                few, many = (self.build(replaced(config, path, number)) for number in (FEW, MANY))
+            except Unfit:
+                continue
+            slopes = slopes_between(few, many, MANY - FEW)
+            needs = {FEW + (sizes[p] - few[p]) / slope for p, slope in slopes.items() if p in sizes}
+            if len(needs) == 1 and (need := needs.pop()) == int(need) and need >= 1:
+                tried = replaced(config, path, int(need))
+                if self.build(tried) == sizes:
+                    config = tried
+                    found.append(path)
+        return config, found
+
+    def build(self, config: Config) -> Sizes:
+        """The sizes that the class gives a model. Raises Unfit where it refuses, or makes other tensors."""
+        try:
+            with torch.device("meta"):
+                sizes = self.sizes(type(self.small)(copy.deepcopy(config)))
+        except Exception as error:
+            raise Unfit(f"{type(self.small).__name__}(config) fails on the meta device: {error}") from error
+        if set(of_tensors(sizes)) != set(of_tensors(self.target)):
+            raise Unfit("its class builds other tensors from it")
+        return sizes
+
+    def sizes(self, model: nn.Module) -> Sizes:
+        """The shape of every tensor, and the attributes that follow widths (what shapes leave open: heads x width)."""
+        tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+        found: Sizes = {(name, i): size for name, tensor in tensors for i, size in enumerate(tensor.shape)}
+        modules = dict(model.named_modules())
+        for owner, path, _ in self.plan.formulas:
+            try:
+                value = at(vars(modules[owner])[path[0]], path[1:])
+            except (LookupError, TypeError):
+                continue
+            if type(value) is int:
+                found[owner, path] = value
+        return found
+
+    def wrong(self, sizes: Sizes) -> list[Place]:
+        return [place for place, size in self.target.items() if sizes.get(place, size) != size]
+
+    def said(self, wrong: list[Place]) -> str:
+        names = list(dict.fromkeys(name for name, _ in wrong))
+        shapes = {name: [size for (n, _), size in of_tensors(self.target).items() if n == name] for name in names}
+        listed = ", ".join(f"{name} {shapes[name]}" for name in names[:SHOWN])
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        return f"it cannot express {listed}{more}"
+
+
+def _clarity(effect: Slopes, deciders: Counter[Place]) -> tuple[int, int]:
+    """How clear it is what a field must be: how many sizes it alone decides, then how few it decides in all."""
+    return sum(deciders[place] == 1 for place in effect), -len(effect)
+
+
+def of_tensors(sizes: Sizes) -> Sizes:
+    """The sizes that are of tensors."""
+    return {place: size for place, size in sizes.items() if isinstance(place[1], int)}
