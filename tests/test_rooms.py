@@ -20,13 +20,13 @@ MAY = {
     "axes": "errors",
     "modules": "errors nested axes",
     "rules": "errors nested axes",
-    "adapters": "errors axes",
+    "adapters": "errors nested axes",
     "plan": "errors axes modules",
     "twin": "errors axes modules adapters plan",
     "capture": "errors nested axes modules rules adapters",
     "planning": "errors nested axes modules rules adapters plan twin capture",
     "training": "errors modules plan twin planning",
-    "shrinking": "errors axes modules adapters plan twin planning",
+    "shrinking": "errors nested axes modules adapters plan twin planning",
     "curves": "errors",
     "measuring": "errors modules plan twin shrinking curves",
     "surgery": "errors modules rules adapters plan twin planning training shrinking curves measuring",
@@ -64,7 +64,8 @@ NEVERS = [
 FILES_AT_THE_TOP = 6
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 40  # docstrings of functions do not count
 LONGER = {
-    "surgery.rules.attention.multi_head_attention": "the arguments of torch's function, one by one",
+    "surgery.capture.recorder.module": "being worked on",
+    "surgery.twin.elastic": "being worked on",
 }
 
 
