@@ -30,7 +30,7 @@ class _Names(TorchDispatchMode):
     """The names of the operations that run; those that are not torch's own are one, that the counter does not see."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        TorchDispatchMode.__init__(self)
         self.names: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
