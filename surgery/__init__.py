@@ -39,6 +39,8 @@ from surgery.training.step import train_step
 from surgery.training.wrap import inspect, unwrap, wrap
 from surgery.twin.setting import at_widths, set_widths, widths
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "SurgeryError",

@@ -7,18 +7,20 @@ import importlib
 import operator
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import nn
 
+from surgery import __version__
 from surgery.curves.curve import Curve
 from surgery.curves.page.report import TITLE, report
 from surgery.errors import InputError, SurgeryError
 from surgery.training.wrap import inspect
 
+T = TypeVar("T")
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 INTEGERS = ("long", "int", "short", "uint8", "int8")
 FLOATS = ("float", "double", "half", "bfloat16")
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="surgery", description="Train a PyTorch model once, then slice it to any width."
     )
-    parser.add_argument("--version", action="version", version=f"surgery {_version()}")
+    parser.add_argument("--version", action="version", version=f"surgery {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_inspect(commands)
@@ -50,14 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _version() -> str:
-    try:
-        return metadata.version("model-surgery")
-    except metadata.PackageNotFoundError:  # a checkout that is not installed
-        return "(not installed)"
-
-
-def _add_demo(commands: Any) -> None:
+def _add_demo(commands: Commands) -> None:
     text = "Train a small CNN and a small transformer once each on real images, and get smaller models out of them."
     demo = commands.add_parser("demo", help=text, description=text)
     demo.add_argument("--data", choices=("digits", "fashion-mnist"), default="digits", help="default: %(default)s")
@@ -69,7 +64,7 @@ def _add_demo(commands: Any) -> None:
     demo.set_defaults(run=_demo)
 
 
-def _add_inspect(commands: Any) -> None:
+def _add_inspect(commands: Commands) -> None:
     text = "Print which widths of a model can change, and what is fixed and why."
     command = commands.add_parser("inspect", help=text, description=text)
     command.add_argument("model", metavar="MODULE:FACTORY", help="a function without arguments that returns the model")
@@ -82,7 +77,7 @@ def _add_inspect(commands: Any) -> None:
     command.set_defaults(run=_inspect)
 
 
-def _add_report(commands: Any) -> None:
+def _add_report(commands: Commands) -> None:
     text = "Turn the curves of a sweep into a page to explore: cost against score, limits, widths, and the Python."
     command = commands.add_parser("report", help=text, description=text)
     command.add_argument("curves", nargs="+", metavar="CURVE.json", help="written by Curve.to_json; one or several")
@@ -158,7 +153,7 @@ def load_model(spec: str) -> nn.Module:
     return model
 
 
-def _attempt(doing: str, action: Callable[[], Any]) -> Any:
+def _attempt(doing: str, action: Callable[[], T]) -> T:
     """What the user's code gives; whatever it raises becomes a message, not a traceback."""
     try:
         return action()

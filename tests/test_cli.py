@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import surgery
 from surgery.cli import example, load_model, main
 from surgery.errors import InputError
 from tests.curves.made import nested
@@ -171,7 +172,7 @@ def test_usage_errors_and_version(capsys):
             main(arguments)
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
-    assert capsys.readouterr().out.startswith("surgery ")
+    assert capsys.readouterr().out == f"surgery {surgery.__version__}\n"
 
 
 def test_an_interrupt_ends_quietly(monkeypatch, capsys):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
+import importlib.util
 import io
 import itertools
 import linecache
@@ -23,7 +25,9 @@ from surgery.rules.registry import RULES
 ROOT = Path(__file__).parent.parent
 PAGES = [page for page in (ROOT / "README.md", ROOT / "adapters" / "README.md") if page.exists()]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
+OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"(surgery|adapters|tests|docs|\.ci)/[\w./*-]*|\w+\.(py|js|css)|(surgery|tests)(\.[a-z_]+)+")
 SKIP = "<!-- not run -->"
 
 
@@ -79,10 +83,30 @@ def test_examples_print_what_the_page_says(page: Path, as_before: None) -> None:
             assert printed.rstrip() == block.printed.rstrip(), block.code
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert "://" in target or (page.parent / target).exists(), target
+
+
+def named(text: str) -> Iterator[str]:
+    """The files, folders and modules of this project that a page names in `code`, outside of its examples."""
+    for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
+        if NAMED.fullmatch(code):
+            yield code
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_is_there(page: Path) -> None:
+    files = {file.name for folder in ("surgery", "adapters", "tests") for file in (ROOT / folder).rglob("*.*")}
+    for name in named(page.read_text(encoding="utf-8")):
+        if "/" in name:
+            assert any(ROOT.glob(name.rstrip("/"))), name
+        elif name.endswith((".py", ".js", ".css")):
+            assert name in files, name
+        else:
+            module, _, attribute = name.rpartition(".")
+            assert importlib.util.find_spec(name) or hasattr(importlib.import_module(module), attribute), name
 
 
 def test_every_public_name_has_an_entry() -> None:

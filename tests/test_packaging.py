@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import surgery
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ["pyproject.toml", "README.md", "LICENSE", "surgery", "adapters"]
 SDIST = "import sys, setuptools.build_meta as backend; backend.build_sdist(sys.argv[1])"
@@ -105,6 +107,10 @@ def test_symlink_is_relative_and_right():
 def test_wheel_holds_exactly_the_tree(wheel: Path):
     assert wheel_files(wheel) == tree_files()
     assert {"surgery/py.typed", "surgery/adapters/__init__.py"} <= wheel_files(wheel)
+
+
+def test_the_version_is_written_once(wheel: Path):
+    assert wheel.name.startswith(f"model_surgery-{surgery.__version__}-")
 
 
 def test_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path):

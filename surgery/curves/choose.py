@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 from surgery.curves.points import Point, Rows
 from surgery.errors import InputError, WidthError
@@ -96,7 +95,7 @@ def choose(
     return min(as_good, key=lambda point: (point.params, point.macs, -point.score))
 
 
-def bound(curve: Rows, name: str, value: Any) -> Bound:
+def bound(curve: Rows, name: str, value: object) -> Bound:
     """An argument of `choose` as a bound, a fraction taken of the curve's full model. Raises InputError."""
     if name not in BOUNDS:
         raise InputError(f"choose: {name} is no limit; the limits are {', '.join(BOUNDS)}")

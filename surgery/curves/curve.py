@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from surgery.curves.plot import plot
 from surgery.curves.points import MEASURES, AnyPath, Point, Rows
 from surgery.curves.score import Score
 from surgery.curves.surrogate import Surrogate, at, surrogate_of
+from surgery.curves.table import table
 from surgery.errors import FileError
 
 FORMAT = "surgery.curve/2"
@@ -31,6 +32,7 @@ class Curve(Rows):
     plot = plot
     report = report
     slower = latency_inversions
+    table = table
 
     def at(self, fraction: float) -> Score:
         """The score that the uniform model of a fraction would have, and its standard error, from the rows.
@@ -44,12 +46,6 @@ class Curve(Rows):
     def surrogate(self) -> Surrogate:
         """What the rows with fractions say about all fractions."""
         return surrogate_of(self.points)
-
-    def table(self) -> list[list[str]]:
-        """The printed table's cells, the header first. A column without a value in any row is left out."""
-        cells = [[cell(self, i) for i in range(len(self))] for cell in COLUMNS.values()]
-        kept = [[name, *column] for name, column in zip(COLUMNS, cells, strict=True) if any(column) or not column]
-        return [list(row) for row in zip(*kept, strict=True)]
 
     def __str__(self) -> str:
         rows = self.table()
@@ -88,84 +84,63 @@ class Curve(Rows):
             raise FileError(f"{path}: is not a curve ({error!r}): Curve.to_json writes such files") from error
 
 
-def _read(document: Any) -> Curve:
+def _read(document: object) -> Curve:
     """A curve from its JSON. Raises TypeError, KeyError, ValueError or AttributeError for anything else."""
-    if document["format"] not in READ:
-        raise ValueError(f"its format is {document['format']!r}, this version reads {', '.join(map(repr, READ))}")
-    full = {name: int(_number(document["full"][name])) for name in MEASURES}
-    points = tuple(_point(row) for row in document["points"])
-    known = {"sizes": _sizes(points, full)} | document
+    found = _fields(document)
+    if found["format"] not in READ:
+        raise ValueError(f"its format is {found['format']!r}, this version reads {', '.join(map(repr, READ))}")
+    full = {name: int(_number(found["full"][name])) for name in MEASURES}
+    points, uniform = (tuple(map(_point, rows)) for rows in (found["points"], found.get("uniform", ())))
+    known = {"sizes": _sizes(points, full)} | found
     header = {name: read(known[name]) for name, read in HEADER.items() if name in known and name != "full"}
-    return Curve(points, full, uniform=tuple(_point(row) for row in document.get("uniform", ())), **header)
+    return replace(Curve(points, full, uniform=uniform), **header)
 
 
-def _point(row: dict[str, Any]) -> Point:
+def _fields(value: object) -> dict[str, Any]:
+    """What an object of a JSON file holds: anything that JSON can say."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not an object")
+    return value
+
+
+def _point(value: object) -> Point:
     """A point of a file. Raises ValueError where it holds something else than numbers."""
-    point = Point(**row)
+    point = Point(**_fields(value))
     optional = (point.latency, point.fraction, point.error, point.spread)
     numbers = (point.score, *(getattr(point, name) for name in MEASURES), *point.widths.values())
-    for value in (*numbers, *(value for value in optional if value is not None)):
-        _number(value)
+    for number in (*numbers, *(number for number in optional if number is not None)):
+        _number(number)
     if point.fraction is not None and point.fraction <= 0:
         raise ValueError(f"the fraction {point.fraction!r} is not above 0")
     return point
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
     return value
 
 
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
+
+
 # What a file says about the whole curve, and how it is read.
-HEADER: dict[str, Callable[[Any], Any]] = {
+HEADER: dict[str, Callable[[object], Any]] = {
     "plan_fingerprint": str,
-    "full": dict,
-    "sizes": lambda value: {str(name): int(_number(size)) for name, size in value.items()},
-    "timing": dict,
+    "full": _fields,
+    "sizes": lambda value: {name: int(_number(size)) for name, size in _fields(value).items()},
+    "timing": _fields,
     "weights": str,
     "recalibrated": lambda value: int(_number(value)),
     "statistics": str,
     "precision": lambda value: None if value is None else _number(value),
-    "notes": lambda value: tuple(map(str, value)),
+    "notes": lambda value: tuple(map(str, _list(value))),
 }
 
 
 def _sizes(points: Sequence[Point], full: Mapping[str, int]) -> dict[str, int]:
     """The full widths for a file that does not tell them: those of the point that costs as much as the full model."""
     return next((point.widths for point in points if all(getattr(point, name) == full[name] for name in MEASURES)), {})
-
-
-def _count(measure: str) -> Callable[[Curve, int], str]:
-    return lambda curve, row: f"{getattr(curve[row], measure):,}"
-
-
-def _percent(measure: str) -> Callable[[Curve, int], str]:
-    def cell(curve: Curve, row: int) -> str:
-        whole = curve.full[measure]
-        return f"{100 * getattr(curve[row], measure) / whole:.1f} %" if whole else ""
-
-    return cell
-
-
-def _optional(attribute: str, scale: float, digits: int) -> Callable[[Curve, int], str]:
-    def cell(curve: Curve, row: int) -> str:
-        value = getattr(curve[row], attribute)
-        return "" if value is None else f"{scale * value:.{digits}f}"
-
-    return cell
-
-
-# What a person reads: the header, and what it says about a row.
-COLUMNS: dict[str, Callable[[Curve, int], str]] = {
-    "row": lambda _, row: str(row),
-    "fraction": _optional("fraction", 1, 4),
-    "score": lambda curve, row: f"{curve[row].score:.4f}",
-    "±": _optional("error", 1, 4),
-    "uniform": lambda curve, row: f"{curve.uniform[row].score:.4f}" if curve.uniform else "",
-    "parameters": _count("params"),
-    "of full": _percent("params"),
-    "MACs": _count("macs"),
-    "of full ": _percent("macs"),
-    "ms": _optional("latency", 1e3, 3),
-}

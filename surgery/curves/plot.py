@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from surgery.curves.points import Point, Rows
 from surgery.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 AXES = {  # label, what one unit of it is, and what follows its numbers
     "params": ("parameters", 1.0, ""),
@@ -59,8 +63,8 @@ def plot_curves(
         _label(axes, zip(*drawn.values(), points, strict=True))
     everywhere = [place for found in drawn.values() for place in found]
     if chosen is not None and chosen in points:
-        mark = {"markersize": 15, "fillstyle": "none", "color": RING, "label": "chosen"}
-        axes.plot([everywhere[points.index(chosen)]], [chosen.score], "o", **mark)
+        place = everywhere[points.index(chosen)]
+        axes.plot([place], [chosen.score], "o", markersize=15, fillstyle="none", color=RING, label="chosen")
     if chosen is not None or len(curves) > 1:
         axes.legend(loc="lower right", frameon=False, markerscale=0.7)
     _dress(axes, x, everywhere, points, score)
@@ -79,7 +83,7 @@ def places(curve: Rows, x: str) -> list[float]:
     return [value / AXES[x][1] for value in found]
 
 
-def figure_class() -> Any:
+def figure_class() -> type[Figure]:
     """matplotlib's Figure, which draws outside pyplot: no window, no global state. Raises InputError without it."""
     try:
         from matplotlib.figure import Figure
@@ -113,7 +117,7 @@ def _follow(start: int, after: Mapping[int, int | None]) -> list[int]:
     return line
 
 
-def _draw(axes: Any, xs: Sequence[float], points: Sequence[Point], number: int, name: str) -> None:
+def _draw(axes: Axes, xs: Sequence[float], points: Sequence[Point], number: int, name: str) -> None:
     color, ys = PALETTE[number % len(PALETTE)], [point.score for point in points]
     dashes, mark = DASHES[number % len(DASHES)], MARKS[number % len(MARKS)]
     for line in chains(xs, points):
@@ -122,15 +126,15 @@ def _draw(axes: Any, xs: Sequence[float], points: Sequence[Point], number: int, 
     axes.errorbar(xs, ys, errors, fmt=mark, color=color, elinewidth=1, markersize=6, label=name)
 
 
-def _label(axes: Any, dots: Any) -> None:
-    style = {"textcoords": "offset points", "fontsize": 8.5, "color": GREY}
+def _label(axes: Axes, dots: Iterable[tuple[float, Point]]) -> None:
     for place, point in dots:
         if point.fraction is not None:
-            axes.annotate(f"{point.fraction:.3g}", (place, point.score), (5, -13), **style)
+            told, spot = f"{point.fraction:.3g}", (place, point.score)
+            axes.annotate(told, spot, (5, -13), textcoords="offset points", fontsize=8.5, color=GREY)
     axes.set_title("small numbers: the fraction of every width that is kept", fontsize=9, color=GREY, loc="left")
 
 
-def _dress(axes: Any, x: str, xs: Sequence[float], points: Sequence[Point], score: str) -> None:
+def _dress(axes: Axes, x: str, xs: Sequence[float], points: Sequence[Point], score: str) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     label, _, suffix = AXES[x]

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any, Self, TypeAlias, overload
+from typing import Self, TypeAlias, overload
 
 MEASURES = ("params", "bytes", "macs")
 
@@ -62,7 +62,7 @@ class Rows(Sequence[Point]):
     full: Mapping[str, int]
     plan_fingerprint: str = field(default="", kw_only=True)
     sizes: Mapping[str, int] = field(default_factory=dict, kw_only=True)
-    timing: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    timing: Mapping[str, str | int] = field(default_factory=dict, kw_only=True)
     weights: str = field(default="", kw_only=True)
     recalibrated: int = field(default=0, kw_only=True)
     statistics: str = field(default="", kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import SupportsFloat, TypeAlias
 
 from torch import Tensor
 
@@ -19,7 +19,10 @@ class Score:
     error: float | None = None
 
 
-def as_score(returned: Any) -> Score:
+Scored: TypeAlias = Score | SupportsFloat | tuple[SupportsFloat, SupportsFloat]  # what `validate` may return
+
+
+def as_score(returned: Scored) -> Score:
     """The score that `validate` means.
 
     A number, or a tensor of one element, is a score of unknown error. A tensor of one score per sample is their mean,
@@ -45,7 +48,7 @@ def as_score(returned: Any) -> Score:
 FORMS = "return a number, a tensor of one score per sample, or a pair (score, standard error); higher is better"
 
 
-def _pair(returned: tuple[Any, ...]) -> Score:
+def _pair(returned: tuple[SupportsFloat, ...]) -> Score:
     try:
         value, error = map(float, returned)
     except (TypeError, ValueError) as cause:
@@ -83,5 +86,5 @@ def _finite(score: Score) -> Score:
     return score
 
 
-def _seen(value: Any) -> str:
+def _seen(value: object) -> str:
     return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)

@@ -68,7 +68,7 @@ class Job:
     """One model of the demonstration.
 
     Attributes:
-        title: what people call it, and the start of its files' names.
+        title: what people call it.
         build: makes it for images of so many pixels.
         epochs: passes over the training data, by name of the data.
         fixed: what `surgery.wrap` leaves at full width.
@@ -78,6 +78,11 @@ class Job:
     build: Callable[[int], nn.Module]
     epochs: Mapping[str, int]
     fixed: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The start of its files' names."""
+        return self.title.lower()
 
 
 JOBS = (
@@ -125,8 +130,10 @@ def demonstrate(job: Job, data: Data, options: Options) -> Section:
     with surgery.at_widths(wrapped, 1.0):
         surgery.recalibrate(wrapped, batches)
         before = hits(wrapped, data.test).mean().item()
-    notes = (told(section, chosen), TESTED.format(100 * before, 100 * hits(small, data.test).mean().item()))
+    notes = (told(section, curves, chosen), TESTED.format(100 * before, 100 * hits(small, data.test).mean().item()))
     print(*notes, sep="\n")
+    for name, curve in zip(("uniform", "searched"), curves.values(), strict=True):
+        curve.to_json(options.out / f"{job.name}-{name}.json")
     return keep(dataclasses.replace(section, notes=notes), job, part.images.shape[-1], small, options.out)
 
 
@@ -149,13 +156,13 @@ def explored(
     return {UNIFORM: uniform, SEARCHED: searched}
 
 
-def told(section: Section, chosen: Point) -> str:
+def told(section: Section, curves: Mapping[str, Curve], chosen: Point) -> str:
     """Which point was chosen and what it keeps, and what would have been chosen without a search."""
     words = CHOSEN.format(100 * MARGIN, summary(section.curve, chosen))
     if chosen.fraction is not None:
         return f"{words} It has {chosen.fraction:.3g} of every width: the search found nothing smaller that is as good."
-    uniform = [*section.curves[UNIFORM], *section.curves[SEARCHED].uniform]
-    other = dataclasses.replace(section.curve, points=tuple(uniform)).choose(**section.limits)
+    uniform = curves[UNIFORM].points + curves[SEARCHED].uniform
+    other = dataclasses.replace(curves[UNIFORM], points=uniform).choose(**section.limits)
     return f"{words} With one fraction for all widths it would have {other.params:,} parameters."
 
 
@@ -165,7 +172,7 @@ def trained(job: Job, name: str, part: Part, options: Options) -> nn.Module:
         torch.manual_seed(options.seed)
         model = job.build(part.images.shape[-1])
     generator = torch.Generator().manual_seed(options.seed)
-    wrapped = surgery.wrap(model, part.images[:1], fixed=job.fixed, generator=generator)
+    wrapped: nn.Module = surgery.wrap(model, part.images[:1], fixed=job.fixed, generator=generator)
     epochs = options.epochs or (QUICK_EPOCHS if options.quick else job.epochs[name])
     train(wrapped, part, epochs, options.seed, f"training the {job.title}")
     return wrapped
@@ -180,11 +187,9 @@ def hits(model: nn.Module, part: Part) -> Tensor:
 
 
 def keep(section: Section, job: Job, pixels: int, small: nn.Module, out: Path) -> Section:
-    """Write the small model and its curves, and add to the section how to load the model."""
-    path = out / job.title.lower()
+    """Write the small model, and add to the section how to load the model."""
+    path = out / job.name
     surgery.save(small, path)
-    for name, curve in zip(("uniform", "searched"), section.curves.values(), strict=True):
-        curve.to_json(f"{path}-{name}.json")
     print(f"It is saved as {path}.safetensors, a plain {type(small).__name__}.")
     code = (
         "import surgery, torch\n"

@@ -1,4 +1,4 @@
 """Scores of a twin at widths: which rows to measure, how often, where, and how they are kept.
 
-Never: capture, or how planning solves; it asks a plan, and runs a twin.
+Never: capture or planning; it asks a plan, and runs a twin.
 """

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 
+from surgery.curves.curve import Curve
+from surgery.curves.points import Point
 from surgery.curves.surrogate import Surrogate, surrogate_of
 from surgery.errors import InputError
 from surgery.plan.plan import Plan
-
-if TYPE_CHECKING:
-    from surgery.curves.curve import Curve
-    from surgery.curves.points import Point
-    from surgery.measuring.evaluate import Evaluator
 
 FIRST = 10  # rows before there is a surrogate, evenly spread over the logarithm of the fraction
 SIGMAS = 2.0  # standard errors that an error is stated as
@@ -57,6 +54,18 @@ def adaptive(tolerance: float = 0.005, *, lower: float = 1 / 32, most: int = 50,
     return Adaptive(tolerance, lower, most, at_once)
 
 
+class Measures(Protocol):
+    """What measures uniform models: an `Evaluator`, or anything else that has points to give."""
+
+    def fractions(self, fractions: Iterable[float], /) -> list[Point]:
+        """The points of these fractions."""
+        ...
+
+    def settled(self, rows: Iterable[Point], /) -> Curve:
+        """The curve of points that are done."""
+        ...
+
+
 def fractions(plan: Plan, lower: float) -> list[float]:
     """The fractions from `lower` to 1 that give some group a width of its own, ascending."""
     steps = {(group.size, group.granularity) for group in plan.groups.values()}
@@ -70,7 +79,7 @@ def fractions(plan: Plan, lower: float) -> list[float]:
     return [*kept, 1.0]
 
 
-def explored(evaluate: Evaluator, plan: Plan, wanted: Adaptive) -> Curve:
+def explored(evaluate: Measures, plan: Plan, wanted: Adaptive) -> Curve:
     """The curve of the widths that were needed, widest first."""
     grid = fractions(plan, wanted.lower)
     rows = _first(grid)

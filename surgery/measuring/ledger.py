@@ -7,19 +7,16 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from surgery.curves.curve import Curve
-from surgery.curves.points import MEASURES, Point
+from surgery.curves.points import MEASURES, AnyPath, Point
 from surgery.errors import FileError
 from surgery.modules.inputs import Examples, call, tensors
 from surgery.plan.plan import Plan
-from surgery.planning.cost import cost
 
 
 class Ledger:
@@ -32,7 +29,7 @@ class Ledger:
             another way.
     """
 
-    def __init__(self, plan: Plan, header: Curve, path: str | PathLike[str] | None):
+    def __init__(self, plan: Plan, header: Curve, path: AnyPath | None):
         self.plan, self.header = plan, header
         self.path = None if path is None else Path(path)
         self.points: dict[tuple[int, ...], Point] = {}
@@ -87,7 +84,7 @@ CHECKED = {
 
 def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, statistics: str = "") -> Curve:
     """A curve without points, for a model."""
-    full = cost(plan)
+    full = plan.cost_model.at(plan.full())
     return Curve(
         (),
         {name: getattr(full, name) for name in MEASURES},
@@ -110,7 +107,7 @@ def digest_of(batches: Iterable[Examples]) -> str:
     return _digest({f"{i} {j}": x for i, run in enumerate(runs) for j, x in enumerate(tensors(run))})
 
 
-def _digest(values: Mapping[str, Any]) -> str:
+def _digest(values: Mapping[str, object]) -> str:
     result = hashlib.sha256()
     for name, value in values.items():
         if isinstance(value, torch.Tensor):

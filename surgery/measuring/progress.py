@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from surgery.errors import InputError
-from surgery.measuring.evaluate import scored
+from surgery.measuring.scoring import Validate, scored
 from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
 from surgery.plan.widths import WidthSpec
@@ -40,7 +39,7 @@ class Progress:
 
 def progress(
     wrapped: nn.Module,
-    validate: Callable[[nn.Module], Any],
+    validate: Validate,
     widths: Iterable[WidthSpec] = WIDTHS,
     *,
     recalibrate: Iterable[Examples] = (),

@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from os import PathLike
 
 from torch import nn
 
 from surgery.curves.curve import Curve
-from surgery.curves.points import Point
+from surgery.curves.points import AnyPath, Point
 from surgery.errors import InputError
-from surgery.measuring.evaluate import Row, Validate, captured, opened
+from surgery.measuring.evaluate import captured, opened
+from surgery.measuring.options import Options
+from surgery.measuring.rows import Row
+from surgery.measuring.scoring import Validate
 from surgery.modules.inputs import Examples
 from surgery.plan.plan import Plan
 
@@ -75,7 +77,7 @@ def sensitivity(
     measure_latency: bool = True,
     recalibrate: Iterable[Examples] | None = None,
     executor: Executor | None = None,
-    resume: str | PathLike[str] | None = None,
+    resume: AnyPath | None = None,
     progress: bool = True,
 ) -> Sensitivity:
     """The score and the costs of `wrapped` with each axis alone at each of `fractions`, all others full.
@@ -93,18 +95,8 @@ def sensitivity(
     names = list(plan.groups) if patterns == ["*"] else list(dict.fromkeys(n for p in patterns for n in plan.find(p)))
     cuts = alone(plan, {name: (name,) for name in names}, list(fractions), plan.widths)
     rows = [Row(plan.full(), 1.0), *(row for found in cuts.values() for row in found)]
-    with opened(
-        "sensitivity",
-        wrapped,
-        validate,
-        examples=examples,
-        measure_latency=measure_latency,
-        recalibrate=recalibrate,
-        executor=executor,
-        resume=resume,
-        progress=progress,
-        total=len(rows),
-    ) as evaluate:
+    options = Options(examples, measure_latency, recalibrate, executor, resume, progress)
+    with opened("sensitivity", wrapped, validate, options, total=len(rows)) as evaluate:
         return collected(evaluate.ledger.curve(evaluate(rows)), cuts)
 
 

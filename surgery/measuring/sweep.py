@@ -5,17 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from os import PathLike
 
 from torch import nn
 
 from surgery.curves.curve import Curve
 from surgery.curves.inversions import inversion_notes
-from surgery.errors import InputError
+from surgery.curves.points import AnyPath
 from surgery.measuring.adaptive import Adaptive, explored
-from surgery.measuring.evaluate import Row, SweepError, Validate, captured, opened
+from surgery.measuring.evaluate import captured, opened
+from surgery.measuring.options import Options
+from surgery.measuring.rows import distinct
+from surgery.measuring.scoring import Validate
+from surgery.measuring.stopped import SweepError
 from surgery.modules.inputs import Examples
-from surgery.plan.plan import Plan
 from surgery.plan.widths import WidthSpec
 
 __all__ = ["FRACTIONS", "SweepError", "sweep"]
@@ -32,7 +34,7 @@ def sweep(
     measure_latency: bool = True,
     recalibrate: Iterable[Examples] | None = None,
     executor: Executor | None = None,
-    resume: str | PathLike[str] | None = None,
+    resume: AnyPath | None = None,
     progress: bool = True,
 ) -> Curve:
     """Score, parameters, bytes, MACs and latency of `wrapped` at each of `widths`, in their order.
@@ -63,36 +65,15 @@ def sweep(
         SweepError: a row failed or was interrupted, or a score is not a finite number. Its `curve` keeps the rows
             that were finished.
     """
+    options = Options(examples, measure_latency, recalibrate, executor, resume, progress)
     plan = captured(wrapped, examples)
-    rows = [] if isinstance(widths, Adaptive) else distinct(plan, widths)
-    with opened(
-        "sweep",
-        wrapped,
-        validate,
-        examples=examples,
-        measure_latency=measure_latency,
-        recalibrate=recalibrate,
-        executor=executor,
-        resume=resume,
-        progress=progress,
-        total=widths.most if isinstance(widths, Adaptive) else len(rows),
-    ) as evaluate:
-        if isinstance(widths, Adaptive):
+    if isinstance(widths, Adaptive):
+        with opened("sweep", wrapped, validate, options, total=widths.most) as evaluate:
             return warned(explored(evaluate, plan, widths))
+    rows = distinct(plan, widths)
+    with opened("sweep", wrapped, validate, options, total=len(rows)) as evaluate:
         evaluate(rows)
         return warned(evaluate.settled(rows))
-
-
-def distinct(plan: Plan, widths: Iterable[WidthSpec]) -> list[Row]:
-    """A row for each entry, the first of equal ones only."""
-    found: dict[tuple[int, ...], Row] = {}
-    for spec in widths:
-        resolved = plan.widths(spec)
-        fraction = spec if isinstance(spec, float) else getattr(spec, "fraction", None)
-        found.setdefault(tuple(resolved.values()), Row(resolved, fraction))
-    if not found:
-        raise InputError("sweep was given no widths: pass for example widths=(1.0, 0.5, 0.25)")
-    return list(found.values())
 
 
 def warned(curve: Curve) -> Curve:

@@ -1,98 +1,22 @@
-"""What a model costs at many widths at once: the costs of a plan as sums of products of widths."""
+"""What a plan costs, as one polynomial in the widths of its groups: exact for one model, and for thousands at once."""
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from surgery.axes.layout import Layout, Sum
-from surgery.curves.points import MEASURES
-from surgery.plan.plan import Plan
 
-Terms = Counter[tuple[int, ...]]  # a factor for each product of groups, told by their columns
-
-
-@dataclass(frozen=True)
-class CostModel:
-    """Exact costs by widths, as `surgery.cost` gives them, but for thousands of models in a moment.
-
-    Attributes:
-        groups: the column of each group, by name.
-        columns: (T, D) the columns that each term is a product of; one more column holds ones.
-        factors: (T, 3) what each term counts for parameters, bytes and MACs.
-    """
-
-    groups: Mapping[str, int]
-    columns: Tensor
-    factors: Tensor
-
-    def __call__(self, widths: Tensor) -> Tensor:
-        """(B, 3) parameters, bytes and MACs of (B, groups) widths, all int64."""
-        ones = torch.ones(len(widths), 1, dtype=torch.long)
-        return torch.cat([widths, ones], 1)[:, self.columns].prod(2) @ self.factors
-
-    def row(self, widths: Mapping[str, int]) -> Tensor:
-        """(groups) the widths as a tensor."""
-        return torch.tensor([widths[name] for name in self.groups], dtype=torch.long)
-
-    def named(self, row: Tensor) -> dict[str, int]:
-        return dict(zip(self.groups, row.tolist(), strict=True))
-
-
-def cost_model(plan: Plan) -> CostModel:
-    """The costs of a plan, ready to be asked for many widths."""
-    groups = {name: column for column, name in enumerate(plan.groups)}
-    elements = {name: _product(dims, groups) for name, dims in plan.layouts.items()}
-    totals: list[Terms] = [Counter() for _ in MEASURES]
-    for name, full in plan.parameters.items():
-        _add(totals[0], elements.get(name, Counter({(): full})))
-    for name, (full, size) in plan.stored_elements.items():
-        _add(totals[1], elements.get(name, Counter({(): full})), size)
-    for dim in plan.macs:
-        _add(totals[2], _polynomial(dim, groups))
-    terms = sorted(set().union(*totals)) or [()]
-    depth = max(1, max(map(len, terms)))
-    columns = [[*term, *[len(groups)] * (depth - len(term))] for term in terms]
-    return CostModel(groups, torch.tensor(columns), torch.tensor([[total[term] for total in totals] for term in terms]))
-
-
-def _add(total: Terms, part: Terms, times: int = 1) -> None:
-    for term, factor in part.items():
-        total[term] += times * factor
-
-
-def _product(dims: Iterable[Layout], groups: Mapping[str, int]) -> Terms:
-    result: Terms = Counter({(): 1})
-    for dim in dims:
-        result = _times(result, _polynomial(dim, groups))
-    return result
-
-
-def _polynomial(dim: Layout, groups: Mapping[str, int]) -> Terms:
-    """The size of a dimension, as a sum of products of widths."""
-    result: Terms = Counter({(): 1})
-    for factor in dim:
-        part: Terms = Counter()
-        if isinstance(factor, Sum):
-            for layout in factor.terms:
-                _add(part, _polynomial(layout, groups))
-        else:
-            term: tuple[int, ...] = (groups[factor.group],) if factor.group else ()
-            part[term] = 1 if factor.group else factor.size
-        result = _times(result, part)
-    return result
-
-
-def _times(a: Terms, b: Terms) -> Terms:
-    result: Terms = Counter()
-    for first, x in a.items():
-        for second, y in b.items():
-            result[tuple(sorted(first + second))] += x * y
-    return result
+Term: TypeAlias = tuple[int, ...]  # a product of groups, told by their columns
+Polynomial: TypeAlias = Counter[Term]  # a factor for each product
 
 
 @dataclass(frozen=True)
@@ -109,3 +33,99 @@ class Cost:
     params: int
     bytes: int
     macs: int
+
+
+MEASURES = tuple(field.name for field in fields(Cost))
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Costs by widths: of one model by its widths' names (`at`), or of many by a tensor of widths (`__call__`).
+
+    Attributes:
+        groups: the column of each group, by name.
+        terms: for each product of columns, what it counts for parameters, bytes and MACs.
+    """
+
+    groups: Mapping[str, int]
+    terms: Mapping[Term, tuple[int, int, int]]
+
+    def at(self, widths: Mapping[str, int]) -> Cost:
+        """The costs of one model, as Python's integers: they are exact, however large."""
+        row = [widths[name] for name in self.groups]
+        products = [math.prod(row[column] for column in term) for term in self.terms]
+        return Cost(*(sum(map(operator.mul, products, factors)) for factors in zip(*self.terms.values(), strict=True)))
+
+    def __call__(self, widths: Tensor) -> Tensor:
+        """(B, 3) parameters, bytes and MACs of (B, groups) widths, all int64."""
+        columns, factors = self._tables
+        ones = torch.ones(len(widths), 1, dtype=torch.long)
+        return torch.cat([widths, ones], 1)[:, columns].prod(2) @ factors
+
+    @functools.cached_property
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """(T, D) the columns that each term is a product of, filled up with a column of ones; (T, 3) its factors."""
+        depth = max(1, *map(len, self.terms))
+        columns = [[*term, *[len(self.groups)] * (depth - len(term))] for term in self.terms]
+        return torch.tensor(columns), torch.tensor(list(self.terms.values()))
+
+    def row(self, widths: Mapping[str, int]) -> Tensor:
+        """(groups) the widths as a tensor."""
+        return torch.tensor([widths[name] for name in self.groups], dtype=torch.long)
+
+    def named(self, row: Tensor) -> dict[str, int]:
+        """A row as widths by name."""
+        return dict(zip(self.groups, row.tolist(), strict=True))
+
+
+def cost_model(
+    groups: Iterable[str],
+    layouts: Mapping[str, Iterable[Layout]],
+    parameters: Mapping[str, int],
+    stored_elements: Mapping[str, tuple[int, int]],
+    macs: Iterable[Layout],
+) -> CostModel:
+    """The costs of a plan, from these fields of it (`Plan.cost_model`)."""
+    columns = {name: column for column, name in enumerate(groups)}
+    elements = {name: _product(dims, columns) for name, dims in layouts.items()}
+    params, stored, multiplied = Polynomial(), Polynomial(), Polynomial()
+    for name, full in parameters.items():
+        _add(params, elements.get(name, Polynomial({(): full})))
+    for name, (full, size) in stored_elements.items():
+        _add(stored, elements.get(name, Polynomial({(): full})), size)
+    for dim in macs:
+        _add(multiplied, _size(dim, columns))
+    terms = sorted({(), *params, *stored, *multiplied})
+    return CostModel(columns, {term: (params[term], stored[term], multiplied[term]) for term in terms})
+
+
+def _add(total: Polynomial, part: Polynomial, times: int = 1) -> None:
+    for term, factor in part.items():
+        total[term] += times * factor
+
+
+def _product(dims: Iterable[Layout], columns: Mapping[str, int]) -> Polynomial:
+    """The elements of a tensor, as a sum of products of widths."""
+    return functools.reduce(_times, (_size(dim, columns) for dim in dims), Polynomial({(): 1}))
+
+
+def _size(dim: Layout, columns: Mapping[str, int]) -> Polynomial:
+    """The size of a dimension, as a sum of products of widths."""
+    result: Polynomial = Polynomial({(): 1})
+    for factor in dim:
+        if isinstance(factor, Sum):
+            part = Polynomial()
+            for layout in factor.terms:
+                _add(part, _size(layout, columns))
+        else:
+            part = Polynomial({(columns[factor.group],): 1} if factor.group else {(): factor.size})
+        result = _times(result, part)
+    return result
+
+
+def _times(a: Polynomial, b: Polynomial) -> Polynomial:
+    result = Polynomial()
+    for first, x in a.items():
+        for second, y in b.items():
+            result[tuple(sorted(first + second))] += x * y
+    return result

@@ -18,6 +18,7 @@ from surgery.axes import layout
 from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, evaluate
 from surgery.axes.layout import Layout, Unit
 from surgery.errors import InputError, WidthError
+from surgery.plan.costs import CostModel, cost_model
 from surgery.plan.groups import Fixed, Group, Rewrite, Swap
 from surgery.plan.widths import WidthSpec, width_entries, width_of
 
@@ -66,6 +67,11 @@ class Plan:
     def cut_tensors(self) -> frozenset[str]:
         """The names of the parameters and buffers that some group cuts."""
         return frozenset(tensor for group in self.groups.values() for tensor, _ in group.cuts)
+
+    @functools.cached_property
+    def cost_model(self) -> CostModel:
+        """What the model costs by widths: exact for one model (`at`), and for many at once."""
+        return cost_model(self.groups, self.layouts, self.parameters, self.stored_elements, self.macs)
 
     def canonical(self, name: str) -> str:
         """The name that the plan has for a tensor which is known by several."""

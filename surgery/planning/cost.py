@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import nn
 
-from surgery.axes import layout
 from surgery.errors import InputError
 from surgery.modules.inputs import Examples
 from surgery.plan.costs import Cost
@@ -23,13 +20,7 @@ def cost(model_or_plan: nn.Module | Plan, widths: WidthSpec = 1.0, example_input
     Raises InputError for a plain model without example inputs, WidthError for impossible widths.
     """
     plan = _plan(model_or_plan, example_inputs)
-    chosen = plan.widths(widths)
-    elements = {name: math.prod(layout.width(dim, chosen) for dim in dims) for name, dims in plan.layouts.items()}
-    return Cost(
-        params=sum(elements.get(name, full) for name, full in plan.parameters.items()),
-        bytes=sum(elements.get(name, full) * size for name, (full, size) in plan.stored_elements.items()),
-        macs=sum(layout.width(dim, chosen) for dim in plan.macs),
-    )
+    return plan.cost_model.at(plan.widths(widths))
 
 
 def _plan(model_or_plan: nn.Module | Plan, examples: Examples | None) -> Plan:

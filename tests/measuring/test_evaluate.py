@@ -61,7 +61,7 @@ def test_threads_give_the_same_curve_and_functions_need_no_name():
 
 def test_latency_is_measured_here_when_all_scores_are_there(monkeypatch):
     running, seen = set(), []
-    measure = surgery.measuring.evaluate.timing
+    measure = surgery.measuring.timer.timing
 
     def scoring(model):
         running.add(id(model))
@@ -73,7 +73,7 @@ def test_latency_is_measured_here_when_all_scores_are_there(monkeypatch):
         seen.append(set(running))
         return measure(*arguments)
 
-    monkeypatch.setattr("surgery.measuring.evaluate.timing", watched)
+    monkeypatch.setattr("surgery.measuring.timer.timing", watched)
     with ThreadPoolExecutor(4) as executor:
         curve = quiet(wrapped(), scoring, executor=executor, measure_latency=True)
     assert seen == [set()] * len(WIDTHS) and all(point.latency > 0 for point in curve)

@@ -48,8 +48,8 @@ def test_a_sweep_times_such_rows_again_and_warns(monkeypatch):
         times = [0.004 if model[0].out_features == 8 else 0.001 for model in (first, second)]
         return tuple(Timing(seconds, 0.0) for seconds in times)
 
-    monkeypatch.setattr("surgery.measuring.evaluate.timing", lambda m, _: Timing(m[0].out_features ** -2, 0.0))
-    monkeypatch.setattr("surgery.measuring.evaluate.side_by_side", take)
+    monkeypatch.setattr("surgery.measuring.timer.timing", lambda m, _: Timing(m[0].out_features ** -2, 0.0))
+    monkeypatch.setattr("surgery.measuring.timer.side_by_side", take)
     with pytest.warns(UserWarning, match=r"Fewer MACs did not mean less time: row 1 .* against row 0"):
         found = surgery.sweep(wrapped(), loss, [1.0, 0.5], progress=False)
     assert [point.latency for point in found] == [0.001, 0.004]

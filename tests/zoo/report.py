@@ -9,9 +9,14 @@ from .record import LOW, Record
 
 HEAD = """# Coverage
 
-Real architectures, each checked in a process of its own from its example inputs alone: `python -m tests.zoo`. This page
-and [coverage.json](coverage.json) are written by that command. With `--resume` it keeps the rows of earlier runs, which
-may be of earlier commits: *inspect* then says what it took at that time.
+Real architectures, each checked in a process of its own from its example inputs alone: `python -m tests.zoo`. What a
+model must do to pass, and what the columns say, stands below; then every model, one by one.
+"""
+
+CHECKED = """## What is checked
+
+This page and [coverage.json](coverage.json) are written by the command. With `--resume` it keeps the rows of earlier
+runs, which may be of earlier commits: *inspect* then says what it took at that time.
 
 A model passes when a random permutation of every group leaves its outputs unchanged; when it wraps, and trains at drawn
 widths; and when at half width, at the smallest widths and at three random mixed widths `shrink` gives a model that
@@ -33,7 +38,7 @@ def page(records: Iterable[Record], versions: dict[str, str], missing: Sequence[
     for record in records:
         suites.setdefault(record.suite, []).append(record)
     parts = [HEAD, _summary(suites), "Run with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".\n"]
-    parts += [_missing(missing), _failed(suites), _low(suites)]
+    parts += [_missing(missing), _failed(suites), CHECKED, _low(suites)]
     parts += [f"## {suite}\n\n{_table(MODELS, found)}" for suite, found in suites.items()]
     return "\n".join(part for part in parts if part)
 

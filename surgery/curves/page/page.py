@@ -15,6 +15,7 @@ from surgery.curves.page.section import Section
 from surgery.curves.page.tags import html, tag
 from surgery.curves.page.words import COST_WORDS
 from surgery.curves.plot import AXES
+from surgery.curves.table import table
 
 INTRO = (
     "Every point is a model, cut out of one that was trained once. Smaller ones cost less, and at some size they "
@@ -208,7 +209,7 @@ def _code(section: Section, picked: int) -> Element:
 def _tables(section: Section, picked: int) -> Iterator[Element]:
     start = 0
     for name, curve in section.curves.items():
-        header, *rows = curve.table()
+        header, *rows = table(curve)
         lines = [
             tag(
                 "tr",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from surgery.curves.choose import Bound, bound
+from surgery.curves.choose import Bound, bound, choose
 from surgery.curves.page.words import COST_WORDS, is_share
 from surgery.curves.points import Point, Rows
 from surgery.errors import InputError
@@ -102,7 +102,7 @@ class Section:
     def pick(self) -> int:
         """The place in `curve` of the point that these limits choose. WidthError where none is within them."""
         self.bounds()
-        chosen = self.curve.choose(**self.opening())
+        chosen = choose(self.curve, **self.opening())
         return next(i for i, point in enumerate(self.curve) if point is chosen)
 
     def bounds(self) -> list[Bound]:

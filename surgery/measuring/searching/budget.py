@@ -29,7 +29,7 @@ class Budget:
     def load(self, costs: Tensor, seconds: Tensor | None = None) -> Tensor:
         """(B) the largest share of a limit that (B, 3) costs and (B) seconds take."""
         known = dict(zip(MEASURES, costs.unbind(1), strict=True)) | ({} if seconds is None else {"latency": seconds})
-        shares = [known[item.measure] / item.limit for item in self.bounds if item.measure in known]
+        shares = [known[item.measure].double() / item.limit for item in self.bounds if item.measure in known]
         return torch.stack(shares).amax(0) if shares else torch.zeros(len(costs))
 
     @property

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from surgery.curves.points import Point
 from surgery.measuring.searching.blocks import blocks
 from surgery.measuring.searching.budget import Budget
 from surgery.measuring.searching.chain import SearchState
-from surgery.measuring.searching.choices import Choices, ChoiceTable, allowed, choices_of
+from surgery.measuring.searching.choices import Allowed, Choices, ChoiceTable, choices_of
 from surgery.measuring.searching.knapsack import Load, knapsack
 from surgery.measuring.sensitivity import CUTS, alone, collected
 from surgery.plan.plan import Plan
@@ -20,19 +19,18 @@ from surgery.plan.plan import Plan
 NEAR = (0.0, 0.05, 0.2, 1.0)  # how much it counts to stay near uniform widths, relative to the predicted loss
 
 
-def cut_alone(task: SearchState, plan: Plan, multiple: int, minimum: Mapping[str, int]) -> list[Choices]:
+def cut_alone(task: SearchState, plan: Plan, widths: Allowed) -> list[Choices]:
     """Cut each axis alone, for at most half of the evaluations: what its widths are predicted to lose."""
     room = task.left // 2
     if not room:
         return []
     count = max(1, min(len(CUTS), room // len(plan.groups)))
     axes = blocks(plan, max(1, room // count))
-    widths = functools.partial(allowed, plan, multiple=multiple, minimum=minimum)
     cuts = alone(plan, axes, CUTS[:count] if count > 1 else (0.25,), widths)
     task.add(row for rows in cuts.values() for row in rows)
     points = task.evaluate([row for rows in cuts.values() for row in rows])
     found = collected(task.evaluate.ledger.curve([task.base, *points]), cuts)
-    return choices_of(plan, axes, multiple, minimum, found)
+    return choices_of(plan, axes, widths, found)
 
 
 def knapsacks(task: SearchState, axes: Sequence[Choices]) -> None:

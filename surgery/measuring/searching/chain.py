@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from surgery.curves.points import Point
-from surgery.measuring.evaluate import Evaluator, Row
+from surgery.measuring.evaluate import Evaluator
+from surgery.measuring.rows import Row
 from surgery.measuring.searching.budget import Budget
 from surgery.plan.costs import CostModel
 

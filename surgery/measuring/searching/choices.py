@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from surgery.measuring.sensitivity import Sensitivity
 from surgery.plan.plan import Plan
 
+Allowed: TypeAlias = "Callable[[float | Mapping[str, float]], dict[str, int]]"  # fractions -> widths that may be had
 STEPS = tuple(2 ** (-i / 6) for i in range(31))  # from 1 to 1/32, six to an octave
 
 
@@ -94,14 +96,12 @@ def _padded(widths: Tensor, depth: int) -> Tensor:
     return torch.cat([widths, widths[-1:].repeat_interleave(depth - len(widths), 0)])
 
 
-def choices_of(
-    plan: Plan, axes: Mapping[str, Sequence[str]], multiple: int, minimum: Mapping[str, int], found: Sensitivity
-) -> list[Choices]:
+def choices_of(plan: Plan, axes: Mapping[str, Sequence[str]], fitting: Allowed, found: Sensitivity) -> list[Choices]:
     """A ladder for each axis, with losses and times from what cutting it alone has shown."""
     columns = {name: column for column, name in enumerate(plan.groups)}
     result = []
     for axis, names in axes.items():
-        rows = [allowed(plan, dict.fromkeys(names, step), multiple, minimum) for step in STEPS]
+        rows = [fitting(dict.fromkeys(names, step)) for step in STEPS]
         distinct = list(dict.fromkeys(tuple(widths[name] for name in names) for widths in rows))
         widths, sizes = torch.tensor(distinct), torch.tensor([plan.groups[name].size for name in names])
         shares = (widths / sizes).mean(1)

@@ -30,7 +30,8 @@ def proposals(axes: Sequence[Choices], here: Tensor, lower: Tensor, upper: Tenso
                 found += [torch.where(row != here, row, narrow) for b, rows in wider.items() if a != b for row in rows]
     if not found:
         return here[None][:0]
-    return torch.minimum(torch.maximum(torch.stack(found), lower), upper).unique(dim=0)
+    distinct: Tensor = torch.minimum(torch.maximum(torch.stack(found), lower), upper).unique(dim=0)
+    return distinct
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,25 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from os import PathLike
 
 from torch import nn
 
 from surgery.curves.curve import Curve
-from surgery.curves.points import Point
+from surgery.curves.points import AnyPath, Point
 from surgery.errors import InputError
 from surgery.measuring.adaptive import fractions
-from surgery.measuring.evaluate import Evaluator, Row, Validate, captured, opened
+from surgery.measuring.evaluate import Evaluator, captured, opened
 from surgery.measuring.ledger import header
+from surgery.measuring.options import Options
+from surgery.measuring.rows import Row
+from surgery.measuring.scoring import Validate
 from surgery.measuring.searching.budget import Budget, budgets, largest
 from surgery.measuring.searching.candidates import cut_alone, knapsacks
 from surgery.measuring.searching.chain import SearchState
-from surgery.measuring.searching.choices import allowed
+from surgery.measuring.searching.choices import Allowed, allowed
 from surgery.measuring.searching.local_search import exchange
 from surgery.measuring.sweep import warned
 from surgery.modules.inputs import Examples
-from surgery.plan.costs import cost_model
 from surgery.plan.plan import Plan
 from surgery.twin.elastic import state_of
 
@@ -41,7 +42,7 @@ def search(
     measure_latency: bool = True,
     recalibrate: Iterable[Examples] | None = None,
     executor: Executor | None = None,
-    resume: str | PathLike[str] | None = None,
+    resume: AnyPath | None = None,
     progress: bool = True,
 ) -> Curve:
     """For each budget the widths of every axis, found by real evaluation: a curve whose points are a nested chain.
@@ -71,21 +72,10 @@ def search(
     if evaluations < len(wanted) + 1:
         raise InputError(f"search: evaluations={evaluations}, but the full and uniform models are {len(wanted) + 1}")
     timed = any(budget.timed for budget in wanted)
-    with opened(
-        "search",
-        wrapped,
-        validate,
-        examples=examples,
-        measure_latency=measure_latency or timed,
-        recalibrate=recalibrate,
-        executor=executor,
-        resume=resume,
-        progress=progress,
-        total=evaluations,
-    ) as evaluate:
-        inputs, evaluate.timed = evaluate.timed, evaluate.timed if timed else None
-        chain, uniform = _searched(evaluate, wanted, evaluations, multiple)
-        evaluate.timed = inputs
+    options = Options(examples, measure_latency or timed, recalibrate, executor, resume, progress)
+    with opened("search", wrapped, validate, options, total=evaluations, each=timed) as evaluate:
+        widths = functools.partial(allowed, plan, multiple=multiple, minimum=state_of(wrapped).minimum)
+        chain, uniform = _searched(evaluate, wanted, evaluations, widths)
         return warned(_curve(evaluate, chain, uniform, timed))
 
 
@@ -94,14 +84,11 @@ def _budgets(plan: Plan, given: Iterable[float | Mapping[str, float]]) -> list[B
 
 
 def _searched(
-    evaluate: Evaluator, wanted: Sequence[Budget], evaluations: int, multiple: int
+    evaluate: Evaluator, wanted: Sequence[Budget], evaluations: int, widths: Allowed
 ) -> tuple[list[Point], list[Point]]:
     """The chain and the uniform models, from large budgets to small ones."""
-    plan, minimum = evaluate.plan, state_of(evaluate.wrapped).minimum
-    priced, full = cost_model(plan), plan.full()
-    grid = fractions(plan, 1e-9)
-
-    widths = functools.partial(allowed, plan, multiple=multiple, minimum=minimum)
+    plan = evaluate.plan
+    priced, full, grid = plan.cost_model, plan.full(), fractions(plan, 1e-9)
     pairs = [(largest(budget, grid, widths, priced, evaluate.seconds), budget) for budget in wanted]
     pairs.sort(key=lambda pair: -pair[0])
     rows = [Row(full, 1.0), *(Row(widths(fraction), fraction) for fraction, _ in pairs)]
@@ -109,7 +96,7 @@ def _searched(
     left = evaluations - len({tuple(row.widths.values()) for row in rows})
     task = SearchState(evaluate, [budget for _, budget in pairs], uniform, priced, priced.row(full), base, left)
     task.points += [base, *uniform]
-    found = cut_alone(task, plan, multiple, minimum)
+    found = cut_alone(task, plan, widths)
     if found:
         knapsacks(task, found)
         exchange(task, found)

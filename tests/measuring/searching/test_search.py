@@ -21,11 +21,9 @@ from surgery.measuring.searching.blocks import blocks
 from surgery.measuring.searching.chain import best_chain, inside
 from surgery.measuring.searching.knapsack import knapsack
 from surgery.measuring.sweep import SweepError
-from surgery.plan.costs import cost_model
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from tests.measuring.scoring import BATCHES, INPUTS, careless, hits, wrapped
-from tests.models import CASES, TRICKY
 
 OPTIONS = {"progress": False, "measure_latency": False}
 
@@ -99,6 +97,12 @@ def test_the_chain_is_nested_and_never_worse_than_uniform(validate, budgets, eva
     check(curve, PLAN, budgets)
     assert len(calls) <= max(evaluations, len(budgets) + 1)
     assert f"Searched with {len(calls)} evaluations" in str(curve)
+
+
+def test_a_budget_is_kept_to_the_last_multiplication():
+    """Also where it is so near to the costs that single precision cannot tell them apart."""
+    budgets = [1 - 1e-8, 0.5 - 1e-8]
+    check(surgery.search(TWIN, additive([1, 1, 1, 1]), budgets, evaluations=12, **OPTIONS), PLAN, budgets)
 
 
 def test_what_matters_is_kept_wide():
@@ -200,7 +204,7 @@ def test_latency_is_limited_by_what_was_measured(monkeypatch):
     def taken(model, _):
         return Timing(1e-3 * sum(p.numel() for p in model.parameters()), 0.0)
 
-    monkeypatch.setattr("surgery.measuring.evaluate.timing", taken)
+    monkeypatch.setattr("surgery.measuring.timer.timing", taken)
     limit = 0.4e-3 * PLAN.total
     curve = surgery.search(
         TWIN, additive([0.1, 0.1, 1, 0.1]), [{"max_latency": limit}, {"max_latency": limit / 2, "max_macs": 0.9}],
@@ -359,20 +363,7 @@ def test_a_sensitivity_cuts_each_axis_alone():
 
 def test_a_sensitivity_of_some_axes():
     found = surgery.sensitivity(TWIN, scattered(1), (1.0, 0.5, 0.49), groups=["1", "0.o"], **OPTIONS)
-    assert (set(found.axes) == {"1.up.o", "0.o"} and [len(found.points(axis)) for axis in found.axes] == [1, 1]) or True
+    assert {axis: len(found.points(axis)) for axis in found.axes} == {"0.o": 1, "1.up.o": 1}
     assert "time" not in str(found) and "±" not in str(found)
     with pytest.raises(InputError, match="fractions are floats"):
         surgery.sensitivity(TWIN, hits, (1, 2), **OPTIONS)
-
-
-@pytest.mark.parametrize("case", [*CASES, *TRICKY], ids=str)
-def test_prices_are_costs(case):
-    plan = surgery.inspect(case.build().eval(), case.inputs(0))
-    generator = torch.Generator().manual_seed(0)
-    priced = cost_model(plan)
-    sizes = priced.row(plan.full())
-    drawn = 1 - torch.rand(10, len(sizes), generator=generator)
-    named = [plan.widths(dict(zip(plan.groups, row, strict=True))) for row in drawn.tolist()]
-    costs = [surgery.cost(plan, widths) for widths in named]
-    found = priced(torch.stack([priced.row(widths) for widths in named]))
-    assert found.tolist() == [[cost.params, cost.bytes, cost.macs] for cost in costs]

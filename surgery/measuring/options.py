@@ -1,0 +1,46 @@
+"""How rows are measured: what `sweep`, `sensitivity` and `search` are told beside a model and how to score it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from torch import nn
+
+from surgery.curves.points import AnyPath
+from surgery.errors import InputError
+from surgery.modules.batchnorm import calibration
+from surgery.modules.inputs import Examples
+from surgery.twin.elastic import state_of
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keywords that the three share, as `surgery.sweep` describes them."""
+
+    examples: Examples | None = None
+    measure_latency: bool = True
+    recalibrate: Iterable[Examples] | None = None
+    executor: Executor | None = None
+    resume: AnyPath | None = None
+    progress: bool = True
+
+    def timed(self, name: str, wrapped: nn.Module) -> Examples | None:
+        """What latency is measured on, or None where it is not. Raises InputError where nothing is known to run."""
+        if not self.measure_latency:
+            return None
+        found = self.examples if self.examples is not None else state_of(wrapped).examples
+        if found is None:
+            raise InputError(f"{name} has no inputs to measure latency on: pass examples=, or measure_latency=False")
+        return found
+
+    def batches(self) -> list[Examples]:
+        """What BatchNorm statistics are estimated on before each score; none where they stay as they are."""
+        return [] if self.recalibrate is None else calibration(self.recalibrate)
+
+    def workers(self) -> Executor | None:
+        """Where scores are computed, or None for here. Raises InputError where it is no executor."""
+        if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
+            raise InputError(f"executor is a concurrent.futures.Executor, got {self.executor!r}")
+        return self.executor

@@ -1,0 +1,60 @@
+"""What is told when a row fails or is interrupted: which one, why, and where the finished rows are."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from surgery.curves.curve import Curve
+from surgery.errors import SurgeryError
+from surgery.measuring.rows import Row
+
+
+class SweepError(SurgeryError, RuntimeError):
+    """A sweep ended early.
+
+    Attributes:
+        curve: the rows that were finished.
+    """
+
+    def __init__(self, message: str, curve: Curve):
+        super().__init__(message)
+        self.curve = curve
+
+
+def stopped(name: str, row: Row, error: BaseException, finished: Curve, asked: int, path: Path | None) -> SweepError:
+    """The error about a row, with the rows of this run that are finished, of so many that were asked for."""
+    cause = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+    total = f" of {asked}" if name == "sweep" else ""
+    where = row.fraction if row.fraction is not None else row.widths
+    file = f", and in {path}" if path is not None else ""
+    return SweepError(
+        f"{name} stopped at widths {where} ({cause}). "
+        f"{len(finished)}{total} rows are finished and kept: they are the `curve` of this error{file}.{_advice(error)}",
+        finished,
+    )
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A `with` that turns what goes wrong inside into the error that `tell` makes of it."""
+
+    tell: Callable[[BaseException], SweepError]
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception | KeyboardInterrupt):
+            raise self.tell(error) from error
+
+
+def _advice(error: BaseException) -> str:
+    if isinstance(error, pickle.PicklingError) or "pickle" in str(error):
+        return (
+            " What goes to other processes must be picklable: define validate at the top level of a module that they "
+            "can import (functools.partial of such a function will do), or leave out executor=."
+        )
+    return ""

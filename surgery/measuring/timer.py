@@ -1,0 +1,28 @@
+"""How long the small models of a twin take, measured here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from surgery.modules.inputs import Examples
+from surgery.modules.latency import Timing, side_by_side, timing
+from surgery.plan.widths import WidthSpec
+from surgery.shrinking.shrink import shrink
+
+
+@dataclass(frozen=True)
+class Timer:
+    """Times calls of shrunk models on the same inputs."""
+
+    wrapped: nn.Module
+    inputs: Examples
+
+    def timing(self, widths: WidthSpec) -> Timing:
+        """The time of one model."""
+        return timing(shrink(self.wrapped, widths), self.inputs)
+
+    def in_turns(self, first: WidthSpec, second: WidthSpec) -> tuple[Timing, Timing]:
+        """The times of two models measured in turns: what slows the machine for a while slows both."""
+        return side_by_side(shrink(self.wrapped, first), shrink(self.wrapped, second), self.inputs)
