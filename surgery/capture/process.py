@@ -168,7 +168,7 @@ class Process:
             with self.lock:
                 self.imports -= 1
                 if self.recorders and not self.imports:
-                    builtins.range = Range  # type: ignore[misc, assignment]
+                    builtins.range = Range  # type: ignore[misc]
                 self.lock.notify_all()
 
     def _install(self) -> None:

@@ -32,7 +32,8 @@ from surgery.rules.base import tensors_in
 def coarser_dtypes(parts: Parts, captures: Sequence[Capture]) -> frozenset[torch.dtype]:
     """The float types in a run that are coarser than those of the parameters."""
     own = [TOLERANCES[p.dtype] for p in parts.parameters.values() if p.dtype in TOLERANCES]
-    inside = {info(node).dtype for record in captures for node in record.graph.nodes} & set(TOLERANCES)
+    seen = {info(node).dtype for run in captures for node in run.graph.nodes}
+    inside = {dtype for dtype in seen if dtype is not None} & set(TOLERANCES)
     return frozenset(dtype for dtype in inside if own and TOLERANCES[dtype] > max(own))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -25,6 +25,9 @@ from surgery.twin.foreign import leads_home
 from surgery.twin.members import elastic_class
 from surgery.twin.state import State
 from surgery.twin.writing import clear_stored
+
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def twin_of(parts: Parts, plan: Plan, examples: Examples) -> nn.Module:
@@ -226,7 +229,7 @@ def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, i
     return result
 
 
-def strip(model: nn.Module) -> nn.Module:
+def strip(model: M) -> M:
     """Make the modules of a twin plain again, in place: their own classes, at full width."""
     for _, module in named_modules(model):
         put = vars(module).get("forward")

@@ -86,11 +86,11 @@ class Member:
 class Slice(Tensor):
     """A slice of a frozen tensor, outside of forwards: a tensor in all, but that its flag is not the parameter's."""
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @property
-    def requires_grad(self) -> bool:  # type: ignore[override]
-        return bool(Tensor.requires_grad.__get__(self))
+    def requires_grad(self) -> bool:
+        return self.as_subclass(Tensor).requires_grad
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -191,13 +191,13 @@ def _forward(base: Any) -> Callable[..., Any]:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         return forward_of(self, base, args, kwargs)
 
-    del forward.__wrapped__  # type: ignore[attr-defined]
+    del forward.__wrapped__
     with contextlib.suppress(TypeError, ValueError):
         forward.__signature__ = inspect.signature(base.forward)  # type: ignore[attr-defined]
     return forward
 
 
-def _rebuild(base: type[nn.Module], names: tuple[tuple[str, ...], ...]) -> nn.Module:
+def _rebuild(base: Any, names: tuple[tuple[str, ...], ...]) -> nn.Module:
     cls = elastic_class(base, *names)
     return cls.__new__(cls)
 
@@ -218,5 +218,5 @@ def elastic_class(
     members |= {name: _tensor_property(name) for name in tensors}
     members |= {name: _attribute_property(name) for name in attributes}
     members |= {name: _holder_property(name) for name in holders}
-    made: Any = type.__new__(type(base), base.__name__, (Member, base), members)  # past what a metaclass does
+    made: type[nn.Module] = type.__new__(type(base), base.__name__, (Member, base), members)  # past its metaclass
     return made
