@@ -156,13 +156,13 @@ class Elastic:
 
     def _slice(self, module: nn.Module, name: str, tensor: Tensor, parts: cutting.Kept) -> Tensor:
         """A new slice; where it is no view and code may write into it, it is noted, to be written back."""
-        value = cutting.read(tensor, parts)
+        value, copied = cutting.read(tensor, parts), not cutting.is_view(parts)
+        if name in self.viewed and not value.is_contiguous():
+            value, copied = value.contiguous(), True
         writable = self.is_buffer(module, name, tensor) or not (torch.is_grad_enabled() or value.is_inference())
-        if writable and self.state.forward.depth and not cutting.is_view(parts):
+        if writable and copied and self.state.forward.depth:
             self.memory.gathered[name] = Gathered(value, _version(value), tensor)
             self.state.writes.dirty.append(module)
-        if name in self.viewed and not writable:
-            value = value.contiguous()
         if name in self.scales:
             dim, groups = self.scales[name]
             value = cutting.rescale(value, dim, self.tensors[name], groups, self.state.setting.current)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 from typing import TypeAlias
 
-from surgery.axes.formulas import Attribute, SizeOf, is_untracked, leaves
+from surgery.axes.formulas import Attribute, Constant, Origin, SizeOf, is_untracked, leaves
 from surgery.axes.samples import Samples
 from surgery.axes.sizes import COMPARISONS, Sign
 from surgery.capture.callsites import line
@@ -21,9 +21,36 @@ Place: TypeAlias = "tuple[str | None, Chain]"  # a module's path, and where in i
 
 def constraints_of(expressions: Expressions) -> list[SizeConstraint]:
     """What the calls of the recorded runs need, and then what their comparisons need, in terms of dimensions."""
-    known = expressions.known
-    calls = [replace(c, origin=known(c.origin), target=known(c.target)) for c in expressions.analysis.constraints]
+    known, copies = expressions.known, _copies(expressions)
+    calls = [
+        replace(c, origin=_uncopied(known(c.origin), c, copies), target=known(c.target))
+        for c in expressions.analysis.constraints
+    ]
     return calls + list(_of_comparisons(expressions))
+
+
+Copies: TypeAlias = "dict[tuple[int, int], Origin]"  # by the call of a module that made it, and the value
+
+
+def _copies(expressions: Expressions) -> Copies:
+    """Plain integers that code has made of one size, and that are that size: `int(x.shape[1])`."""
+    found: Copies = {}
+    full = Samples(1, {})
+    for capture in expressions.analysis.captures:
+        for branch in capture.branches:
+            made, value = branch.decision, branch.decision.right
+            if made.sign is Sign.INT and isinstance(value, Constant):
+                size = expressions.known(made.left)
+                if not is_untracked(size) and expressions.values(size, full) == [value.value]:
+                    found.setdefault((id(capture.frames[branch.frame]), value.value), size)
+    return found
+
+
+def _uncopied(origin: Origin, constraint: SizeConstraint, copies: Copies) -> Origin:
+    """The size that an integer argument is a copy of, where the same call of a module has made such a copy."""
+    if not isinstance(origin, Constant) or constraint.site is None:
+        return origin
+    return copies.get((id(constraint.caller), origin.value), origin)
 
 
 def _of_comparisons(expressions: Expressions) -> Iterator[SizeConstraint]:

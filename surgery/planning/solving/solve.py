@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from surgery.axes.algebra import Dim, axes_of, extent, pin, resolve, unify
-from surgery.axes.formulas import Arithmetic, Attribute, Origin, SizeOf, invert, is_untracked, leaves
+from surgery.axes.formulas import Arithmetic, Attribute, Field, Origin, SizeOf, invert, is_untracked, leaves
 from surgery.axes.samples import Samples, beyond, many, sampled
 from surgery.axes.sizes import Sign
 from surgery.errors import CaptureError
@@ -24,6 +24,7 @@ from surgery.plan.groups import Rewrite
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.solving.constraints import both_ways, constraints_of, turns
 from surgery.planning.solving.expressions import Expressions, Key
+from surgery.planning.solving.rebuilt import deciding
 from surgery.planning.solving.rewrites import Blocked, Change, is_literal, plan_rewrites
 from surgery.planning.solving.untracked import pin_untracked
 from surgery.rules.base import SizeConstraint
@@ -220,6 +221,10 @@ class _Solver:
         for one in self.constraints:
             if one.equal and isinstance(one.origin, Attribute) and isinstance(one.target, SizeOf):
                 self._state((one.origin.module, one.origin.path), one.target.dim)
+        for (module, path), formula in list(self.formulas.items()):
+            if module in self.analysis.modules and not any(isinstance(step, Field) for step in path):
+                for other in deciding(self.analysis.modules[module], path):
+                    self.formulas.setdefault((module, other), formula)
 
     def _state(self, key: Key, dim: Dim) -> None:
         """One attribute holds one width: what it bounds in several places is tied, unless some of it is pinned."""
