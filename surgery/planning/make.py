@@ -14,7 +14,7 @@ from surgery.axes.algebra import Axis, pin, unify
 from surgery.capture.record import Capture
 from surgery.capture.runs import record_runs
 from surgery.errors import InputError
-from surgery.modules.inputs import Examples, runs
+from surgery.modules.inputs import Batches, Examples, Inputs, runs
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.plan.plan import Plan, per_group
@@ -63,15 +63,11 @@ def make_plan(
     Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
     """
     parts = check_model(model)
-    captures, notes = record_runs(parts, examples)
-    analysis = analyse(parts, captures)
-    reach(analysis)
-    pin_unread(analysis)
-    pin_constants(analysis)
-    solution = solve(analysis)
-    draft = _Draft(analysis, axis_names(analysis), min_widths(analysis), (*notes, *_precision(parts, captures)))
-    plan = draft.plan(solution)
-    plan = _rehearsed(draft, plan, examples, all_widths=rehearse)
+    draft, plan = _drafted(parts, examples, rehearse)
+    if rehearse and plan.rewrites:
+        other = rehearsal.other_inputs(parts, plan, examples)
+        if other is not None:  # code with sizes in it has seen too few of them
+            draft, plan = _drafted(parts, examples, rehearse, other)
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
     if fixed or only:
         plan = draft.restricted(plan, fixed, only)
@@ -79,6 +75,20 @@ def make_plan(
     if not rehearse:
         options["rehearse"] = False
     return replace(_with_granularity(plan, granularity), options=options)
+
+
+def _drafted(parts: Parts, examples: Examples, rehearse: bool, other: Inputs | None = None) -> tuple[_Draft, Plan]:
+    """The plan of what runs on these inputs show, and on an `other` one, and what it is made from."""
+    captures, notes = record_runs(parts, examples)
+    more = [] if other is None else record_runs(parts, other)[0]
+    analysis = analyse(parts, captures, more)
+    examples = examples if other is None else Batches((*runs(examples), other))
+    reach(analysis)
+    pin_unread(analysis)
+    pin_constants(analysis)
+    solution = solve(analysis)
+    draft = _Draft(analysis, axis_names(analysis), min_widths(analysis), (*notes, *_precision(parts, captures)))
+    return draft, _rehearsed(draft, draft.plan(solution), examples, all_widths=rehearse)
 
 
 def _rehearsed(draft: _Draft, plan: Plan, examples: Examples, all_widths: bool) -> Plan:
@@ -137,16 +147,26 @@ def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
     return listed
 
 
-def analyse(parts: Parts, captures: Sequence[Capture]) -> Analysis:
-    """Apply the rules to the recorded runs of a model, once where a training run repeats the eval run before it."""
+def analyse(parts: Parts, captures: Sequence[Capture], more: Sequence[Capture] = ()) -> Analysis:
+    """Apply the rules to the recorded runs of a model, once where a training run repeats the eval run before it.
+
+    What `more` runs do is no work that counts: they are of other inputs than the examples.
+    """
     analysis = Analysis(parts)
+    _add(analysis, captures)
+    counted = len(analysis.macs)
+    _add(analysis, more)
+    del analysis.macs[counted:]
+    pin_held(analysis)
+    return analysis
+
+
+def _add(analysis: Analysis, captures: Sequence[Capture]) -> None:
     for i, run in enumerate(captures):
         if run.training and repeats(analysis, captures[i - 1], run):
             analysis.captures.append(run)
         else:
             analysis.add(run)
-    pin_held(analysis)
-    return analysis
 
 
 def _precision(parts: Parts, captures: Sequence[Capture]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from surgery.capture.callsites import line_of
 from surgery.errors import ProofError
@@ -29,6 +30,7 @@ from surgery.twin.setting import at_widths
 
 Widths = dict[str, int]
 STEPS = 6  # that are tried for a group
+MORE = 3  # positions or samples of other inputs
 
 
 @dataclass(frozen=True)
@@ -191,3 +193,39 @@ def _rewritten(trace: TracebackType | None, plan: Plan) -> list[str]:
             paths = [elastic.path] if elastic is not None and elastic.path in plan.rewrites else paths
         trace = trace.tb_next
     return paths
+
+
+def other_inputs(parts: Parts, plan: Plan, examples: Examples) -> Inputs | None:
+    """Inputs of another length or batch that the model takes, and that its twin does not take alike at full width.
+
+    Only code that was rewritten can tell them from the examples: it knows the sizes that it has seen.
+    """
+    model = copy_of(parts, lambda _, tensor: tensor).model
+    twin = twin_of(parts, plan, examples)
+    with proving(model, twin) as output, at_widths(twin, 1.0):
+        for run in runs(examples):
+            for other in filter(None, (longer(run, 1), longer(run, 0))):
+                try:
+                    right = output(model, other)
+                except Exception:  # the model takes no inputs of this kind
+                    continue
+                try:
+                    difference(right, output(twin, other))
+                except Exception:
+                    return other
+    return None
+
+
+def longer(run: Inputs, dim: int) -> Inputs | None:
+    """Inputs with more positions in a dimension: all that are as long as the first there; None where there are none."""
+    given = [tensor for tensor in tensors((run.args, run.kwargs)) if tensor.dim() > dim and tensor.dim() < 4]
+    if not given or any(tensor.is_meta for tensor in given):
+        return None
+    size = given[0].shape[dim]
+
+    def grown(leaf: object) -> object:
+        if not isinstance(leaf, torch.Tensor) or leaf.dim() <= dim or leaf.shape[dim] != size:
+            return leaf
+        return leaf.index_select(dim, torch.arange(size + MORE, device=leaf.device) % size)
+
+    return Inputs(*pytree.tree_map(grown, (run.args, run.kwargs)))

@@ -21,7 +21,7 @@ def deciding(module: nn.Module, path: Path) -> Iterator[Path]:
     cls = type(module)
     if cls.__setstate__ is nn.Module.__setstate__ or "__getstate__" not in _own(cls):
         return
-    state = module.__getstate__()  # type: ignore[no-untyped-call]
+    state = module.__getstate__()
     now = _at(vars(module), path)
     for other, value in _integers(state, ()):
         if other != path and value == now and _copied(module, replaced(state, other, value + 1), path) == value + 1:
@@ -37,7 +37,7 @@ def _copied(module: nn.Module, state: object, path: Path) -> object:
     """What a copy that is made from a state holds at a path; None where it cannot be made."""
     try:
         made = type(module).__new__(type(module))
-        made.__setstate__(state)  # type: ignore[arg-type]
+        made.__setstate__(state)
         return _at(vars(made), path)
     except Exception:  # a state that its class refuses decides nothing
         return None
