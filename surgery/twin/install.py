@@ -26,7 +26,6 @@ from surgery.twin.members import elastic_class
 from surgery.twin.state import State
 from surgery.twin.writing import clear_stored
 
-
 M = TypeVar("M", bound=nn.Module)
 
 
