@@ -12,7 +12,7 @@ from surgery.curves.points import AnyPath
 from surgery.errors import InputError
 from surgery.modules.batchnorm import calibration
 from surgery.modules.inputs import Examples
-from surgery.twin.elastic import state_of
+from surgery.twin.setting import examples_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Options:
         """What latency is measured on, or None where it is not. Raises InputError where nothing is known to run."""
         if not self.measure_latency:
             return None
-        found = self.examples if self.examples is not None else state_of(wrapped).examples
+        found = self.examples if self.examples is not None else examples_of(wrapped)
         if found is None:
             raise InputError(f"{name} has no inputs to measure latency on: pass examples=, or measure_latency=False")
         return found

@@ -92,3 +92,33 @@ def check_device(parameters: Iterable[torch.Tensor], run: Inputs) -> None:
         if devices and tensor.device not in devices and tensor.device.type != "cpu":
             names = ", ".join(sorted(map(str, devices)))
             raise InputError(f"an example input is on {tensor.device}, the model on {names}: move one of them")
+
+
+Placed: TypeAlias = "tuple[torch.dtype, torch.device]"
+
+
+def placed(parameters: Iterable[torch.Tensor]) -> Placed | None:
+    """The float type and the device that all parameters have; None where they are of several kinds."""
+    kinds = {(parameter.dtype, parameter.device) for parameter in parameters if parameter.is_floating_point()}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def followed(examples: Batches, before: Placed | None, now: Placed | None) -> Batches:
+    """Example inputs for a model that has been moved or converted since they were given."""
+    if before is None or now is None or before == now:
+        return examples
+
+    def moved(leaf: object) -> object:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        leaf = leaf.to(now[1]) if leaf.device == before[1] else leaf
+        return leaf.to(now[0]) if leaf.dtype == before[0] else leaf
+
+    return Batches(tuple(Inputs(*pytree.tree_map(moved, (run.args, run.kwargs))) for run in examples.runs))
+
+
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """A float or complex tensor in double precision; others as they are."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.double() if tensor.is_floating_point() else tensor

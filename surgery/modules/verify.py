@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from surgery.errors import ProofError, SurgeryError
 from surgery.modules.differences import TOLERANCES as TOLERANCES
@@ -48,10 +49,16 @@ def compare(
     tolerance: float | None,
     names: tuple[str, str],
     apart: Collection[str] = (),
+    dropout: bool = True,
 ) -> float:
-    """`verify`, with the names that an error calls the two models by, and apart from objects of some classes."""
+    """`verify`, with the names that an error calls the two models by, and apart from objects of some classes.
+
+    Without `dropout`, code that drops features in eval mode as well does not: which ones is a matter of their order.
+    """
     worst = 0.0
-    with proving(a, b) as output:
+    with proving(a, b) as output, contextlib.ExitStack() as stack:
+        if not dropout:
+            stack.enter_context(WithoutDropout())
         for run in runs(inputs):
             left, right = _given(output, a, run, names[0]), _given(output, b, run, names[1])
             worst = max(worst, difference(left, right, tolerance, apart))
@@ -110,3 +117,19 @@ def proving(*models: nn.Module, training: bool = False) -> Iterator[Output]:
 
 def _once(found: Iterable[Tensor]) -> list[Tensor]:
     return list({id(tensor): tensor for tensor in found}.values())
+
+
+DROPOUT = frozenset(
+    "dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout".split()
+)
+
+
+class WithoutDropout(TorchFunctionMode):
+    """Dropout hands on what it is given."""
+
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> object:
+        if getattr(func, "__name__", "") in DROPOUT:
+            return args[0] if args else (kwargs or {})["input"]
+        return func(*args, **(kwargs or {}))

@@ -8,7 +8,7 @@ from torch import nn
 
 from surgery.adapters.base import Adapter, adapter_for
 from surgery.errors import AxisError
-from surgery.modules.inputs import Examples, runs
+from surgery.modules.inputs import Examples, runs, widened
 from surgery.planning.conformance.bound import bind
 from surgery.planning.conformance.trials import check_cut, check_macs, check_order, check_scale
 
@@ -24,7 +24,7 @@ def check_adapter(module: nn.Module, inputs: Examples) -> list[str]:
 
     Raises AxisError that says what is wrong.
     """
-    layer = copy.deepcopy(module).double()
+    layer = copy.deepcopy(module)._apply(widened)
     adapter = adapter_for(layer)
     if adapter is None:
         raise AxisError(

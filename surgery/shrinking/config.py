@@ -27,6 +27,9 @@ from surgery.shrinking.fitting import Fit, Unfit
 SAVE = "save_pretrained"
 
 
+INSTEAD = "Write the model with surgery.save(small, path) and read it with surgery.load(path, full_model, inputs)"
+
+
 @dataclass(frozen=True)
 class Refused:
     """Stands for a method that would write what cannot be read again."""
@@ -46,25 +49,44 @@ def settle_config(
     """
     config = vars(small).get("config")
     written, built = hasattr(type(small), SAVE), _built_from_config(type(small))
-    if dict(widths) == plan.full() or not is_plain_data(config) or not (written or built):
+    if dict(widths) == plan.full():
+        return None
+    _refuse_parts(small)
+    if not written and not (built and is_plain_data(config)):
         return None
     try:
-        if not built:
+        if not built or not is_plain_data(config):
             raise Unfit("its class is not built from a config alone")
         with torch.random.fork_rng(devices=[]):
-            fitted = Fit(small, plan, config).run()
-            _check(small, fitted, examples, tolerance)
+            _fit(small, plan, config, examples, tolerance)
     except Unfit as unfit:
-        reason = (
-            f"no config of {type(small).__name__} gives this small model: {unfit}. Its config still tells the full "
-            "sizes. Write it with surgery.save(small, path) and read it with surgery.load(path, full_model, inputs)"
-        )
+        reason = f"no config of {type(small).__name__} gives this small model: {unfit}. {INSTEAD}"
         if written:
             vars(small)[SAVE] = Refused(reason)
         return reason
     if isinstance(vars(small).get(SAVE), Refused):
         del vars(small)[SAVE]
     return None
+
+
+def _fit(small: nn.Module, plan: Plan, config: Config, examples: Examples, tolerance: float | None) -> None:
+    """Find the configuration, and let `small` hold it. Raises Unfit where there is none, or its class refuses it."""
+    try:
+        fitted = Fit(small, plan, config).run()
+        _check(small, fitted, examples, tolerance)
+    except Unfit:
+        raise
+    except Exception as error:  # classes of configurations check themselves wherever they are touched
+        raise Unfit(f"its config refuses these sizes ({type(error).__name__}: {error})") from error
+
+
+def _refuse_parts(small: nn.Module) -> None:
+    """Parts that could be saved by themselves say that their configuration was not fitted."""
+    for path, module in small.named_modules():
+        if path and hasattr(type(module), SAVE):
+            vars(module)[SAVE] = Refused(
+                f"{path} is a part of a small model, and its config still tells the full sizes. {INSTEAD}"
+            )
 
 
 def _built_from_config(cls: Callable[..., nn.Module]) -> bool:

@@ -29,7 +29,7 @@ from surgery.shrinking.config import settle_config
 from surgery.twin.elastic import elastic_of, is_wrapped
 from surgery.twin.foreign import check_forwards
 from surgery.twin.install import strip, twin_of
-from surgery.twin.setting import proven_at, ready
+from surgery.twin.setting import examples_of, proven_at, ready
 from surgery.twin.writing import stored_kept
 
 RECORD = "surgery_record"
@@ -44,8 +44,9 @@ def prepared(model: M, examples: Examples | None) -> tuple[M, Plan, Examples]:
         state, elastic = ready(model), elastic_of(model)
         if elastic is not None and elastic.path:
             raise InputError(f"this {type(model).__name__} is {elastic.path} of a wrapped model: give the whole model")
-        assert state.plan is not None and state.examples is not None
-        return model, state.plan, state.examples if examples is None else examples
+        known = examples_of(model) if examples is None else examples
+        assert state.plan is not None and known is not None
+        return model, state.plan, known
     if examples is None:
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
     plan = make_plan(model, examples)

@@ -11,7 +11,7 @@ from torch import nn
 
 from surgery.errors import InputError
 from surgery.modules.copying import copy_tree
-from surgery.modules.inputs import Examples, Inputs, detached
+from surgery.modules.inputs import Examples, Inputs, detached, placed
 from surgery.plan.plan import Draw, Plan
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
@@ -94,6 +94,7 @@ class _Preparation:
         plan = make_plan(model, examples, self.fixed, self.only, self.granularity, self.rehearse)
         install(twin, plan, state, self.minimum)
         state.examples, state.pending = detached(examples), None
+        state.placed = placed(model.parameters())
 
     def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))

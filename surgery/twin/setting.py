@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from surgery.errors import InputError
+from surgery.modules.inputs import Batches, followed, placed
 from surgery.plan.plan import Plan
 from surgery.plan.widths import WidthSpec
 from surgery.twin.elastic import state_of
@@ -24,6 +25,14 @@ def ready(wrapped: nn.Module) -> State:
             "or wrap it with example inputs"
         )
     return state
+
+
+def examples_of(wrapped: nn.Module) -> Batches | None:
+    """The inputs that a model was wrapped with, of the float type and on the device that it has now."""
+    state = state_of(wrapped)
+    with state.whole():
+        now = placed(wrapped.parameters())
+    return None if state.examples is None else followed(state.examples, state.placed, now)
 
 
 def plan_of(wrapped: nn.Module) -> Plan:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from surgery.modules.inputs import Batches
+from surgery.modules.inputs import Batches, Placed
 from surgery.plan.plan import Draw, Plan
 
 Widths = dict[str, int]
@@ -122,6 +122,7 @@ class State:
 
     Attributes:
         plan, examples: None before the first forward of a twin without example inputs, which `pending` waits for.
+        placed: the float type and the device of the parameters when the examples were given.
         minimum: the smallest widths that are drawn.
         members, plain: the paths of the modules that follow the widths, and of those that have nothing to follow with.
         class_dims: for each loss that told it, the dimension of the logits.
@@ -132,6 +133,7 @@ class State:
     examples: Batches | None
     draw: Draw = full_width
     generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+    placed: Placed | None = None
     minimum: Mapping[str, int] = field(default_factory=dict)
     pending: Pending | None = None
     setting: Setting = field(default_factory=Setting)

@@ -15,7 +15,7 @@ from surgery.axes.layout import Layout, Unit
 from surgery.axes.signature import Binding
 from surgery.capture.record import capture
 from surgery.errors import AxisError
-from surgery.modules.inputs import Inputs, tensors
+from surgery.modules.inputs import Inputs, tensors, widened
 from surgery.modules.tensors import parts_of
 from surgery.planning.analysis import Analysis, fill
 from surgery.planning.conformance.layers import Alone, mapped, owner_of, relist
@@ -77,7 +77,7 @@ class Bound:
 
 def bind(layer: nn.Module, adapter: Adapter, run: Inputs) -> Bound:
     """The layer, captured on one example in float64. Raises AxisError where it contradicts its adapter already."""
-    run = mapped(run, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+    run = mapped(run, widened)
     parts = parts_of(Alone(layer))
     analysis, record = Analysis(parts), capture(parts, run)
     inputs = [Dims(fresh(n) for n in t.shape) for t in tensors((run.args, run.kwargs))]

@@ -85,7 +85,7 @@ def check_scale(bound: Bound) -> None:
         owner, leaf = owner_of(scaled, name)
         getattr(owner, leaf).data.mul_(FACTOR)
     relist(bound.layer, scaled)
-    expected = [t * FACTOR if t.is_floating_point() else t for t in outputs(bound.layer, bound.run)]
+    expected = [t * FACTOR if t.is_floating_point() or t.is_complex() else t for t in outputs(bound.layer, bound.run)]
     try:
         _same(expected, outputs(scaled, bound.run))
     except ProofError as error:
