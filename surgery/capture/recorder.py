@@ -89,12 +89,8 @@ class Recorder(TorchFunctionMode):
     def module(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Run a module: as one node if it has an adapter, else as a frame around what it does."""
         path = self.trace.paths.get(id(module))
-        if (
-            path is not None
-            and self.trace.stack
-            and self.quietly(adapter_for, module) is not None
-            and not _hooked(module)
-        ):
+        known = path is not None and self.trace.stack and not _hooked(module)
+        if known and self.quietly(adapter_for, module) is not None:
             lifted = self.trace.lift(args), self.trace.lift(kwargs)
             where = location(sys._getframe(1))
             result = self.quietly(call, module, *args, **kwargs)
@@ -107,27 +103,30 @@ class Recorder(TorchFunctionMode):
                 f"a forward calls a {type(module).__name__} that holds parameters of the model but is no part of it: "
                 "it belongs to another copy, to which a function or a lambda of the model is bound"
             )
-        parent = self.trace.stack[-1].index if self.trace.stack else None
-        frame = Frame(len(self.trace.frames), module, path, parent)
-        self.trace.frames.append(frame)
-        self.trace.stack.append(frame)
+        return self._frame(call, module, path, args, kwargs)
+
+    def _frame(self, call: Callable[..., Any], module: nn.Module, path: str | None, args: Any, kwargs: Any) -> Any:
+        """Run a module whose inside is recorded."""
+        trace = self.trace
+        parent = trace.stack[-1].index if trace.stack else None
+        frame = Frame(len(trace.frames), module, path, parent)
+        trace.frames.append(frame)
+        trace.stack.append(frame)
         if parent is not None:
-            self.trace.passed.update({id(v): v for v in (*args, *kwargs.values()) if is_object(v)})
-        frame.args, frame.kwargs = self.trace.lift(args), self.trace.lift(kwargs)
+            trace.passed.update({id(v): v for v in (*args, *kwargs.values()) if is_object(v)})
+        frame.args, frame.kwargs = trace.lift(args), trace.lift(kwargs)
         contents = Contents(module)
         try:
             result = call(module, *args, **kwargs)
-            frame.output = self.trace.lift(result)
+            frame.output = trace.lift(result)
             if parent is None:
                 objects: dict[int, Any] = {}
-                frame.returned = [
-                    self.trace.node_of(tensor) for tensor in all_tensors(result, self.trace.passed, objects)
-                ]
-                frame.states = sorted({class_name(value) for key, value in objects.items() if key in self.trace.passed})
+                frame.returned = [trace.node_of(tensor) for tensor in all_tensors(result, trace.passed, objects)]
+                frame.states = sorted({class_name(value) for key, value in objects.items() if key in trace.passed})
         finally:
-            self.trace.stack.pop()
+            trace.stack.pop()
         stored = [name for name in contents.changed() if name != "training"]
-        frame.stored = {name: self.trace.left(vars(module).get(name)) for name in stored}
+        frame.stored = {name: trace.left(vars(module).get(name)) for name in stored}
         return result
 
     def apply(self, run: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:

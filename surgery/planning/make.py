@@ -13,7 +13,7 @@ from torch import nn
 from surgery.axes.algebra import Axis, pin, unify
 from surgery.capture.record import Capture
 from surgery.capture.runs import record_runs
-from surgery.errors import InputError
+from surgery.errors import CaptureError, InputError
 from surgery.modules.inputs import Batches, Examples, Inputs, runs
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
@@ -28,6 +28,7 @@ from surgery.planning.supported import check_model
 from surgery.planning.unreached import reach
 from surgery.planning.unread import pin_constants, pin_unread
 
+ROUNDS = 20  # of a rehearsal beyond one for each group and forward: larger steps take a few
 OFTEN = 50_000  # objects more than were freed: by default torch and its friends are searched again at each 700th
 
 
@@ -96,10 +97,14 @@ def _rehearsed(draft: _Draft, plan: Plan, examples: Examples, all_widths: bool) 
     analysis, forwards = draft.analysis, dict[str, str]()
     known = [run.output for run in analysis.captures if not run.training][: len(runs(examples))]
     training = any(run.training for run in analysis.captures)
+    rounds = len(plan.groups) + len(plan.rewrites) + ROUNDS
     while plan.groups and (all_widths or plan.rewrites):
         refused = rehearsal.rehearse(analysis.parts, plan, examples, known, training, all_widths)
         if not refused:
             break
+        rounds -= 1
+        if not rounds:
+            raise CaptureError(f"no plan of {plan.model} comes out right in a rehearsal: {refused}")
         forwards |= refused.forwards
         draft.give_up(refused.groups, refused.steps)
         plan = draft.plan(solve(analysis, forwards))

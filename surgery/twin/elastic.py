@@ -18,64 +18,10 @@ from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.containers import located, swapped
 from surgery.modules.plain_data import replaced
 from surgery.plan import cutting
+from surgery.twin.memory import Absent, Gathered, Memory, Shown, Stored
 from surgery.twin.state import State, in_backward
 
 KEY = "_surgery"
-
-
-class Absent:
-    """Stands for the value of an attribute that a module does not have."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An attribute that forwards set: what it held before any of them.
-
-    One that `follows` the widths belongs to forwards at one width: before a forward at others, it is put back.
-    """
-
-    before: Any
-    follows: bool
-
-
-@dataclass
-class Gathered:
-    """A slice that is no view of its tensor, and may be written into."""
-
-    value: Tensor
-    version: int
-    whole: Tensor
-
-
-@dataclass
-class Shown:
-    """A container with slices in it, as one forward sees it."""
-
-    moment: tuple[int, bool]
-    source: object
-    value: Any
-
-
-@dataclass
-class Memory:
-    """What a module keeps of reads.
-
-    Attributes:
-        cache: what follows from the widths alone, with the version of the widths that it was made at.
-        wholes: the full shapes of tensors, once they were needed.
-        gathered, shown, assigned: of one forward; `assigned` are new values of buffers.
-    """
-
-    cache: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    wholes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    gathered: dict[str, Gathered] = field(default_factory=dict)
-    shown: dict[str, Shown] = field(default_factory=dict)
-    assigned: dict[str, Tensor] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """Let go of what belongs to one forward."""
-        for kept in (self.gathered, self.shown, self.assigned):
-            kept.clear()
 
 
 @dataclass

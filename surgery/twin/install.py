@@ -20,9 +20,10 @@ from surgery.modules.modes import refresh
 from surgery.modules.tensors import Parts
 from surgery.modules.tree import named_modules
 from surgery.plan.plan import Draw, Plan, per_group
-from surgery.twin.elastic import KEY, Absent, Elastic, Stored
+from surgery.twin.elastic import KEY, Elastic
 from surgery.twin.foreign import leads_home
 from surgery.twin.members import elastic_class
+from surgery.twin.memory import Absent, Stored
 from surgery.twin.state import State
 from surgery.twin.writing import clear_stored
 

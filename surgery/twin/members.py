@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from surgery.errors import InputError
-from surgery.twin.elastic import KEY, Elastic, Stored, elastic_of, is_wrapped, state_of
+from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of
 from surgery.twin.foreign import REMEDY
 from surgery.twin.forward import forward_of, named_members, synced
+from surgery.twin.memory import Stored
 from surgery.twin.state import in_backward
 from surgery.twin.writing import assign
 

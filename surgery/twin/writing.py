@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from surgery.errors import InputError
 from surgery.plan import cutting
-from surgery.twin.elastic import Absent, Elastic, Stored, elastic_of, put_back
+from surgery.twin.elastic import Elastic, elastic_of, put_back
+from surgery.twin.memory import Absent, Stored
 from surgery.twin.state import State, Widths
 
 FILLED = (list, dict, set)
