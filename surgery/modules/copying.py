@@ -41,6 +41,7 @@ def copy_of(
     memo: dict[int, object] = {id(tensor): tensors[name] for name, tensor in parts.tensors.items()}
     memo.update(shared or {})
     plain = [module for module in parts.modules.values() if _plain(type(module))]  # type: ignore[arg-type]
+    memo.update(_kept_views(parts, tensors))
     copies = {id(module): type(module).__new__(type(module)) for module in plain}
     memo.update(copies)
     try:
@@ -58,6 +59,21 @@ def copy_of(
     else:
         modules = dict(named_modules(result))
     return Parts(result, modules, tensors, {name: tensors[name] for name in parts.parameters})
+
+
+def _kept_views(parts: Parts, tensors: Mapping[str, torch.Tensor]) -> dict[int, object]:
+    """Views of named tensors that modules keep in attributes (`self.d = self.e.weight.t()`), as views of new ones."""
+    names = {id(tensor): name for name, tensor in parts.tensors.items()}
+    found: dict[int, object] = {}
+    for module in parts.modules.values():
+        for value in vars(module).values():
+            if isinstance(value, torch.Tensor) and value._is_view() and id(value._base) in names:
+                old, new = value._base, tensors[names[id(value._base)]]
+                assert old is not None
+                if (old.shape, old.stride()) == (new.shape, new.stride()):
+                    with torch.set_grad_enabled(value.requires_grad):
+                        found[id(value)] = new.as_strided(value.shape, value.stride(), value.storage_offset())
+    return found
 
 
 class _WithoutHistory(TorchFunctionMode):

@@ -33,6 +33,7 @@ class Elastic:
         base: its own class.
         tensors: the layouts of those that are cut; `unregistered` are those in plain attributes and containers, and of
             those that are `viewed` slices are without gaps.
+        writes_data: whether code of the module uses `data`, through which it may write into slices.
         scales: of `tensors`, those that are multiplied by size / width: the dimension, and of which groups.
         attributes: for each attribute, the items in it that follow the widths: keys and a formula.
         constants: attributes that are different in any twin.
@@ -48,6 +49,7 @@ class Elastic:
     tensors: dict[str, tuple[Layout, ...]] = field(default_factory=dict)
     unregistered: frozenset[str] = frozenset()
     viewed: frozenset[str] = frozenset()
+    writes_data: bool = False
     scales: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
     attributes: dict[str, list[tuple[tuple[Any, ...], Origin]]] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
@@ -108,6 +110,9 @@ class Elastic:
         writable = self.is_buffer(module, name, tensor) or not (torch.is_grad_enabled() or value.is_inference())
         if writable and copied and self.state.forward.depth:
             self.memory.gathered[name] = Gathered(value, _version(value), tensor)
+            self.state.writes.dirty.append(module)
+        elif copied and self.writes_data and self.state.forward.depth and name not in self.memory.lent:
+            self.memory.lent[name] = Gathered(value, 0, tensor)
             self.state.writes.dirty.append(module)
         if name in self.scales:
             dim, groups = self.scales[name]

@@ -102,6 +102,7 @@ class _Installer:
             elastic.rewritten = Rewritten(module, plan.rewrites[path].routine)
             elastic.attributes |= {name: [((), size)] for name, size in plan.rewrites[path].sizes.items()}
         elastic.own_forward = vars(module).pop("forward", None)
+        elastic.writes_data = mentions(type(module), {"data"})
         elastic.rebound = frozenset(n for n in module._buffers if self.sets_by_name or n in self.assigned)
 
     def owners(self) -> dict[int, nn.Module]:

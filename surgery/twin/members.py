@@ -9,10 +9,11 @@ forward sees slices, also through `parameters()`, while the outside sees whole p
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -200,7 +201,16 @@ def _forward(base: Any) -> Callable[..., Any]:
 
 def _rebuild(base: Any, names: tuple[tuple[str, ...], ...]) -> nn.Module:
     cls = elastic_class(base, *names)
-    return cls.__new__(cls)
+    made: nn.Module = object.__new__(cls)  # past what a class of its own would make
+    return made
+
+
+def _deepcopy(self: Any, memo: dict[int, Any]) -> nn.Module:
+    """Copied as any module, where its class has a way of its own, which would make another class."""
+    make, given, state = self.__reduce_ex__(2)
+    memo[id(self)] = made = make(*given)
+    made.__setstate__(copy.deepcopy(state, memo))
+    return cast(nn.Module, made)
 
 
 @functools.cache
@@ -216,6 +226,8 @@ def elastic_class(
         "surgery_names": (tensors, attributes, holders),
         "forward": _forward(base),
     }
+    if hasattr(base, "__deepcopy__"):
+        members["__deepcopy__"] = _deepcopy
     members |= {name: _tensor_property(name) for name in tensors}
     members |= {name: _attribute_property(name) for name in attributes}
     members |= {name: _holder_property(name) for name in holders}

@@ -48,7 +48,8 @@ class Memory:
     Attributes:
         cache: what follows from the widths alone, with the version of the widths that it was made at.
         wholes: the full shapes of tensors, once they were needed.
-        gathered, shown, assigned: of one forward; `assigned` are new values of buffers.
+        gathered, shown, assigned, lent: of one forward; `assigned` are new values of buffers, `lent` are gathered slices
+            of parameters that code may write into through `data`, which leaves no trace.
     """
 
     cache: dict[str, tuple[int, Any]] = field(default_factory=dict)
@@ -56,8 +57,9 @@ class Memory:
     gathered: dict[str, Gathered] = field(default_factory=dict)
     shown: dict[str, Shown] = field(default_factory=dict)
     assigned: dict[str, Tensor] = field(default_factory=dict)
+    lent: dict[str, Gathered] = field(default_factory=dict)
 
     def forget(self) -> None:
         """Let go of what belongs to one forward."""
-        for kept in (self.gathered, self.shown, self.assigned):
+        for kept in (self.gathered, self.shown, self.assigned, self.lent):
             kept.clear()

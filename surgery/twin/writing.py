@@ -33,6 +33,10 @@ def flush(elastic: Elastic, module: nn.Module) -> None:
     """Write back what a forward has changed in gathered tensors, and what it has assigned to buffers."""
     for name in list(elastic.memory.gathered):
         elastic.give_back(module, name)
+    for name, lent in elastic.memory.lent.items():
+        parts, value = elastic.kept(name), lent.value.detach()
+        if parts is not None and not torch.equal(value, cutting.read(lent.whole.detach(), parts)):
+            cutting.write(lent.whole.data, value, parts)
     assigned, elastic.memory.assigned = elastic.memory.assigned, {}
     for name, value in assigned.items():
         if module._buffers.get(name) is not None:
