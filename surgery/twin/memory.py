@@ -48,7 +48,7 @@ class Memory:
     Attributes:
         cache: what follows from the widths alone, with the version of the widths that it was made at.
         wholes: the full shapes of tensors, once they were needed.
-        gathered, shown, assigned, lent: of one forward; `assigned` are new values of buffers, `lent` are gathered slices
+        gathered, shown, assigned, lent: of one forward; `assigned` are new values of buffers, `lent` gathered slices
             of parameters that code may write into through `data`, which leaves no trace.
     """
 
