@@ -134,7 +134,7 @@ class Carries(nn.Module):
         )
 
 
-WAYS = ["in an attribute", "in a dictionary", "as a pair"]
+WAYS = ["in an attribute", "in a dictionary", "as a pair"]  # a deque or another object is pinned, which is exact too
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -168,3 +168,13 @@ def test_small_models_start_without_features_that_a_forward_left(way: str) -> No
     assert small.hidden() is None and wrapped.hidden().shape == (5, 8) and model.hidden() is None
     small(INPUTS[0])
     assert small.hidden().shape[-1] < 8
+
+
+@pytest.mark.parametrize("name", ["attributes and a list", "a dictionary and a list"])
+def test_what_does_not_follow_the_widths_outlives_them(name: str) -> None:
+    wrapped = surgery.wrap(keeper(name), INPUTS[0]).train()
+    for i, share in enumerate((0.25, 1.0, 0.5)):
+        with surgery.at_widths(wrapped, share):
+            wrapped(INPUTS[i])
+    loss, calls, seen = kept(wrapped)
+    assert calls == len(seen) == 3 and loss.requires_grad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -74,9 +75,43 @@ def by_method(net: Any, x: Tensor) -> Any:
     return net.split(net.q(x)), net.split(net.k(x)), net.split(net.v(x))
 
 
+def by_partial(net: Any, x: Tensor) -> Any:
+    split = functools.partial(one, heads=net.heads, per=net.dim // net.heads)
+    return split(net.q(x)), split(net.k(x)), split(net.v(x))
+
+
+def one(t: Tensor, heads: int, per: int) -> Tensor:
+    return t.view(*t.shape[:2], heads, per).transpose(1, 2)
+
+
+def by_recursion(net: Any, x: Tensor) -> Any:
+    def split(layers: list[nn.Module]) -> list[Tensor]:
+        if not layers:
+            return []
+        first = layers[0](x).view(*x.shape[:2], net.heads, net.dim // net.heads).transpose(1, 2)
+        return [first, *split(layers[1:])]
+
+    return split([net.q, net.k, net.v])
+
+
+def by_one_shape(net: Any, x: Tensor) -> Any:
+    shape = torch.Size((*x.shape[:2], net.heads, net.dim // net.heads))
+    return [layer(x).view(shape).transpose(1, 2) for layer in (net.q, net.k, net.v)]
+
+
 SPLITS: dict[str, Split] = {
-    f.__name__: f
-    for f in (by_def, by_lambda, by_loop, by_comprehension, by_tuple, by_yield, by_map, by_helper, by_method)
+    "a local function": by_def,
+    "a lambda": by_lambda,
+    "a loop": by_loop,
+    "a comprehension": by_comprehension,
+    "a tuple of a generator": by_tuple,
+    "yield": by_yield,
+    "map": by_map,
+    "a helper for all": by_helper,
+    "a method": by_method,
+    "functools.partial": by_partial,
+    "recursion": by_recursion,
+    "one shape for all": by_one_shape,
 }
 
 
