@@ -366,3 +366,34 @@ def test_every_adapter_of_the_library_is_tried() -> None:
     others = {nn.modules.linear.NonDynamicallyQuantizableLinear, surgery.MultiheadAttention, nn.InstanceNorm3d}
     tried = {type(make()) for _, make, *_ in LAYERS}
     assert set(registered()) - others == tried
+
+
+class ComplexMatrix(nn.Module):
+    """y = x Wᵀ in complex numbers; with a bias and a real gain if asked."""
+
+    def __init__(self, bias: bool = False, gain: bool = False, dtype: torch.dtype = torch.cfloat):
+        super().__init__()
+        self.in_features, self.out_features = 6, 8
+        self.weight = nn.Parameter(torch.randn(8, 6, dtype=dtype))
+        self.bias = nn.Parameter(torch.randn(8, dtype=dtype)) if bias else None
+        self.gain = nn.Parameter(torch.rand(8, dtype=self.weight.real.dtype)) if gain else None
+
+    def forward(self, x):
+        y = x @ self.weight.T
+        y = y if self.bias is None else y + self.bias
+        return y if self.gain is None else y * self.gain
+
+
+@pytest.mark.parametrize("dtype", [torch.cfloat, torch.cdouble])
+@pytest.mark.parametrize("options", [{}, {"bias": True}, {"bias": True, "gain": True}], ids=str)
+def test_complex_weights_can_be_declared(options: dict[str, bool], dtype: torch.dtype) -> None:
+    @adapter(ComplexMatrix)
+    class ComplexMatrixAdapter(Adapter):
+        """y = x Wᵀ."""
+
+        axes = "... i -> ... o"
+        params = {"weight": "o i"} | {name: "o" for name in options}
+        sizes = {"i": "in_features", "o": "out_features"}
+
+    generator = torch.Generator().manual_seed(0)
+    surgery.check_adapter(ComplexMatrix(**options, dtype=dtype), torch.randn(4, 6, dtype=dtype, generator=generator))

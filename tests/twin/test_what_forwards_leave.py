@@ -1,0 +1,180 @@
+"""What a forward leaves on modules stays there, as in the model; what follows the widths does not outlive them."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import surgery
+from tests.laws.laws import EXACT
+from tests.small_models import Given, X
+
+INPUTS = [X.double() * (i + 1) for i in range(3)]
+
+
+class Tally:
+    """A loss and a number of calls, on an object of its own."""
+
+    loss: Any = 0.0
+    calls = 0
+
+
+def attributes(net: Any, y: Tensor) -> Tensor:
+    net.loss = y.square().mean()
+    net.calls += 1
+    net.seen.append(float(net.calls))
+    return y
+
+
+def containers(net: Any, y: Tensor) -> Tensor:
+    net.table["loss"] = y.square().mean()
+    net.table["calls"] = net.table.get("calls", 0) + 1
+    net.recent.append(net.table["calls"])
+    return y
+
+
+def an_object(net: Any, y: Tensor) -> Tensor:
+    net.tally.loss = y.square().mean()
+    net.tally.calls += 1
+    return y
+
+
+def kept(net: Any) -> tuple[Any, int, list[Any]]:
+    """The loss, the number of calls and the list that a model has, wherever it keeps them."""
+    if hasattr(net, "tally"):
+        return net.tally.loss, net.tally.calls, []
+    if hasattr(net, "table"):
+        return net.table["loss"], net.table["calls"], list(net.recent)
+    return net.loss, net.calls, net.seen
+
+
+KEEPERS: dict[str, tuple[Callable, Callable[[], dict[str, Any]]]] = {
+    "attributes and a list": (attributes, lambda: {"loss": 0.0, "calls": 0, "seen": []}),
+    "a dictionary and a deque": (containers, lambda: {"table": {}, "recent": deque(maxlen=2)}),
+    "an object": (an_object, lambda: {"tally": Tally()}),
+}
+
+
+def keeper(name: str) -> Given:
+    keep, start = KEEPERS[name]
+    return Given(lambda net, x: net.b(keep(net, net.a(x)).relu()), **start()).double()
+
+
+@pytest.mark.parametrize("name", KEEPERS)
+def test_losses_counters_and_lists_stay_as_in_the_model(name: str) -> None:
+    model = keeper(name)
+    wrapped, alone = surgery.wrap(model, INPUTS[0]).train(), copy.deepcopy(model)
+    with surgery.at_widths(wrapped, 1.0):
+        for i, x in enumerate(INPUTS):
+            assert (wrapped(x) - alone(x)).abs().max() <= EXACT
+            (loss, calls, seen), (right, *rest) = kept(wrapped), kept(alone)
+            assert loss.item() == pytest.approx(right.item()) and [calls, seen] == rest and calls == i + 1
+    kept(wrapped)[0].backward()
+    kept(alone)[0].backward()
+    torch.testing.assert_close(model.a.weight.grad, alone.a.weight.grad)
+
+
+def dictionary(net: Any, y: Tensor) -> Tensor:
+    net.table["loss"], net.table["calls"] = y.square().mean(), net.table.get("calls", 0) + 1
+    net.recent.append(net.table["calls"])
+    return y
+
+
+KEEPERS["a dictionary and a list"] = (dictionary, lambda: {"table": {}, "recent": []})
+
+
+@pytest.mark.parametrize("name", ["attributes and a list", "a dictionary and a list"])
+def test_shrink_and_reorder_leave_what_the_twin_has_left_alone(name: str) -> None:
+    wrapped = surgery.wrap(keeper(name), INPUTS[0]).eval()
+    for x in INPUTS:
+        wrapped(x)
+    loss, calls, seen = kept(wrapped)
+    surgery.shrink(wrapped, 0.5)
+    surgery.reorder(wrapped, {"a.o": torch.arange(7, -1, -1)})
+    surgery.cost(wrapped, 0.5)
+    assert kept(wrapped)[0] is loss and kept(wrapped)[1:] == (calls, seen)
+
+
+class Carries(nn.Module):
+    """Starts every forward from a hidden state that the last one has left, in a way of its own."""
+
+    def __init__(self, way: str):
+        super().__init__()
+        torch.manual_seed(0)
+        self.way, self.a, self.b = way, nn.Linear(6, 8), nn.Linear(8, 3)
+        self.state: Any = {} if way == "in a dictionary" else None
+        if way == "as a pair":
+            self.state = (None, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        last = self.state.get("h") if self.way == "in a dictionary" else self.state
+        last, steps = last if self.way == "as a pair" else (last, 0)
+        if last is not None:
+            y = y + last.tanh()
+        if self.way == "in a dictionary":
+            self.state["h"] = y.detach()
+        else:
+            self.state = (y.detach(), steps + 1) if self.way == "as a pair" else y.detach()
+        return self.b(y)
+
+    def hidden(self) -> Any:
+        return (
+            self.state.get("h")
+            if self.way == "in a dictionary"
+            else self.state[0]
+            if self.way == "as a pair"
+            else self.state
+        )
+
+
+WAYS = ["in an attribute", "in a dictionary", "as a pair"]  # a deque or another object is pinned, which is exact too
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_three_forwards_at_full_width_are_the_models(way: str) -> None:
+    """Law 1 over several forwards: the second and the third start from what the one before has left."""
+    model = Carries(way).double()
+    wrapped, alone = surgery.wrap(model, INPUTS[0]).eval(), copy.deepcopy(model)
+    for x in INPUTS:
+        right, mine = alone(x), wrapped(x)
+        assert (right - mine).abs().max() <= EXACT * right.abs().max()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_hidden_state_lives_at_one_width_and_no_longer(way: str) -> None:
+    wrapped = surgery.wrap(Carries(way).double(), INPUTS[0]).eval()
+    for share in (0.5, 0.25, 1.0):
+        surgery.set_widths(wrapped, share)
+        small = surgery.shrink(wrapped, share).eval()
+        assert small.hidden() is None
+        for x in INPUTS:
+            torch.testing.assert_close(wrapped(x), small(x))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_small_models_start_without_features_that_a_forward_left(way: str) -> None:
+    model = Carries(way).double()
+    wrapped = surgery.wrap(model, INPUTS[0]).eval()
+    for x in INPUTS:
+        wrapped(x)
+    small = surgery.shrink(wrapped, 0.5)
+    assert small.hidden() is None and wrapped.hidden().shape == (5, 8) and model.hidden() is None
+    small(INPUTS[0])
+    assert small.hidden().shape[-1] < 8
+
+
+@pytest.mark.parametrize("name", ["attributes and a list", "a dictionary and a list"])
+def test_what_does_not_follow_the_widths_outlives_them(name: str) -> None:
+    wrapped = surgery.wrap(keeper(name), INPUTS[0]).train()
+    for i, share in enumerate((0.25, 1.0, 0.5)):
+        with surgery.at_widths(wrapped, share):
+            wrapped(INPUTS[i])
+    loss, calls, seen = kept(wrapped)
+    assert calls == len(seen) == 3 and loss.requires_grad
