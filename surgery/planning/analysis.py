@@ -200,13 +200,21 @@ class Analysis:
             ):
                 binding.match(pattern, dims)
             self._state_sizes(frame.path, cls(self.modules[frame.path]), binding)
-            for name in adapter.tensors():
-                full = f"{frame.path}.{name}".lstrip(".")
-                if self.canonical.get(full) in self.tensors:
-                    binding.match(signature.parse_tensors(adapter.params[name])[0], self.tensor(full))
-            self.transparent[frame.path] = Layer(frame.path, adapter, binding)
+            self.transparent[frame.path] = Layer(frame.path, adapter, self._named(frame.path, adapter))
         except (AxisError, ValueError, AttributeError, TypeError):
             return  # the layer computes something else than its base: its attributes stay as they are
+
+    def _named(self, path: str, adapter: Adapter) -> signature.Binding:
+        """The dimensions of a layer's tensors by the names of their axes. Nothing is said of them by that."""
+        binding = signature.Binding(path, {})
+        for name in adapter.tensors():
+            full = self.canonical.get(f"{path}.{name}".lstrip("."))
+            (pattern,) = signature.parse_tensors(adapter.params[name])
+            dims = self.tensors.get(full, ()) if full is not None else ()
+            for term, dim in zip(pattern, dims, strict=False):
+                if isinstance(term, signature.Name):
+                    binding.dims.setdefault(term.name, dim)
+        return binding
 
     def _pin_layer(self, path: str, reason: str) -> None:
         for name, _ in self.modules[path].named_parameters(prefix=path):

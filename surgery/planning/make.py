@@ -28,6 +28,7 @@ from surgery.planning.supported import check_model
 from surgery.planning.unreached import reach
 from surgery.planning.unread import pin_constants, pin_unread
 
+WORTH = 0.5  # of what is elastic, a plan for inputs of other lengths as well may cost the rest
 ROUNDS = 20  # of a rehearsal beyond one for each group and forward: larger steps take a few
 OFTEN = 50_000  # objects more than were freed: by default torch and its friends are searched again at each 700th
 
@@ -68,7 +69,9 @@ def make_plan(
     if rehearse and plan.rewrites:
         other = rehearsal.other_inputs(parts, plan, examples)
         if other is not None:  # code with sizes in it has seen too few of them
-            draft, plan = _drafted(parts, examples, rehearse, other)
+            wider = _drafted(parts, examples, rehearse, other)
+            if wider[1].elastic_share >= WORTH * plan.elastic_share:  # else other inputs get an error that says what to do
+                draft, plan = wider
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
     if fixed or only:
         plan = draft.restricted(plan, fixed, only)
