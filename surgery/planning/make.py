@@ -70,7 +70,7 @@ def make_plan(
         other = rehearsal.other_inputs(parts, plan, examples)
         if other is not None:  # code with sizes in it has seen too few of them
             wider = _drafted(parts, examples, rehearse, other)
-            if wider[1].elastic_share >= WORTH * plan.elastic_share:  # else other inputs get an error that says what to do
+            if wider[1].elastic_share >= WORTH * plan.elastic_share:  # else other inputs get an error that helps
                 draft, plan = wider
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
     if fixed or only:
