@@ -27,7 +27,7 @@ from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.shrinking.config import settle_config
 from surgery.twin.elastic import elastic_of, is_wrapped
-from surgery.twin.foreign import check_forwards
+from surgery.twin.foreign import check_untouched
 from surgery.twin.install import strip, twin_of
 from surgery.twin.setting import examples_of, proven_at, ready
 from surgery.twin.writing import stored_kept
@@ -162,7 +162,7 @@ def _format(tensor: Tensor) -> torch.memory_format:
 def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], widths: dict[str, int]) -> M:
     """A plain model with the tensors that `take` gives and the attributes of `widths`."""
     state = ready(wrapped)
-    check_forwards(wrapped)
+    check_untouched(wrapped)
     with stored_kept(state, cleared=True):
         small = copy_tree(wrapped, take, {id(state): state})
     strip(small)

@@ -60,11 +60,18 @@ def explained(twin: nn.Module, state: State) -> Iterator[None]:
         raise InputError(f"{found[0][1]}: {REMEDY} ({type(error).__name__}: {error})") from error
 
 
+def check_untouched(twin: nn.Module) -> None:
+    """Raise InputError where others have put modules or forwards into a twin that is about to be cut."""
+    for _, what in changed_parts(twin):
+        raise InputError(f"{what}: {REMEDY}")
+    check_forwards(twin)
+
+
 def check_forwards(twin: nn.Module) -> None:
     """Raise InputError where a forward was put in the place of one of a twin's own, which a copy would not carry along.
 
     One that declares to be a wrapper of the twin's own (`functools.wraps`, as automatic mixed precision does) is left
-    out: the small model runs what it wraps.
+    out: the copy runs what it wraps.
     """
     for path, module in named_modules(twin):
         put = vars(module).get("forward")

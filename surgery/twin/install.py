@@ -21,7 +21,6 @@ from surgery.modules.tensors import Parts
 from surgery.modules.tree import named_modules
 from surgery.plan.plan import Draw, Plan, per_group
 from surgery.twin.elastic import KEY, Elastic
-from surgery.twin.foreign import leads_home
 from surgery.twin.members import elastic_class
 from surgery.twin.memory import Absent, Stored
 from surgery.twin.state import State
@@ -233,11 +232,9 @@ def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, i
 def strip(model: M) -> M:
     """Make the modules of a twin plain again, in place: their own classes, at full width."""
     for _, module in named_modules(model):
-        put = vars(module).get("forward")
         elastic = vars(module).pop(KEY, None)
         if elastic is not None:
-            if put is not None and leads_home(put, module):
-                del vars(module)["forward"]
+            vars(module).pop("forward", None)  # `check_forwards` has looked at it
             module.__class__ = elastic.base
             if elastic.own_forward is not None:
                 vars(module)["forward"] = elastic.own_forward

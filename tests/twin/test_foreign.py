@@ -268,3 +268,28 @@ def test_activations_keep_their_very_class(activation: type[nn.Module]) -> None:
     wrapped = surgery.wrap(model, X).eval()
     assert type(wrapped.act) is activation and "a.o" in surgery.widths(wrapped)
     torch.testing.assert_close(wrapped(X), model(X))
+
+
+@pytest.mark.parametrize("path", ["", "2"])
+@pytest.mark.parametrize("decorate", [functools.wraps, lambda old: torch.autocast("cpu", enabled=False)])
+def test_a_decorated_forward_is_left_out_of_the_small_model(path: str, decorate: Any) -> None:
+    """What a decorator has closed over is the twin: a small model must not run that."""
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    wrapped = surgery.wrap(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)), x).eval()
+    module = wrapped.get_submodule(path)
+    old = module.forward
+    module.forward = decorate(old)(lambda *a: old(*a)) if decorate is functools.wraps else decorate(old)(old)
+    small = surgery.shrink(wrapped, {"0.o": 4})
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.zero_()
+    assert not small(x).any() and small[0].out_features == 4
+
+
+def test_a_layer_that_was_replaced_by_nothing_is_named() -> None:
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    wrapped = surgery.wrap(nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Linear(16, 3)), x)
+    wrapped[1] = nn.Identity()
+    with pytest.raises(surgery.InputError, match=r"1 \(Identity\) was put in after wrapping"):
+        surgery.shrink(wrapped, 0.5)
+    assert type(surgery.unwrap(wrapped)[1]) is nn.Identity
