@@ -179,8 +179,8 @@ def _told(error: Exception) -> str:
 
 def _finite(output: Any) -> None:
     for tensor in tensors(output):
-        if tensor.is_floating_point() and not tensor.is_meta and torch.isnan(tensor).any():
-            raise ProofError("the output holds NaN")
+        if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
+            raise ProofError("the output holds NaN or infinity")
 
 
 def _rewritten(trace: TracebackType | None, plan: Plan) -> list[str]:

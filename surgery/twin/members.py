@@ -85,6 +85,12 @@ class Member:
             super().register_buffer(name, tensor, *args, **kwargs)  # type: ignore[misc]
 
 
+FLAG = (
+    "below full width an attribute gives a slice, and to set its requires_grad would not reach the parameter: use "
+    "requires_grad_() of the module, or the tensors of parameters()"
+)
+
+
 class Slice(Tensor):
     """A slice of a frozen tensor, outside of forwards: a tensor in all, but that its flag is not the parameter's."""
 
@@ -96,10 +102,10 @@ class Slice(Tensor):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        raise InputError(
-            "below full width an attribute gives a slice, and to set its requires_grad would not reach the parameter: "
-            "use requires_grad_() of the module, or the tensors of parameters()"
-        )
+        raise InputError(FLAG)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        raise InputError(FLAG)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.as_subclass(Tensor).__reduce_ex__(protocol)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from surgery.twin.elastic import Elastic, elastic_of, put_back
 from surgery.twin.memory import Absent, Stored
 from surgery.twin.state import State, Widths
 
-FILLED = (list, dict, set)
+FILLED = (list, dict, set, deque)
 
 
 def assign(elastic: Elastic, module: nn.Module, name: str, value: Tensor) -> None:
@@ -165,4 +166,4 @@ def stored_kept(state: State, cleared: bool = False) -> Iterator[None]:
 def _refill(container: Any, before: Any) -> None:
     """Give a container the items that it had."""
     container.clear()
-    (container.extend if isinstance(container, list) else container.update)(before)
+    (container.extend if isinstance(container, list | deque) else container.update)(before)
