@@ -97,7 +97,7 @@ def _wrong_at_full_width(plan: Plan, error: Exception) -> Refused:
 
 
 def _narrow(twin: nn.Module, plan: Plan, run: Inputs, tried: Sequence[Widths], training: bool, values: bool) -> Refused:
-    """What fails at narrow widths; nothing where the model itself does not run on this, or gives NaN."""
+    """What fails at narrow widths; nothing where the model itself does not run on this."""
     with proving(twin, training=training) as output:
 
         def fails(widths: Widths) -> Exception | None:
@@ -112,8 +112,12 @@ def _narrow(twin: nn.Module, plan: Plan, run: Inputs, tried: Sequence[Widths], t
 
         for widths in tried:
             error = fails(widths)
-            if error is not None:
-                return Refused() if fails(plan.full()) else _blamed(plan, widths, error, fails)
+            if error is None:
+                continue
+            if not fails(plan.full()):
+                return _blamed(plan, widths, error, fails)
+            # the model gives NaN or infinity itself: that it runs at all is still to be seen
+            return _narrow(twin, plan, run, tried, training, values=False) if values else Refused()
     return Refused()
 
 

@@ -202,3 +202,18 @@ def test_multiply_adds_count_only_the_examples(build: Callable) -> None:
     cost_is_counted(wrapped, surgery.shrink(wrapped, widths), widths, x)
     full = surgery.widths(wrapped)
     cost_is_counted(wrapped, surgery.shrink(wrapped, full), full, x)
+
+
+def masked_and_particular(net: Any, x: Tensor) -> Tensor:
+    y = net.a(x)
+    if int(str(y.shape[-1])) % 4:  # text: nothing follows the size through it
+        raise ValueError("a width that is no multiple of 4")
+    z = net.b(y)
+    return z.masked_fill(torch.arange(z.shape[-1]) == 0, -torch.inf)
+
+
+def test_a_model_that_gives_infinity_is_run_at_narrow_widths_all_the_same() -> None:
+    model = Given(masked_and_particular).double()
+    plan = surgery.inspect(model, X)
+    assert plan.groups["a.o"].granularity == 4
+    shrunk_is_wrapped(surgery.wrap(model, X).eval(), {"a.o": 4}, X)
