@@ -11,7 +11,7 @@ from torch import fx
 
 from surgery.axes import layout
 from surgery.axes.algebra import Axis, Dim, Sum, axes_of, extent, resolve
-from surgery.axes.formulas import Arithmetic, Attribute, Constant, LayoutSize, Origin, SizeOf, leaves
+from surgery.axes.formulas import Agreed, Arithmetic, Attribute, Constant, LayoutSize, Origin, SizeOf, leaves
 from surgery.axes.layout import Layout, Unit
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
@@ -99,6 +99,8 @@ class Freezer:
         """A formula over layouts; attributes without a formula are constants."""
         if isinstance(origin, Arithmetic):
             return Arithmetic(origin.sign, self.formula(origin.left), self.formula(origin.right))
+        if isinstance(origin, Agreed):
+            return Agreed(tuple(map(self.formula, origin.options)), origin.otherwise)
         if isinstance(origin, SizeOf):
             return LayoutSize(self.layout(origin.dim))
         if isinstance(origin, Attribute):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from surgery.axes.formulas import Steps
+from surgery.axes.formulas import Agreed, Steps
 from surgery.modules.plain_data import replaced
 from surgery.plan.plan import Plan
 from surgery.shrinking.fields import Config, at, fields
@@ -121,7 +121,9 @@ class Fit:
         tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
         found: Sizes = {(name, i): size for name, tensor in tensors for i, size in enumerate(tensor.shape)}
         modules = dict(model.named_modules())
-        for owner, path, _ in self.plan.formulas:
+        for owner, path, formula in self.plan.formulas:
+            if isinstance(formula, Agreed):
+                continue  # its class may give it any of several numbers
             try:
                 value = at(vars(modules[owner])[path[0]], path[1:])
             except (LookupError, TypeError):
