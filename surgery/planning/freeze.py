@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -117,7 +117,7 @@ class Freezer:
         formulas = {key: self.formula(origin) for key, origin in self.solution.formulas.items()}
         formulas = {key: formula for key, formula in formulas.items() if _named(formula)}
         rewrites = {
-            path: Rewrite(rewrite.routine, {name: self.formula(size) for name, size in rewrite.sizes.items()})
+            path: replace(rewrite, sizes={name: self.formula(size) for name, size in rewrite.sizes.items()})
             for path, rewrite in self.solution.rewrites.items()
         }
         macs = tuple(map(self.layout, analysis.macs))
