@@ -11,8 +11,9 @@ from torch import fx
 
 from surgery.axes import layout
 from surgery.axes.algebra import Axis, Dim, Sum, axes_of, extent, resolve
-from surgery.axes.formulas import Agreed, Arithmetic, Attribute, Constant, LayoutSize, Origin, SizeOf, leaves
+from surgery.axes.formulas import Agreed, Arithmetic, Attribute, Constant, Extent, LayoutSize, Origin, SizeOf, leaves
 from surgery.axes.layout import Layout, Unit
+from surgery.axes.sizes import Size
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
 from surgery.capture.recorder import call_name
@@ -20,7 +21,7 @@ from surgery.capture.trace import foreign
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.nested import fold, mapped
-from surgery.plan.groups import Fixed, Group, Rewrite, Swap
+from surgery.plan.groups import Fixed, Group, Swap
 from surgery.plan.plan import Plan, governed
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.scaling import scaling
@@ -180,10 +181,19 @@ class Freezer:
         """Whether a value holds something that has other sizes at other widths, or may have."""
         leaves_: list[Any] = []
         mapped(value, lambda leaf, _: leaves_.append(leaf))
-        if any(leaf is foreign for leaf in leaves_):
+        if any(leaf is foreign or (isinstance(leaf, Size) and self._is_width(leaf.origin)) for leaf in leaves_):
             return True
         dims = tensors_in([self.analysis.values.get(node) for node in fold(value, fx.Node)])
         return any(axis in self.names for dim in dims for part in dim for axis in axes_of(part))
+
+    def _is_width(self, origin: Origin) -> bool:
+        """Whether an integer that a forward has computed follows the widths."""
+        for leaf in leaves(origin):
+            dims = self.analysis.values.get(leaf.node) if isinstance(leaf, Extent) else None
+            known = SizeOf(dims[leaf.dim]) if isinstance(leaf, Extent) and dims is not None else leaf
+            if _named(self.formula(known)):
+                return True
+        return False
 
     def _group(self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], use: GroupUse) -> Group:
         mine = frozenset([name])

@@ -11,6 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.adapters.base import decisions
 from surgery.errors import InputError
+from surgery.modules.caches import forget
 from surgery.modules.code.bytecode import assigned, mentions
 from surgery.modules.code.rewritten import Method, Rewritten
 from surgery.modules.containers import holders, located, open_tensors, unregistered
@@ -69,6 +70,8 @@ class _Installer:
         self.assigned = frozenset(name for cls in classes for name in assigned(cls))
 
     def run(self) -> None:
+        for path, name, absent in self.plan.caches:
+            forget(self.modules[path], name, absent)
         for path in self.modules:
             self.fill(path)
         for path, (name, *keys), formula in self.plan.formulas:
@@ -184,8 +187,9 @@ class _Installer:
         """Whether a module has something to follow with. Others, such as activations, keep their very class."""
         elastic, module = self.elastics[path], self.modules[path]
         own = elastic.attributes or elastic.rewritten or elastic.methods or elastic.stored or holders
-        own = own or elastic.own_forward or not path
-        return bool(own) or decisions(module) != {} or any(True for _ in (*module.parameters(), *module.buffers()))
+        if own or elastic.own_forward or not path or decisions(module):
+            return True
+        return any(True for _ in (*module.parameters(), *module.buffers()))
 
     def decide(self, path: str) -> None:
         """Attributes that a constructor decides by the layers in a module are decided anew."""
