@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from surgery.capture.record import Capture, WritesSharedState, capture
 from surgery.errors import CaptureError
-from surgery.modules.code.bytecode import mentions
+from surgery.modules.code.bytecode import mentions, reads
 from surgery.modules.inputs import Examples, check_device, runs
 from surgery.modules.tensors import Parts
 
@@ -34,4 +34,4 @@ def _recorded(parts: Parts, examples: Examples, own_copies: bool) -> tuple[list[
 
 def _reads_mode(cls: type) -> bool:
     """Whether a forward may take another way in training. Torch's own layers compute on the same axes in both modes."""
-    return not cls.__module__.startswith("torch.nn.") and mentions(cls, {"training"})
+    return not cls.__module__.startswith("torch.nn.") and (mentions(cls, {"training"}) or reads(cls, "training"))

@@ -6,6 +6,7 @@ number that it reads somewhere else), so the twin must come out as the model doe
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -122,11 +123,13 @@ def _narrow(twin: nn.Module, plan: Plan, run: Inputs, tried: Sequence[Widths], t
 
 
 def mixes(plan: Plan) -> Iterator[Widths]:
-    """Widths to try: the smallest; and every other group at its smallest, where there are others."""
+    """Widths to try: the smallest; every other group at its smallest, where there are others; and mixed ones."""
     full, smallest = plan.full(), {name: min(g.granularity, g.size) for name, g in plan.groups.items()}
     yield smallest
     if len(full) > 1:
         yield {name: (full if i % 2 else smallest)[name] for i, name in enumerate(full)}
+    generator = random.Random(0)
+    yield {name: step * generator.randint(1, max(1, full[name] // step)) for name, step in smallest.items()}
 
 
 def _blamed(plan: Plan, widths: Widths, error: Exception, fails: Callable[[Widths], Exception | None]) -> Refused:

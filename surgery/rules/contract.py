@@ -40,7 +40,7 @@ def bilinear(x: Dims, y: Dims, weight: Dims, bias: Dims | None = None) -> Result
     return contraction("... i, ... j, o i j, o -> ... o", x, y, weight, bias, macs="i j")
 
 
-@rule("matmul", "bmm", "mm", "mv", "dot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
+@rule("matmul", "bmm", "mm", torch.sparse.mm, "mv", "dot", torch.Tensor.__matmul__, torch.Tensor.__rmatmul__)
 def matmul(x: Dims, *others: Dims, **named: Dims) -> Dims:
     """Batch dimensions broadcast; the last dimension of x meets the last but one of y."""
     (y,) = (*others, *named.values())

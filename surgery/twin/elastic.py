@@ -34,6 +34,7 @@ class Elastic:
         tensors: the layouts of those that are cut; `unregistered` are those in plain attributes and containers, and of
             those that are `viewed` slices are without gaps.
         writes_data: whether code of the module uses `data`, through which it may write into slices.
+        checks_class: whether code of the model asks what is a parameter, which slices must be as well.
         scales: of `tensors`, those that are multiplied by size / width: the dimension, and of which groups.
         attributes: for each attribute, the items in it that follow the widths: keys and a formula.
         constants: attributes that are different in any twin.
@@ -51,6 +52,7 @@ class Elastic:
     unregistered: frozenset[str] = frozenset()
     viewed: frozenset[str] = frozenset()
     writes_data: bool = False
+    checks_class: bool = False
     scales: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
     attributes: dict[str, list[tuple[tuple[Any, ...], Origin]]] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
@@ -116,6 +118,8 @@ class Elastic:
         elif copied and self.writes_data and self.state.forward.depth and name not in self.memory.lent:
             self.memory.lent[name] = Gathered(value, 0, tensor)
             self.state.writes.dirty.append(module)
+        if self.checks_class and isinstance(tensor, nn.Parameter):
+            value._is_param = True  # by which torch tells parameters
         if name in self.scales:
             dim, groups = self.scales[name]
             value = cutting.rescale(value, dim, self.tensors[name], groups, self.state.setting.current)

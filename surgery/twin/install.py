@@ -12,7 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from surgery.adapters.base import decisions
 from surgery.errors import InputError
 from surgery.modules.caches import forget
-from surgery.modules.code.bytecode import assigned, mentions
+from surgery.modules.code.bytecode import assigned, mentions, reads
 from surgery.modules.code.rewritten import Method, Rewritten
 from surgery.modules.containers import holders, located, open_tensors, unregistered
 from surgery.modules.copying import copy_of
@@ -67,6 +67,7 @@ class _Installer:
             self.places.setdefault(path, []).append(place)
         classes: set[Any] = {type(module) for module in self.modules.values()}
         self.sets_by_name = any(mentions(cls, {"setattr", "register_buffer"}) for cls in classes)
+        self.checks_class = any(reads(cls, "Parameter") for cls in classes)
         self.assigned = frozenset(name for cls in classes for name in assigned(cls))
 
     def run(self) -> None:
@@ -108,6 +109,7 @@ class _Installer:
                 self.elastics[holder].methods.append(name)
         elastic.own_forward = vars(module).pop("forward", None)
         elastic.writes_data = mentions(type(module), {"data"})
+        elastic.checks_class = self.checks_class
         elastic.rebound = frozenset(n for n in module._buffers if self.sets_by_name or n in self.assigned)
 
     def owners(self) -> dict[int, nn.Module]:

@@ -264,6 +264,11 @@ calls(
 calls("mm", lambda d: (lambda n, k, m: call(d.real(n, k), mat2=d.real(k, m)))(d.size(), d.size(), d.size()), mixes=True)
 calls("mm", lambda d: (lambda n, k, m: call(d.real(n, k), d.real(k, m)))(d.size(), d.size(), d.size()), mixes=True)
 calls(
+    "_sparse_mm",
+    lambda d: (lambda n, k, m: call(d.real(n, k), d.real(k, m)))(d.size(), d.size(), d.size()),
+    mixes=True,
+)
+calls(
     "bmm", lambda d: (lambda b, n, k: call(d.real(b, n, k), d.real(b, k, 3)))(d.size(), d.size(), d.size()), mixes=True
 )
 calls("mv", lambda d: (lambda n, k: call(d.real(n, k), d.real(k)))(d.size(), d.size()), mixes=True)
@@ -732,6 +737,7 @@ for _names, _filled in (("zeros ones", True), ("empty", False)):
         filled=_filled,
     )
 calls("full", lambda d: call(d.shape(), 2.0), lambda d: call(size=d.shape(), fill_value=2.0))
+calls("new", lambda d: call(d.x(), d.size(), d.size()), lambda d: call(d.x(), [0.5, 2.0]), filled=False)
 calls("new_full", lambda d: call(d.x(), d.shape(), 2.0))
 calls("arange", lambda d: call(0, d.size()), lambda d: call(1, 9, 2))
 calls("eye", lambda d: call(d.size()))

@@ -217,3 +217,53 @@ def test_a_model_that_gives_infinity_is_run_at_narrow_widths_all_the_same() -> N
     plan = surgery.inspect(model, X)
     assert plan.groups["a.o"].granularity == 4
     shrunk_is_wrapped(surgery.wrap(model, X).eval(), {"a.o": 4}, X)
+
+
+def in_training(module: nn.Module, x: Tensor) -> Tensor:
+    return x.view(x.shape[0], 4, 4).flip(1).flatten(1) if module.training else x
+
+
+def test_helpers_that_read_the_mode_are_followed_in_both() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 16), nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(in_training(self, self.a(x)))
+
+    model, x = Net(), torch.randn(4, 5)
+    wrapped = surgery.wrap(model, x).train()
+    for group in surgery.inspect(wrapped).groups:
+        with surgery.at_widths(wrapped, {group: 1}):
+            wrapped(x).sum().backward()
+
+
+def test_slices_of_parameters_are_parameters_where_code_asks() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.w = nn.Linear(5, 16), nn.Linear(16, 3), nn.Parameter(torch.randn(16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            return self.b(y * self.w if isinstance(self.w, nn.Parameter) else y)
+
+    small = surgery.shrink(Gated(), 0.5, torch.randn(4, 5))
+    assert isinstance(small.w, nn.Parameter) and small.w.shape == (8,)
+
+
+def test_widths_that_only_some_code_refuses_are_no_promise() -> None:
+    class Powers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 16), nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            if y.shape[1] & (y.shape[1] - 1):
+                raise ValueError("not a power of two")
+            return self.b(y)
+
+    plan = surgery.inspect(Powers(), torch.randn(4, 5))
+    assert not plan.groups and any("not a power of two" in item.reason for item in plan.fixed)

@@ -6,7 +6,7 @@ import dis
 import functools
 import itertools
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 
 from torch import nn
 
@@ -20,6 +20,24 @@ _APART = frozenset(
 def mentions(cls: type, names: set[str]) -> bool:
     """Whether the code of a module class, what makes and stores it apart, uses one of these names."""
     return not names.isdisjoint(_names(cls))
+
+
+@functools.cache
+def reads(cls: type, name: str) -> bool:
+    """Whether the code of a module class, or a function of its files that it calls by name, uses a name."""
+    todo, seen = list(_functions(cls)), set[CodeType]()
+    while todo:
+        function = todo.pop()
+        if function.__code__ in seen or f"{function.__module__}.".startswith("torch."):
+            continue
+        seen.add(function.__code__)
+        used = {used for code in _codes(function.__code__) for used in code.co_names}
+        if name in used:
+            return True
+        known = [value for key, value in function.__globals__.items() if key in used]
+        known += [vars(m).get(key) for m in known if isinstance(m, ModuleType) for key in used & vars(m).keys()]
+        todo += [value for value in known if isinstance(value, FunctionType)]
+    return False
 
 
 @functools.cache
