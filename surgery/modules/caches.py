@@ -62,7 +62,8 @@ def _candidates(parts: Parts) -> Iterator[Cache]:
             if name in TABLES:
                 continue
             if isinstance(value, CONTAINERS):
-                if value and name in filled(cls):
+                items = value.values() if isinstance(value, dict) else value
+                if name in filled(cls) and not all(isinstance(item, str) for item in items):  # nor where there are none
                     yield path, name, False
             elif isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter) and name in assigned(cls):
                 yield path, name, False

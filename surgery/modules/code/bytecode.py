@@ -53,13 +53,22 @@ _FILLING = frozenset("append extend insert add update setdefault __setitem__ app
 
 @functools.cache
 def filled(cls: type) -> frozenset[str]:
-    """The names of the attributes that the code of a module class, its constructor apart, may put something into."""
+    """The names of the attributes that the code of a module class, its constructor apart, may put something into.
+
+    They stand in the line that does it, or in one that gives them another name.
+    """
     found: set[str] = set()
     for code in (code for function in _functions(cls) for code in _codes(function.__code__)):
         steps = list(dis.get_instructions(code))
-        if any(step.opname == "STORE_SUBSCR" or step.argval in _FILLING for step in steps):
-            found |= {step.argval for step in steps if step.opname == "LOAD_ATTR"}
+        filling = {_line(s) for s in steps if s.opname == "STORE_SUBSCR" or s.argval in _FILLING}
+        named = {_line(step) for step, then in itertools.pairwise(steps) if then.opname == "STORE_FAST"}
+        lines = filling | named if filling else filling
+        found |= {step.argval for step in steps if step.opname == "LOAD_ATTR" and _line(step) in lines}
     return frozenset(found)
+
+
+def _line(step: dis.Instruction) -> int | None:
+    return None if step.positions is None else step.positions.lineno
 
 
 @functools.cache
