@@ -21,6 +21,7 @@ from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from surgery.planning.check_adapter import check_adapter
 from surgery.planning.cost import cost
+from surgery.refitting.orders import absorbed, activation
 from surgery.rules.elementwise import pointwise, same
 from surgery.rules.order import scans
 from surgery.rules.reduce import reduces
@@ -28,10 +29,11 @@ from surgery.rules.registry import rule
 from surgery.rules.spatial import spatial
 from surgery.shrinking import old_names as old_names  # for pickles of earlier versions
 from surgery.shrinking.io import load, save
+from surgery.shrinking.nest import nest
 from surgery.shrinking.optimizer import shrink_optimizer
 from surgery.shrinking.reorder import reorder
 from surgery.shrinking.shrink import shrink
-from surgery.shrinking.sort import magnitude, sort, taylor
+from surgery.shrinking.sort import magnitude, order, sort, taylor
 from surgery.training.distil import kl
 from surgery.training.draws import grid, mixed, paper, shared
 from surgery.training.schedules import sandwich, warmup
@@ -44,9 +46,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "SurgeryError",
-    "SweepError", "WidthError", "adapter", "adapters", "adaptive", "at_widths", "batches", "check_adapter", "cost",
-    "grid", "inputs", "inspect", "kl", "latency", "load", "magnitude", "mixed", "paper", "pointwise", "progress",
-    "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans", "search",
-    "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "sweep", "taylor",
-    "train_step", "unwrap", "verify", "warmup", "widths", "wrap",
+    "SweepError", "WidthError", "absorbed", "activation", "adapter", "adapters", "adaptive", "at_widths", "batches",
+    "check_adapter", "cost", "grid", "inputs", "inspect", "kl", "latency", "load", "magnitude", "mixed", "nest",
+    "order", "paper", "pointwise", "progress", "recalibrate", "reduces", "reorder", "report", "rule", "rules",
+    "same", "sandwich", "save", "scans", "search", "sensitivity", "set_widths", "shared", "shrink",
+    "shrink_optimizer", "sort", "spatial", "sweep", "taylor", "train_step", "unwrap", "verify", "warmup", "widths",
+    "wrap",
 ]  # fmt: skip

@@ -26,10 +26,11 @@ MAY = {
     "capture": "errors nested axes modules rules adapters",
     "planning": "errors nested axes modules rules adapters plan twin capture",
     "training": "errors modules plan twin planning",
-    "shrinking": "errors nested axes modules adapters plan twin planning",
+    "refitting": "errors axes modules adapters plan twin",
+    "shrinking": "errors nested axes modules adapters plan twin planning refitting",
     "curves": "errors",
     "measuring": "errors modules plan twin shrinking curves",
-    "surgery": "errors modules rules adapters plan twin planning training shrinking curves measuring",
+    "surgery": "errors modules rules adapters plan twin planning training refitting shrinking curves measuring",
     "demo": "errors modules curves surgery",
     "cli": "errors training curves surgery demo",
     "__main__": "cli",
@@ -40,6 +41,8 @@ DOORS = {
     ("modules", "axes"): {"surgery.axes.formulas"},  # the steps of a path
     ("plan", "modules"): {"surgery.modules.code.rewritten"},  # a new forward is part of a plan
     ("twin", "axes"): {"surgery.axes.formulas", "surgery.axes.layout"},
+    ("refitting", "axes"): {"surgery.axes.layout"},
+    ("refitting", "adapters"): {"surgery.adapters.plain_attention"},  # torch's own hides its last layer
     ("twin", "adapters"): {"surgery.adapters.base"},  # what containers decide is decided again
     ("capture", "rules"): {"surgery.rules.registry"},
     ("capture", "adapters"): {"surgery.adapters.base"},

@@ -78,6 +78,18 @@ def positions(layout: Layout, chosen: Mapping[str, Tensor]) -> Tensor:
     return index
 
 
+def units(layout: Layout, group: str) -> Tensor:
+    """The unit of a group that each position of a dimension belongs to; -1 where it belongs to none."""
+    owner = torch.full((1,), -1)
+    for factor in layout:
+        if isinstance(factor, Unit):
+            inner = torch.arange(factor.size) if factor.group == group else torch.full((factor.size,), -1)
+        else:
+            inner = torch.cat([units(term, group) for term in factor.terms])
+        owner = torch.maximum(owner[:, None], inner).flatten()
+    return owner
+
+
 @functools.lru_cache(maxsize=4096)
 def _kept(layout: Layout, chosen: tuple[tuple[str, int], ...]) -> int | Tensor:
     widths = dict(chosen)

@@ -25,6 +25,9 @@ from surgery.plan.plan import Plan
 from surgery.plan.widths import WidthSpec
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
+from surgery.refitting.refit import Member
+from surgery.refitting.refit import refit as fit
+from surgery.refitting.statistics import batches_of
 from surgery.shrinking.config import settle_config
 from surgery.twin.elastic import elastic_of, is_wrapped
 from surgery.twin.foreign import check_untouched
@@ -65,6 +68,7 @@ def shrink(
     *,
     multiple: int = 1,
     recalibrate: Iterable[Examples] | None = None,
+    refit: Iterable[Examples] | None = None,
 ) -> M:
     """An independent plain model at the given widths, proven equal to the wrapped one before it is returned.
 
@@ -75,6 +79,10 @@ def shrink(
         multiple: round widths to multiples of this, as hardware likes (8, 16, ...): fractions, ints and points alike.
         recalibrate: batches of training inputs to estimate BatchNorm statistics on, after the proof: see
             `surgery.recalibrate`. The wrapped model keeps its own.
+        refit: batches of inputs, without labels, on which what reads cut features (linear maps and convolutions) is
+            fitted to what the full model says there, by least squares, after the proof. It makes a slice of a model
+            that was not trained for it far better, in seconds; after nested training it does harm. BatchNorm statistics
+            are estimated on these batches too, unless `recalibrate` gives others.
 
     Returns a model of the same class with smaller tensors, the attributes that hold their sizes, and one inert record
     (`surgery_record`) for `surgery.save`. Forwards that were rewritten and layers whose class was replaced by a plain
@@ -85,13 +93,18 @@ def shrink(
     """
     if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
         raise InputError(f"multiple is a positive int, got {multiple!r}")
-    batches = None if recalibrate is None else calibration(recalibrate)
+    fitted_on = None if refit is None else batches_of(refit)
+    batches = fitted_on if recalibrate is None else calibration(recalibrate)
     wrapped, plan, examples = prepared(model, example_inputs)
     chosen = plan.widths(widths, multiple)
     small = cut_copy(wrapped, plan, chosen)
     prove(wrapped, small, plan, chosen, examples)
     tell(small, plan, chosen, examples)
     if batches is not None:
+        estimate(small, batches)
+    if fitted_on is not None and batches is not None:
+        full = plain_copy(wrapped, plan, lambda _, tensor: tensor, plan.full())
+        fit(full, [Member(small, chosen)], plan, fitted_on)
         estimate(small, batches)
     return small
 

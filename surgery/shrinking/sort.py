@@ -10,7 +10,7 @@ from typing import Generic, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from surgery.axes.layout import Layout, Unit
+from surgery.axes.layout import units
 from surgery.errors import InputError
 from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
@@ -25,6 +25,17 @@ B = TypeVar("B")
 Criterion: TypeAlias = "Callable[[nn.Module, Plan], dict[str, Tensor]]"
 
 
+def order(
+    model: nn.Module, example_inputs: Examples | None = None, *, by: Criterion | None = None
+) -> dict[str, Tensor]:
+    """The order in which `sort` would put the units of each group: permutations, which `reorder` takes.
+
+    Unit `order[name][i]` of the model is unit i of the sorted one. Arguments and errors are those of `sort`.
+    """
+    wrapped, plan, _ = prepared(model, example_inputs)
+    return _orders(model, wrapped, plan, by)
+
+
 def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | None = None) -> M:
     """An independent plain copy of a model in which each group's units go from the most to the least important.
 
@@ -35,12 +46,17 @@ def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | No
     Args:
         model: a wrapped model, or any model together with example inputs.
         example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
-        by: `surgery.magnitude(...)`, `surgery.taylor(...)`, or a callable (wrapped model, plan) -> scores, a tensor of
+        by: `surgery.absorbed(batches)`, which is the best for a trained model, `surgery.activation(batches)`,
+            `surgery.magnitude(...)`, `surgery.taylor(...)`, or a callable (wrapped model, plan) -> scores, a tensor of
             one number per unit for each group that is to be sorted; higher is more important. Default: `magnitude()`.
 
     Raises InputError for scores that are not finite or not one per unit, and what `reorder` raises.
     """
     wrapped, plan, examples = prepared(model, example_inputs)
+    return reorder(wrapped, _orders(model, wrapped, plan, by), examples)
+
+
+def _orders(model: nn.Module, wrapped: nn.Module, plan: Plan, by: Criterion | None) -> dict[str, Tensor]:
     scores = (magnitude() if by is None else by)(wrapped, plan)
     silent = [name for name, value in scores.items() if not torch.as_tensor(value).count_nonzero()]
     if silent:
@@ -48,12 +64,11 @@ def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | No
             f"all scores are zero, so that these groups keep their order: {', '.join(silent[:6])}"
             f"{' and more' if len(silent) > 6 else ''}. A loss at its minimum has no gradients to sort by: try "
             "surgery.magnitude(), or a loss that is not at its minimum",
-            stacklevel=2,
+            stacklevel=3,
         )
-    orders = {
+    return {
         name: _descending(plan.groups[name], value) for name, value in scores.items() if not unsaved(model, plan, name)
     }
-    return reorder(wrapped, orders, examples)
 
 
 def _descending(group: Group, scores: object) -> Tensor:
@@ -157,15 +172,3 @@ def per_unit(plan: Plan, group: Group, elements: dict[str, Tensor]) -> Iterator[
             owner = units(plan.layouts[name][dim], group.name)
             total = torch.zeros(group.size, dtype=torch.float64)
             yield total.index_add(0, owner[owner >= 0], sums.double().cpu()[owner >= 0])
-
-
-def units(parts: Layout, group: str) -> Tensor:
-    """The unit of a group that each position of a dimension belongs to; -1 where it belongs to none."""
-    owner = torch.full((1,), -1)
-    for factor in parts:
-        if isinstance(factor, Unit):
-            inner = torch.arange(factor.size) if factor.group == group else torch.full((factor.size,), -1)
-        else:
-            inner = torch.cat([units(term, group) for term in factor.terms])
-        owner = torch.maximum(owner[:, None], inner).flatten()
-    return owner

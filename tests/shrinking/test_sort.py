@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
-from surgery.axes.layout import Sum, Unit
+from surgery.axes.layout import Sum, Unit, units
 from surgery.errors import InputError
 from surgery.modules.inputs import tensors
-from surgery.shrinking.sort import units
 from tests.models import BY_NAME
 from tests.unchanged import unchanged
 

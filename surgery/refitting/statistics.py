@@ -1,0 +1,115 @@
+"""What readers of axes see: Gram matrices of the inputs of every site, from one pass of the full model."""
+
+# R rows, I columns of a weight, O outputs; with a bias, a column of ones is the last
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from surgery.axes.layout import units
+from surgery.errors import InputError
+from surgery.modules.inputs import Examples, Inputs, runs
+from surgery.modules.tree import named_parameters
+from surgery.plan.plan import Plan
+from surgery.refitting.sites import Listener, Site, Visit
+
+ROWS = 8192  # of a site, in all batches together
+WIDEST = 16384  # columns: a Gram matrix of so many takes 2 GiB
+
+
+@dataclass
+class Gram:
+    """The inputs of one site: the mean of their products (I, I) in float64, and the weight (O, I) that reads them."""
+
+    site: Site
+    weight: Tensor
+    places: int  # of a kernel, for each channel
+    sums: Tensor
+    rows: int = 0
+
+    def add(self, rows: Tensor) -> None:
+        """Count some rows in. They are multiplied in float32 at least."""
+        x = with_ones(rows, self.site)
+        x = x.float() if x.dtype.itemsize < 4 else x
+        self.sums += (x.T @ x).double().cpu()
+        self.rows += len(x)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.sums / max(1, self.rows)
+
+    def owners(self, plan: Plan, group: str) -> Tensor:
+        """(I) the unit of a group that each column belongs to; -1 where it belongs to none."""
+        channels = units(plan.layouts[self.site.weight][self.site.inside], group).repeat_interleave(self.places)
+        return channels if self.site.bias is None else torch.cat([channels, torch.tensor([-1])])
+
+
+def with_ones(rows: Tensor, site: Site) -> Tensor:
+    """Rows, with a one for the bias."""
+    return rows if site.bias is None else torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
+
+
+def batches_of(batches: Iterable[Examples]) -> list[Inputs]:
+    """Calibration batches as calls. Raises InputError where there are none."""
+    if isinstance(batches, Tensor | Mapping | Inputs) or not isinstance(batches, Iterable):
+        raise InputError(f"give several batches of inputs, got one {type(batches).__name__}: put it into a list")
+    found = [run for batch in batches for run in runs(batch)]
+    if not found:
+        raise InputError("there are no batches: give a few batches of inputs, without labels")
+    return found
+
+
+def names_of(model: nn.Module, plan: Plan) -> dict[int, str]:
+    """The names of parameters in a plan, by their ids."""
+    return {id(parameter): plan.canonical(name) for name, parameter in named_parameters(model)}
+
+
+def picked(visit: Visit, rows: int, batch: int) -> Tensor:
+    """Which rows of a visit are looked at: the same for every model that runs on a batch."""
+    if visit.count <= rows:
+        return torch.arange(visit.count)
+    seed = zlib.crc32(f"{visit.site.weight} {batch}".encode())
+    return torch.randperm(visit.count, generator=torch.Generator().manual_seed(seed))[:rows].sort().values
+
+
+def whole(site: Site, parameters: Mapping[str, Tensor]) -> Tensor:
+    """(O, I) the weight of a site as a matrix, with its bias as the last column."""
+    matrix = site.matrix(parameters[site.weight].detach())
+    return matrix if site.bias is None else torch.cat([matrix, parameters[site.bias].detach()[:, None]], 1)
+
+
+@torch.no_grad()
+def gather(model: nn.Module, plan: Plan, batches: Sequence[Inputs], progress: bool = False) -> dict[str, Gram]:
+    """The inputs of every site whose weight a plan cuts, and no other call uses. The model runs as it is."""
+    found: dict[str, Gram] = {}
+    names, rows, others, number = names_of(model, plan), -(-ROWS // len(batches)), set[str](), 0
+    parameters = {plan.canonical(name): parameter for name, parameter in named_parameters(model)}
+
+    def visited(visit: Visit) -> None:
+        site, batch = visit.site, number
+        if site.weight not in plan.cut_tensors:
+            return
+        if site.weight not in found:
+            weight = whole(site, parameters).double().cpu()
+            if weight.shape[1] > WIDEST:
+                return
+            places = parameters[site.weight][0, 0].numel()
+            sums = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64)
+            found[site.weight] = Gram(site, weight, places, sums)
+        if found[site.weight].site != site:
+            others.add(site.weight)
+            return
+        found[site.weight].add(visit.rows(picked(visit, rows, batch)))
+
+    for run in tqdm(batches, "statistics", disable=not progress, leave=False):
+        with Listener(names, visited) as listener:
+            model(*run.args, **run.kwargs)
+        others |= listener.others
+        number += 1
+    return {name: gram for name, gram in found.items() if name not in others}

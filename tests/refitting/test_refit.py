@@ -1,0 +1,155 @@
+"""Least-squares refits: exact where nothing is lost, never worse than the slice, the same as a solution by hand."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import surgery
+from surgery.refitting.lockstep import Pause, together
+from surgery.refitting.refit import Member, refit
+from surgery.refitting.sites import Listener, Site, Visit
+from surgery.refitting.statistics import batches_of, whole
+from tests.models import BY_NAME, REPRESENTATIVE
+from tests.small_models import mlp
+
+X = torch.randn(512, 6, generator=torch.Generator().manual_seed(0)).double()
+BATCHES = list(X.split(128))
+
+
+def redundant() -> nn.Sequential:
+    """Every feature is there twice, with other signs, so that a half of them says all."""
+    model = mlp(6, 16, 3).double()
+    with torch.no_grad():
+        model[0].weight[8:] = model[0].weight[:8]
+        model[0].bias[8:] = model[0].bias[:8]
+    return model
+
+
+CALLS: dict[str, tuple[Callable[..., Tensor], tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "linear": (F.linear, (4, 5, 6), (7, 6), {}),
+    "conv1d": (F.conv1d, (2, 3, 9), (4, 3, 3), {"stride": 2, "padding": 1}),
+    "conv2d": (F.conv2d, (2, 3, 9, 8), (4, 3, 3, 2), {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2)}),
+    "conv2d, one image": (F.conv2d, (3, 9, 8), (4, 3, 3, 3), {"padding": 1}),
+    "conv2d same": (F.conv2d, (2, 3, 6, 7), (4, 3, 3, 4), {"padding": "same"}),
+    "conv3d": (F.conv3d, (2, 3, 4, 5, 6), (4, 3, 2, 3, 1), {"padding": (0, 1, 0), "stride": (1, 2, 3)}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("name", CALLS)
+def test_rows_times_the_weight_are_the_outputs(name: str) -> None:
+    call, size, shape, options = CALLS[name]
+    x, weight, bias = torch.randn(size), nn.Parameter(torch.randn(shape)), nn.Parameter(torch.randn(shape[0]))
+    seen: list[Visit] = []
+    with Listener({id(weight): "w", id(bias): "b"}, seen.append), torch.no_grad():
+        made = call(x, weight, bias, **options)
+    (visit,) = seen
+    outputs = made.movedim(-1 if name == "linear" else made.dim() - weight.dim() + 1, -1)
+    rows = visit.rows(torch.arange(visit.count)) @ visit.site.matrix(weight.detach()).T + bias.detach()
+    assert torch.allclose(rows, outputs.reshape(-1, shape[0]), atol=1e-5)
+    assert torch.equal(visit.site.weight_of(visit.site.matrix(weight.detach()), weight), weight)
+
+
+def test_a_layer_that_holds_its_weight_the_other_way_round_is_a_site() -> None:
+    x, weight, bias = torch.randn(4, 6), nn.Parameter(torch.randn(6, 7)), nn.Parameter(torch.randn(7))
+    seen: list[Visit] = []
+    with Listener({id(weight): "w", id(bias): "b"}, seen.append), torch.no_grad():
+        made = torch.addmm(bias, x, weight)
+    assert seen[0].site == Site("w", "b", 1, 0)
+    assert torch.allclose(seen[0].rows(torch.arange(4)) @ seen[0].site.matrix(weight).T + bias, made, atol=1e-5)
+    assert torch.equal(seen[0].site.weight_of(seen[0].site.matrix(weight), weight), weight)
+
+
+def test_nothing_changes_where_nothing_is_cut() -> None:
+    model = mlp(6, 16, 8, 3).double()
+    plan = surgery.inspect(model, X)
+    small = copy.deepcopy(model)
+    refit(copy.deepcopy(model), [Member(small, plan.full())], plan, batches_of(BATCHES))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), small.parameters(), strict=True))
+
+
+def test_what_is_said_twice_is_absorbed() -> None:
+    model = redundant()
+    sorted_ = surgery.sort(model, X, by=surgery.absorbed(BATCHES))
+    raw, fitted = (surgery.shrink(sorted_, 0.5, X, refit=batches) for batches in (None, BATCHES))
+    scale = model(X).abs().max()
+    assert (raw(X) - model(X)).abs().max() > 0.1 * scale
+    assert (fitted(X) - model(X)).abs().max() < 1e-2 * scale  # the ridge keeps it from 0
+
+
+def test_one_site_by_hand() -> None:
+    model = mlp(6, 16, 3).double()
+    small = surgery.shrink(model, 0.25, X, refit=BATCHES)
+    inputs = torch.cat([F.relu(small[0](X)), torch.ones(len(X), 1)], 1)
+    cut = torch.cat([model[2].weight[:, :4], model[2].bias[:, None]], 1)
+    ridge = 1e-3 * inputs.square().sum(0).mean() * torch.eye(5)
+    by_hand = cut + (model(X) - inputs @ cut.T).T @ inputs @ torch.linalg.inv(inputs.T @ inputs + ridge)
+    parameters = {"2.weight": small[2].weight, "2.bias": small[2].bias}
+    assert torch.allclose(whole(Site("2.weight", "2.bias", 0, 1), parameters), by_hand, atol=1e-5)  # sums are float32
+    assert torch.equal(small[0].weight, model[0].weight[:4])
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVE)
+def test_fitted_models_run_and_their_model_stays(name: str) -> None:
+    case = BY_NAME[name]
+    torch.manual_seed(0)
+    model, x = case.build(), case.inputs(0)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fitted = surgery.shrink(model, 0.5, surgery.inputs(*x), refit=[x, case.inputs(1)])
+    plain = surgery.shrink(model, 0.5, surgery.inputs(*x))
+    assert fitted.state_dict().keys() == plain.state_dict().keys()
+    assert all(v.isfinite().all() for v in fitted.state_dict().values() if v.is_floating_point())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert type(fitted) is type(plain) and threading.active_count() < 8
+
+
+def test_tied_weights_stay_tied_and_as_they_were() -> None:
+    case = BY_NAME["tied_embeddings"]
+    model, x = case.build(), case.inputs(0)
+    fitted, plain = (surgery.shrink(model, 0.5, surgery.inputs(*x), refit=b) for b in ([x], None))
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    (tied,) = [found for found in names.values() if len(found) > 1]
+    assert all(torch.equal(fitted.state_dict()[name], plain.state_dict()[name]) for name in tied)
+    assert fitted.get_parameter(tied[0]) is fitted.get_parameter(tied[1])
+
+
+def test_runs_go_on_together_and_errors_end_them_all() -> None:
+    site = Site("w", None, 0, 1)
+
+    def goes(pause: Pause) -> None:
+        for name in ("a", "b", "a"):
+            pause(Visit(Site(name, None, 0, 1), torch.zeros(1, 1)))
+
+    def skips(pause: Pause) -> None:
+        pause(Visit(Site("b", None, 0, 1), torch.zeros(1, 1)))
+
+    met = [(weight, [visit is not None for visit in visits]) for weight, visits in together([goes, skips])]
+    assert met == [("a", [True, False]), ("b", [True, True])]
+
+    def fails(pause: Pause) -> None:
+        pause(Visit(site, torch.zeros(1, 1)))
+        raise ZeroDivisionError
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        list(together([goes, fails]))
+    assert threading.active_count() == before
+
+
+def test_no_batches_is_an_error_that_says_so() -> None:
+    model = mlp(6, 16, 3).double()
+    for given in ([], X):
+        with pytest.raises(surgery.InputError, match="batches"):
+            surgery.shrink(model, 0.5, X, refit=given)
+        with pytest.raises(surgery.InputError, match="batches"):
+            surgery.nest(model, given, X)
