@@ -1,9 +1,11 @@
 """Least-squares refits: what reads cut axes is fitted to what the full model says there, site by site.
 
 Rows X of a site's inputs in a small model, T what the full model has at the same places. The weight V that takes the
-place of the slice W is argmin |X V' - T|² + ridge |V - W|². So it is W where X W' is T already, and never worse on the
-rows than W. For several widths at once, with one weight for all of them, the sum over the widths is minimised: the
-expected error under structural dropout, in closed form.
+place of the slice W is argmin |X V' - T|² + ridge |V - W|². So it is W where X W' is T already, and on the rows never
+worse than W. How large the ridge is, rows tell that are held out; where none helps on these, W stays.
+
+For several widths at once, with one weight for all of them, the sum over the widths is minimised: the expected error
+under structural dropout, in closed form.
 """
 
 # R rows, I columns (with a one for the bias), O outputs
@@ -30,7 +32,9 @@ from surgery.refitting.lockstep import Pause, together
 from surgery.refitting.sites import Listener, Site, Visit
 from surgery.refitting.statistics import ROWS, names_of, picked, whole, with_ones
 
-RIDGE = 1e-3  # of the mean square of a column
+RIDGES = (1e-3, 1e-2, 1e-1)  # of the mean square of a column; which one is right, rows tell that were held out
+TINY = torch.finfo(torch.float64).tiny
+HELD = 5  # one batch in so many is held out, or one row where there are fewer batches
 
 
 @dataclass
@@ -106,14 +110,24 @@ def open_attention(model: nn.Module) -> Iterator[None]:
 
 
 @dataclass
-class _Seen:
-    """What a member has seen at a site: which outputs and columns, `of` how many, and moments of inputs and lacks."""
+class _Moments:
+    """Sums over rows of a member: of products of inputs (I, I), and of what outputs lack with inputs (O, I)."""
 
-    of: int
+    inputs: Tensor
+    lacks: Tensor
+
+    def __add__(self, other: _Moments) -> _Moments:
+        return _Moments(self.inputs + other.inputs, self.lacks + other.lacks)
+
+
+@dataclass
+class _Seen:
+    """What a member has seen at a site: which outputs and columns it has, and moments of rows to fit and held out."""
+
     out: Tensor
     columns: Tensor
-    inputs: Tensor  # (I, I) of its columns
-    lacks: Tensor  # (O, I) of its outputs and columns
+    fitted: _Moments
+    held: _Moments
 
 
 def _fit(
@@ -131,7 +145,8 @@ def _fit(
     for pattern in has.unique(dim=1).T:  # outputs that the same members have are fitted together
         if bool(pattern.any()):
             mine = (has == pattern[:, None]).all(0)
-            new[mine] += _step(mine, [(one, m.weight) for one, m, of in zip(seen, members, pattern, strict=True) if of])
+            sharing = [(one, m.weight) for one, m, of in zip(seen, members, pattern, strict=True) if of]
+            new[mine] += _step(mine, original.shape[1], sharing)
     for one, member in zip(seen, members, strict=True):
         _write(site, member.parameters, new[one.out][:, one.columns])
     full = {name: originals[name].clone() for name in (site.weight, site.bias) if name is not None}
@@ -149,8 +164,10 @@ def _seen(
     columns = (_index(layouts[site.inside], member.widths)[:, None] * places + torch.arange(places)).flatten()
     if site.bias is not None:
         columns = torch.cat([columns, torch.tensor([original.shape[1] - 1])])
-    zeros = original.new_zeros(len(columns), len(columns)), original.new_zeros(len(out), len(columns))
-    one = _Seen(original.shape[1], out, columns, *zeros)
+    parts = [
+        _Moments(original.new_zeros(len(columns), len(columns)), original.new_zeros(len(out), len(columns)))
+        for _ in range(2)
+    ]
     part, share = original[out][:, columns], -(-ROWS // len(full))
     for number, (a, b) in enumerate(zip(full, own, strict=True)):
         if a is None or b is None or a.count != b.count:
@@ -158,23 +175,52 @@ def _seen(
         index = picked(a, share, number)
         x, y = (with_ones(visit.rows(index), site).float() for visit in (b, a))
         lack = y @ original[out].to(y).T - x @ part.to(x).T
-        one.inputs += (x.T @ x).double().cpu()
-        one.lacks += (lack.T @ x).double().cpu()
-    return one
+        held = torch.arange(len(x)) % HELD == 0 if len(full) < HELD else torch.full((len(x),), number % HELD == 0)
+        for moments, rows in zip(parts, (~held, held), strict=True):
+            moments.inputs += (x[rows].T @ x[rows]).double().cpu()
+            moments.lacks += (lack[rows].T @ x[rows]).double().cpu()
+    return _Seen(out, columns, *parts)
 
 
-def _step(outputs: Tensor, seen: Sequence[tuple[_Seen, float]]) -> Tensor:
-    """(O, I) what is to be added to some outputs' weights. Columns that nobody has stay."""
+def _step(outputs: Tensor, width: int, seen: Sequence[tuple[_Seen, float]]) -> Tensor:
+    """(O, `width`) what is to be added to some outputs' weights; nothing, where that would not help on other rows."""
     used = torch.cat([one.columns for one, _ in seen]).unique()
-    inputs, lacks = torch.zeros(len(used), len(used)).double(), torch.zeros(len(outputs), len(used)).double()
-    for one, weight in seen:
-        at = torch.searchsorted(used, one.columns)
-        inputs[at[:, None], at] += weight * one.inputs
-        lacks[one.out[:, None], at] += weight * one.lacks
-    inputs.diagonal().add_(RIDGE * inputs.diagonal().mean() + torch.finfo(torch.float64).tiny)
-    step = torch.zeros(int(outputs.sum()), seen[0][0].of).double()
-    step[:, used] = torch.cholesky_solve(lacks[outputs].T, torch.linalg.cholesky(inputs)).T
+    fitted, held = (_united(outputs, used, [(one, part(one), w) for one, w in seen]) for part in (_of_fit, _of_held))
+    gains = [(_gain(_solved(fitted, ridge), held), ridge) for ridge in RIDGES]
+    gain, ridge = max(gains)
+    step = torch.zeros(int(outputs.sum()), width).double()
+    if gain > 0:
+        step[:, used] = _solved(fitted + held, ridge)
     return step
+
+
+def _of_fit(one: _Seen) -> _Moments:
+    return one.fitted
+
+
+def _of_held(one: _Seen) -> _Moments:
+    return one.held
+
+
+def _united(outputs: Tensor, used: Tensor, parts: Sequence[tuple[_Seen, _Moments, float]]) -> _Moments:
+    """The moments of several members, over the columns that any of them has."""
+    sums = _Moments(torch.zeros(len(used), len(used)).double(), torch.zeros(len(outputs), len(used)).double())
+    for one, moments, weight in parts:
+        at = torch.searchsorted(used, one.columns)
+        sums.inputs[at[:, None], at] += weight * moments.inputs
+        sums.lacks[one.out[:, None], at] += weight * moments.lacks
+    return _Moments(sums.inputs, sums.lacks[outputs])
+
+
+def _solved(moments: _Moments, ridge: float) -> Tensor:
+    diagonal = moments.inputs.diagonal()
+    damped = moments.inputs + torch.diag(torch.full_like(diagonal, ridge * float(diagonal.mean()) + TINY))
+    return torch.cholesky_solve(moments.lacks.T, torch.linalg.cholesky(damped)).T
+
+
+def _gain(step: Tensor, moments: _Moments) -> float:
+    """What a step takes from the squared error of some rows."""
+    return float(2 * (step * moments.lacks).sum() - (step @ moments.inputs * step).sum())
 
 
 def _index(dim: Layout, widths: Mapping[str, int]) -> Tensor:

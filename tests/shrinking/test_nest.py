@@ -23,7 +23,7 @@ def test_slices_of_a_nested_start_are_nearer_to_the_model() -> None:
         with surgery.at_widths(wrapped, width), torch.no_grad():
             return F.mse_loss(wrapped(X), model(X)).item()
 
-    assert all(error(fitted, width) < 0.7 * error(plain, width) for width in WIDTHS[1:])
+    assert all(error(fitted, width) < 0.8 * error(plain, width) for width in WIDTHS[1:])
     assert error(fitted, 1.0) < 0.2 * error(fitted, 0.5), "the full width counts four times"
 
 
