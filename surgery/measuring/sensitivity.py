@@ -18,6 +18,7 @@ from surgery.measuring.rows import Row
 from surgery.measuring.scoring import Validate
 from surgery.modules.inputs import Examples
 from surgery.plan.plan import Plan
+from surgery.twin.statistics import Recalibrate
 
 CUTS = (0.5, 0.25, 0.125)
 
@@ -75,7 +76,7 @@ def sensitivity(
     groups: str | Iterable[str] = "*",
     examples: Examples | None = None,
     measure_latency: bool = True,
-    recalibrate: Iterable[Examples] | None = None,
+    recalibrate: Recalibrate = None,
     executor: Executor | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,

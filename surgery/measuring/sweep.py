@@ -19,6 +19,7 @@ from surgery.measuring.scoring import Validate
 from surgery.measuring.stopped import SweepError
 from surgery.modules.inputs import Examples
 from surgery.plan.widths import WidthSpec
+from surgery.twin.statistics import Recalibrate
 
 __all__ = ["FRACTIONS", "SweepError", "sweep"]
 
@@ -32,7 +33,7 @@ def sweep(
     *,
     examples: Examples | None = None,
     measure_latency: bool = True,
-    recalibrate: Iterable[Examples] | None = None,
+    recalibrate: Recalibrate = None,
     executor: Executor | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,
@@ -52,7 +53,9 @@ def sweep(
             `surgery.adaptive(...)`, to have uniform ones chosen until the whole curve is known.
         examples: inputs to measure latency on; by default those that the model was wrapped with.
         measure_latency: time the shrunk model of each row.
-        recalibrate: batches of training inputs to estimate BatchNorm statistics on before each score.
+        recalibrate: batches of training inputs to estimate BatchNorm statistics on before each score; labels that a
+            DataLoader gives with them are left out. Default: those that `wrapped` was wrapped with; a warning tells
+            where there are none and they are needed. False: the statistics stay as they are.
         executor: computes the scores, such as a `concurrent.futures.ProcessPoolExecutor`; its workers get copies of
             `wrapped`. Latencies are measured here, one after another, when all scores are there.
         resume: a file for finished rows. Each one is written at once; rows that the file has are not computed again.

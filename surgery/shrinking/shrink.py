@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from surgery.adapters.base import adapter_for, decisions
 from surgery.axes import layout
 from surgery.errors import InputError, ProofError
-from surgery.modules.batchnorm import calibration
 from surgery.modules.batchnorm import recalibrate as estimate
 from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.copying import copy_tree
@@ -30,6 +29,7 @@ from surgery.twin.elastic import elastic_of, is_wrapped
 from surgery.twin.foreign import check_untouched
 from surgery.twin.install import strip, twin_of
 from surgery.twin.setting import examples_of, proven_at, ready
+from surgery.twin.statistics import Recalibrate, batches_for, stale, warn_stale
 from surgery.twin.writing import stored_kept
 
 RECORD = "surgery_record"
@@ -64,7 +64,7 @@ def shrink(
     example_inputs: Examples | None = None,
     *,
     multiple: int = 1,
-    recalibrate: Iterable[Examples] | None = None,
+    recalibrate: Recalibrate = None,
 ) -> M:
     """An independent plain model at the given widths, proven equal to the wrapped one before it is returned.
 
@@ -74,25 +74,27 @@ def shrink(
         example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
         multiple: round widths to multiples of this, as hardware likes (8, 16, ...): fractions, ints and points alike.
         recalibrate: batches of training inputs to estimate BatchNorm statistics on, after the proof: see
-            `surgery.recalibrate`. The wrapped model keeps its own.
+            `surgery.recalibrate`. The wrapped model keeps its own. Default: those that it was wrapped with; a warning
+            tells where there are none and they are needed. False: the statistics stay as they are.
 
-    Returns a model of the same class with smaller tensors, the attributes that hold their sizes, and one inert record
-    (`surgery_record`) for `surgery.save`. Forwards that were rewritten and layers whose class was replaced by a plain
-    subclass are listed in that record.
+    Returns a model of the same class, in the mode that `model` is in (call `.eval()` before you use it), with smaller
+    tensors, the attributes that hold their sizes, and one inert record (`surgery_record`) for `surgery.save`. Forwards
+    that were rewritten and layers whose class was replaced by a plain subclass are listed in that record.
 
     Raises WidthError for impossible widths, InputError for unusable inputs, ProofError where the small model's outputs
     differ from those of the wrapped one; nothing is changed then.
     """
     if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
         raise InputError(f"multiple is a positive int, got {multiple!r}")
-    batches = None if recalibrate is None else calibration(recalibrate)
     wrapped, plan, examples = prepared(model, example_inputs)
-    chosen = plan.widths(widths, multiple)
+    batches, chosen = batches_for(wrapped, recalibrate), plan.widths(widths, multiple)
     small = cut_copy(wrapped, plan, chosen)
     prove(wrapped, small, plan, chosen, examples)
     tell(small, plan, chosen, examples)
-    if batches is not None:
+    if batches:
         estimate(small, batches)
+    elif recalibrate is not False and stale(wrapped, chosen):
+        warn_stale("shrink", wrapped)
     return small
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from surgery.errors import InputError
 from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples, Inputs, detached, placed
+from surgery.modules.labelled import Batch, taken
 from surgery.plan.plan import Draw, Plan
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
@@ -21,6 +22,7 @@ from surgery.twin.foreign import check_forwards
 from surgery.twin.install import enter, install, strip
 from surgery.twin.setting import plan_of
 from surgery.twin.state import State
+from surgery.twin.statistics import calibrated
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -36,6 +38,7 @@ def wrap(
     draw: Draw | None = None,
     generator: torch.Generator | None = None,
     rehearse: bool = True,
+    calibration: Iterable[Batch] | None = None,
 ) -> M:
     """A twin of `model` that draws its widths at every training forward; `model` stays as it is.
 
@@ -55,6 +58,9 @@ def wrap(
         generator: a seeded CPU generator for the draws. Default: a new one with seed 0.
         rehearse: run the twin at full, smallest and mixed widths before the plan is believed; what fails is pinned.
             Without it planning is quicker, and such faults are found by `shrink`, or by a training forward.
+        calibration: batches of training inputs, for a model with BatchNorm: `sweep`, `search`, `sensitivity`,
+            `progress` and `shrink` estimate its statistics on them at each width, the full one too. A list is kept as
+            it is, of a DataLoader the first 16 batches; labels may come with the inputs.
 
     Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
     where the model does not run on the example inputs; WidthError for a name that no group has.
@@ -70,10 +76,12 @@ def wrap(
         raise InputError(f"generator is a torch.Generator on the CPU, got {generator!r}")
     twin = copy_tree(model, lambda _, tensor: tensor)
     state = State(None, None, draw, generator)
+    state.calibration = () if calibration is None else taken(calibration, "calibration")
 
     prepare = _Preparation(fixed, only, granularity, minimum, rehearse)
     if example_inputs is not None:
         prepare(twin, model, state, example_inputs)
+        calibrated(twin)  # batches that it cannot be run on are refused here
     else:
         state.pending = prepare
         enter(twin, Elastic(state, "", type(twin)))

@@ -11,6 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.adapters.base import decisions
 from surgery.errors import InputError
+from surgery.modules.batchnorm import statistics_layers
 from surgery.modules.code.bytecode import assigned, mentions
 from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.containers import holders, located, open_tensors, unregistered
@@ -52,6 +53,8 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
     refresh(twin)
     _Installer(twin, plan, state).run()
     clear_stored(state.writes.storing)
+    state.norms, state.estimated = statistics_layers(twin), plan.full()
+    state.momenta = [layer.momentum for layer in state.norms]
 
 
 class _Installer:

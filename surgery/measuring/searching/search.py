@@ -27,6 +27,7 @@ from surgery.measuring.sweep import warned
 from surgery.modules.inputs import Examples
 from surgery.plan.plan import Plan
 from surgery.twin.elastic import state_of
+from surgery.twin.statistics import Recalibrate
 
 BUDGETS = (0.5, 0.3, 0.2, 0.1)
 
@@ -40,7 +41,7 @@ def search(
     multiple: int = 1,
     examples: Examples | None = None,
     measure_latency: bool = True,
-    recalibrate: Iterable[Examples] | None = None,
+    recalibrate: Recalibrate = None,
     executor: Executor | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,

@@ -1,0 +1,83 @@
+"""What of a training neither the model's `state_dict` nor the optimizer's holds: how far the draws are.
+
+A wrapped model's `state_dict` stays that of the plain model, so that either can load the other's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from surgery.errors import InputError
+from surgery.training.remembered import restored, taken
+from surgery.training.step import twin_in
+from surgery.twin.elastic import state_of
+from surgery.twin.state import State
+
+FORMAT = "surgery.training/1"
+FIELDS = {"format", "plan", "generator", "draw", "widths", "statistics", "dims"}
+
+
+def training_state(wrapped: nn.Module) -> dict[str, Any]:
+    """How far the draws of a wrapped model are, to be saved beside its `state_dict` and that of the optimizer.
+
+    A training that goes on from all of them draws what it would have drawn without a break. It holds the generator of
+    the draws, the counters of `surgery.sandwich`, `surgery.warmup` and of draws of your own, the widths that are set,
+    and what `surgery.train_step` has found out of the loss. It is plain data, which `torch.load` reads with
+    `weights_only=True`.
+
+    Args:
+        wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
+
+    Raises InputError for a model that is not wrapped, and for a draw that keeps something else than plain data.
+    """
+    state = state_of(twin_in(wrapped))
+    return {
+        "format": FORMAT,
+        "plan": None if state.plan is None else state.plan.fingerprint,
+        "generator": state.generator.get_state(),
+        "draw": taken(state.draw),
+        "widths": dict(state.setting.chosen),
+        "statistics": None if state.estimated is None else dict(state.estimated),
+        "dims": [[file, line, code.hex(), list(names), dim] for (file, line, code, names), dim in _dims(state)],
+    }
+
+
+def load_training_state(wrapped: nn.Module, saved: dict[str, Any]) -> None:
+    """Go on where `training_state` was called. Load the `state_dict` of model and optimizer as always.
+
+    Args:
+        wrapped: a model that is wrapped as the one was, with the same `draw`.
+        saved: what `training_state` gave.
+
+    Raises InputError for a state of another model, or of another draw; nothing has changed then.
+    """
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT or set(saved) != FIELDS:
+        raise InputError("this is no state of a training: pass what surgery.training_state(wrapped) gave")
+    twin = twin_in(wrapped)
+    state = state_of(twin)
+    if state.plan is not None and saved["plan"] not in (None, state.plan.fingerprint):
+        raise InputError(
+            f"the state is of another model than this {type(twin).__name__}, or of one with other groups: wrap the "
+            "model that it was saved of, with the same fixed= and only="
+        )
+    _, puts = restored(state.draw, saved["draw"])
+    chosen = saved["widths"] if state.plan is None else state.plan.widths(saved["widths"] or 1.0)
+    try:
+        state.generator.set_state(saved["generator"].cpu())
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(f"the generator in this state of a training cannot be read: {error}") from error
+    for put in puts:
+        put()
+    if state.plan is not None:
+        state.setting.chosen = chosen
+        state.estimated = saved["statistics"]
+        state.sync()
+    state.class_dims = {
+        (f, line, bytes.fromhex(code), tuple(names)): dim for f, line, code, names, dim in saved["dims"]
+    }
+
+
+def _dims(state: State) -> list[tuple[Any, int]]:
+    return list(state.class_dims.items())
