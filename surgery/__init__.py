@@ -48,6 +48,6 @@ __all__ = [
     "SweepError", "WidthError", "adapter", "adapters", "adaptive", "at_widths", "batches", "check_adapter", "cost",
     "grid", "inputs", "inspect", "kl", "latency", "load", "load_training_state", "magnitude", "mixed", "paper",
     "pointwise", "progress", "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save",
-    "scans", "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "sweep", "taylor",
-    "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
+    "scans", "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial",
+    "sweep", "taylor", "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

@@ -45,16 +45,16 @@ def as_inputs(batch: Any, examples: Batches | None, model: nn.Module, name: str,
     That is the batch itself; or where it has labels, the first part of it that is like an example. What is not `sure`
     to have labels is taken as it is, wherever the model could be called with it. Raises InputError where nothing fits.
     """
-    if isinstance(batch, Inputs):
-        return batch
     known = examples.runs if examples is not None else ()
+    if isinstance(batch, Inputs):
+        return _like(batch, known[0]) if sure and known else batch
     parts = list(_readings(batch, model, known))
     foreign = isinstance(batch, Mapping) and type(batch) is not dict  # an object of names, as tokenizers give
     if not sure and type(batch) is not list and not foreign and _binds(model, call(batch)):
         return call(batch)
     for run in parts:
         for example in known:
-            if alike(run, example):
+            if alike(run, example) and _binds(model, run):
                 return _like(run, example)
     if not sure or not known:
         return call(batch)

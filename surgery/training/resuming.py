@@ -5,6 +5,7 @@ A wrapped model's `state_dict` stays that of the plain model, so that either can
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -33,6 +34,7 @@ def training_state(wrapped: nn.Module) -> dict[str, Any]:
     Raises InputError for a model that is not wrapped, and for a draw that keeps something else than plain data.
     """
     state = state_of(twin_in(wrapped))
+    dims = state.class_dims.items()
     return {
         "format": FORMAT,
         "plan": None if state.plan is None else state.plan.fingerprint,
@@ -40,7 +42,7 @@ def training_state(wrapped: nn.Module) -> dict[str, Any]:
         "draw": taken(state.draw),
         "widths": dict(state.setting.chosen),
         "statistics": None if state.estimated is None else dict(state.estimated),
-        "dims": [[file, line, code.hex(), list(names), dim] for (file, line, code, names), dim in _dims(state)],
+        "dims": [[file, line, code.hex(), list(names), dim] for (file, line, code, names), dim in dims],
     }
 
 
@@ -57,27 +59,42 @@ def load_training_state(wrapped: nn.Module, saved: dict[str, Any]) -> None:
         raise InputError("this is no state of a training: pass what surgery.training_state(wrapped) gave")
     twin = twin_in(wrapped)
     state = state_of(twin)
-    if state.plan is not None and saved["plan"] not in (None, state.plan.fingerprint):
-        raise InputError(
-            f"the state is of another model than this {type(twin).__name__}, or of one with other groups: wrap the "
-            "model that it was saved of, with the same fixed= and only="
-        )
+    settle = _settled(twin, state, saved)
     _, puts = restored(state.draw, saved["draw"])
-    chosen = saved["widths"] if state.plan is None else state.plan.widths(saved["widths"] or 1.0)
     try:
         state.generator.set_state(saved["generator"].cpu())
     except (RuntimeError, TypeError, AttributeError) as error:
         raise InputError(f"the generator in this state of a training cannot be read: {error}") from error
     for put in puts:
         put()
-    if state.plan is not None:
-        state.setting.chosen = chosen
-        state.estimated = saved["statistics"]
-        state.sync()
+    if state.plan is None:
+        state.waiting = saved
+    settle()
     state.class_dims = {
         (f, line, bytes.fromhex(code), tuple(names)): dim for f, line, code, names, dim in saved["dims"]
     }
 
 
-def _dims(state: State) -> list[tuple[Any, int]]:
-    return list(state.class_dims.items())
+def settle_waiting(twin: nn.Module, state: State) -> None:
+    """For a twin that has its plan now, and got a state before: what only a plan can tell."""
+    if state.waiting is not None:
+        saved, state.waiting = state.waiting, None
+        _settled(twin, state, saved)()
+
+
+def _settled(twin: nn.Module, state: State, saved: dict[str, Any]) -> Callable[[], None]:
+    """What sets the widths of a saved state. Raises InputError where it is of another plan."""
+    if state.plan is None or saved["plan"] is None:
+        return lambda: None
+    if saved["plan"] != state.plan.fingerprint:
+        raise InputError(
+            f"the state is of another model than this {type(twin).__name__}, or of one with other groups: wrap the "
+            "model that it was saved of, with the same fixed= and only="
+        )
+    chosen, estimated = state.plan.widths(saved["widths"]), saved["statistics"]
+
+    def settle() -> None:
+        state.setting.chosen, state.estimated = chosen, estimated
+        state.sync()
+
+    return settle

@@ -17,6 +17,7 @@ from surgery.plan.plan import Draw, Plan
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.training.draws import DEFAULT
+from surgery.training.resuming import settle_waiting
 from surgery.twin.elastic import Elastic, is_wrapped, state_of
 from surgery.twin.foreign import check_forwards
 from surgery.twin.install import enter, install, strip
@@ -103,6 +104,7 @@ class _Preparation:
         install(twin, plan, state, self.minimum)
         state.examples, state.pending = detached(examples), None
         state.placed = placed(model.parameters())
+        settle_waiting(twin, state)
 
     def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))

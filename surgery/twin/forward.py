@@ -52,7 +52,7 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
         forward.root -= 1
         done, forward.now = forward.now, before
     assert done is not None
-    note_statistics(state, widths)
+    note_statistics(state, widths, drawing)
     _leave(state, done, output)
     return output
 

@@ -55,6 +55,8 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
     clear_stored(state.writes.storing)
     state.norms, state.estimated = statistics_layers(twin), plan.full()
     state.momenta = [layer.momentum for layer in state.norms]
+    counts = [layer.num_batches_tracked for layer in state.norms]
+    state.counted = any(count is not None and not count.is_meta and bool(count) for count in counts)
 
 
 class _Installer:

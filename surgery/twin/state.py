@@ -132,7 +132,9 @@ class State:
         calibration: batches to estimate BatchNorm's statistics on, as they were given.
         norms, momenta: the BatchNorms that keep statistics, and their momenta when the model was wrapped.
         estimated: the widths that their statistics are of; None where they are mixed.
+        counted, reset: statistics were updated; they were reset after that, and are estimated anew.
         averaged: it is the copy in a torch AveragedModel.
+        waiting: a saved state that was loaded before there was a plan.
         last: the widths that were drawn last.
     """
 
@@ -154,7 +156,10 @@ class State:
     norms: list[_BatchNorm] = field(default_factory=list)
     momenta: list[float | None] = field(default_factory=list)
     estimated: Widths | None = None
+    counted: bool = False
+    reset: bool = False
     averaged: bool = False
+    waiting: dict[str, Any] | None = None
     last: Widths | None = None
 
     @property

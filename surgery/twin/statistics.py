@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from surgery.errors import InputError
 from surgery.modules.batchnorm import calibration, statistics_layers
@@ -31,24 +32,19 @@ STALE = (
 def learns_nothing(state: State, module: nn.Module, args: Any, kwargs: Any) -> bool:
     """Whether a training forward is made for BatchNorm's statistics alone, so that it should not draw.
 
-    Such are those of `torch.optim.swa_utils.update_bn` and its like, which average (a momentum of None), and those
-    without gradients: nothing learns from them, and all that they leave behind are statistics. (A checkpoint runs its
-    forward without gradients, too, inside of an autograd function.) An averaged model does not learn either.
+    `torch.optim.swa_utils.update_bn` and its like average statistics: the momentum is None, or statistics that were
+    reset are estimated anew without gradients. A model that runs as an averaged one, or has nothing that is trained,
+    does not learn from it either.
     """
     if state.averaged and within(AVERAGED):
         return True
     if not _updating(state):
         return False
-    if averaging(state):
-        return True
-    if not torch.is_grad_enabled():
-        return not within(FUNCTION)
-    trained = any(parameter.requires_grad for parameter in module.parameters())
-    return not (trained or any(tensor.requires_grad for tensor in tensors((args, kwargs))))
+    return averaging(state) or _estimating(state) or _is_frozen(module, args, kwargs)
 
 
-def _updating(state: State) -> list[nn.Module]:
-    return [layer for layer in state.norms if layer.training and getattr(layer, "track_running_stats", False)]
+def _updating(state: State) -> list[_BatchNorm]:
+    return [layer for layer in state.norms if layer.training and layer.track_running_stats]
 
 
 def averaging(state: State) -> bool:
@@ -57,10 +53,32 @@ def averaging(state: State) -> bool:
     return any(layer.momentum is None and momentum is not None for layer, momentum in pairs)
 
 
-def note_statistics(state: State, widths: Widths) -> None:
+def _estimating(state: State) -> bool:
+    """Whether the forwards without gradients since statistics were reset go on.
+
+    A reentrant checkpoint runs its forward without gradients, too, inside of an autograd function: that is training.
+    """
+    if torch.is_grad_enabled() or within(FUNCTION):
+        state.reset = False
+    elif state.counted and all(not layer.num_batches_tracked for layer in state.norms):
+        state.reset = True
+    return state.reset
+
+
+def _is_frozen(module: nn.Module, args: Any, kwargs: Any) -> bool:
+    """Whether gradients are on and reach nothing: neither a parameter nor an input."""
+    if not torch.is_grad_enabled() or any(parameter.requires_grad for parameter in module.parameters()):
+        return False
+    return not any(tensor.requires_grad for tensor in tensors((args, kwargs)))
+
+
+def note_statistics(state: State, widths: Widths, drawn: bool) -> None:
     """After a forward of the root: which widths the statistics are of now; of none where they are mixed."""
-    if state.norms and state.estimated != widths and _updating(state):
-        alone = averaging(state) or not torch.is_grad_enabled()
+    if not state.norms or not _updating(state):
+        return
+    state.counted = True
+    if state.estimated != widths:
+        alone = averaging(state) or not (drawn or torch.is_grad_enabled())
         state.estimated = dict(widths) if alone else None
 
 
