@@ -66,9 +66,9 @@ class Measures(Protocol):
         ...
 
 
-def fractions(plan: Plan, lower: float) -> list[float]:
+def fractions(plan: Plan, lower: float, multiple: int = 1) -> list[float]:
     """The fractions from `lower` to 1 that give some group a width of its own, ascending."""
-    steps = {(group.size, group.granularity) for group in plan.groups.values()}
+    steps = {(group.size, math.lcm(group.granularity, multiple)) for group in plan.groups.values()}
     found = sorted(
         {lower, 1.0} | {w / size for size, step in steps for w in range(step, size, step) if w > lower * size}
     )
@@ -79,9 +79,9 @@ def fractions(plan: Plan, lower: float) -> list[float]:
     return [*kept, 1.0]
 
 
-def explored(evaluate: Measures, plan: Plan, wanted: Adaptive) -> Curve:
+def explored(evaluate: Measures, plan: Plan, wanted: Adaptive, multiple: int = 1) -> Curve:
     """The curve of the widths that were needed, widest first."""
-    grid = fractions(plan, wanted.lower)
+    grid = fractions(plan, wanted.lower, multiple)
     rows = _first(grid)
     points = dict(zip(rows, evaluate.fractions([grid[row] for row in rows]), strict=True))
     while True:

@@ -47,6 +47,7 @@ class Evaluator:
         scorer: computes the scores, here or elsewhere.
         timer: measures latencies, always here; None where none are asked for.
         each: every row is timed, not only those of `timings`. Those of an executor are, when all scores are there.
+        multiple: what widths of fractions are rounded to multiples of.
         told: nothing more is to be said of BatchNorm's statistics.
         asked: the finished rows of this run, in the order in which they were asked for.
     """
@@ -60,6 +61,7 @@ class Evaluator:
     timer: Timer | None = None
     each: bool = True
     told: bool = False
+    multiple: int = 1
     asked: dict[tuple[int, ...], Row] = field(default_factory=dict)
 
     def __call__(self, rows: Iterable[Row]) -> list[Point]:
@@ -84,7 +86,7 @@ class Evaluator:
 
     def fractions(self, fractions: Iterable[float]) -> list[Point]:
         """The points of uniform models."""
-        return self([Row(self.plan.widths(fraction), fraction) for fraction in fractions])
+        return self([Row(self.plan.widths(fraction, self.multiple), fraction) for fraction in fractions])
 
     def seconds(self, widths: dict[str, int]) -> float:
         """How long a model takes, which is not scored for that."""
@@ -167,12 +169,13 @@ def opened(
     timed, executor, batches = options.timed(name, wrapped), options.workers(), options.batches(wrapped)
     hashes = {"weights": digest(wrapped), "statistics": digest_of(batches)} if options.resume is not None else {}
     first = header(plan, recalibrated=len(batches), **hashes)
-    first = replace(first, timing=where(wrapped) if options.measure_latency else {})
+    first = replace(first, timing=where(wrapped) if options.measure_latency else {}, multiple=options.multiple)
     ledger = Ledger(plan, first, options.resume)
     timer = None if timed is None else Timer(wrapped, timed)
     scorer = Here(wrapped, validate, batches) if executor is None else Workers(executor, wrapped, validate, batches)
     with evaluating(wrapped), tqdm(desc=name, total=total, disable=not options.progress, unit="width") as bar:
-        yield Evaluator(name, wrapped, plan, scorer, ledger, bar, timer, each, told=options.recalibrate is False)
+        silent = options.recalibrate is False
+        yield Evaluator(name, wrapped, plan, scorer, ledger, bar, timer, each, told=silent, multiple=options.multiple)
 
 
 def captured(wrapped: nn.Module, examples: Examples | None) -> Plan:

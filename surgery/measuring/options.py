@@ -24,6 +24,7 @@ class Options:
     executor: Executor | None = None
     resume: AnyPath | None = None
     progress: bool = True
+    multiple: int = 1
 
     def timed(self, name: str, wrapped: nn.Module) -> Examples | None:
         """What latency is measured on, or None where it is not. Raises InputError where nothing is known to run."""

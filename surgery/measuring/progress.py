@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError
-from surgery.measuring.scoring import Validate, scored
+from surgery.measuring.rows import listed
+from surgery.measuring.scoring import Validate, check_validate, scored
 from surgery.modules.modes import evaluating
 from surgery.plan.widths import WidthSpec
 from surgery.twin.setting import plan_of
@@ -59,7 +60,9 @@ def progress(
 
     Raises InputError where there are no widths, or a score is not a finite number; WidthError for impossible widths.
     """
-    entries = [plan_of(wrapped).widths(spec) for spec in widths]
+    check_validate("progress", validate)
+    plan = plan_of(wrapped)
+    entries = [plan.widths(spec) for spec in listed("progress", "widths", widths, "(1.0, 0.25)")]
     if not entries:
         raise InputError("progress was given no widths: pass for example widths=(1.0, 0.25)")
     if isinstance(recalibrate, Sequence) and not recalibrate:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from surgery.curves.score import Score, Scored, as_score
+from surgery.errors import InputError
 from surgery.measuring.rows import Row
 from surgery.measuring.stopped import Guard
 from surgery.modules.batchnorm import recalibrate
@@ -21,6 +22,13 @@ from surgery.twin.statistics import stale
 
 Validate: TypeAlias = Callable[[nn.Module], Scored]
 Guarded: TypeAlias = Callable[[Row], Guard]  # what goes wrong inside is told of this row
+
+
+def check_validate(who: str, validate: object) -> None:
+    """Raises InputError for what is no function of a model."""
+    if not callable(validate) or isinstance(validate, nn.Module):
+        seen = f"a {type(validate).__name__}" if isinstance(validate, nn.Module) else repr(validate)
+        raise InputError(f"{who}: validate is a function that takes a model and returns its score, got {seen}")
 
 
 class Scorer(Protocol):

@@ -20,7 +20,7 @@ from surgery.axes.layout import Layout, Unit
 from surgery.errors import InputError, WidthError
 from surgery.plan.costs import CostModel, cost_model
 from surgery.plan.groups import Fixed, Group, Rewrite, Swap
-from surgery.plan.widths import WidthSpec, width_entries, width_of
+from surgery.plan.widths import WidthSpec, check_multiple, width_entries, width_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,8 +104,10 @@ class Plan:
                 where later entries win and groups that are left out stay full; or a point of a curve.
             multiple: round all of them to multiples of this as well.
 
-        Raises WidthError for a width that a group cannot have, and for a name that no group has.
+        Raises WidthError for a width that a group cannot have, and for a name that no group has; InputError for a
+        multiple that is no positive int.
         """
+        check_multiple(multiple)
         entries = width_entries(spec)
         result = self.full()
         for pattern, value in entries.items():

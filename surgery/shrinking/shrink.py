@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from surgery.adapters.base import adapter_for, decisions
 from surgery.axes import layout
 from surgery.errors import InputError, ProofError
+from surgery.modules.arguments import counted
 from surgery.modules.batchnorm import recalibrate as estimate
 from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.copying import copy_tree
@@ -21,7 +22,7 @@ from surgery.modules.verify import TOLERANCES, compare
 from surgery.plan import cutting
 from surgery.plan.groups import Swap
 from surgery.plan.plan import Plan
-from surgery.plan.widths import WidthSpec
+from surgery.plan.widths import WidthSpec, check_multiple
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.shrinking.config import settle_config
@@ -58,6 +59,7 @@ def wrapped_as(model: M, plan: Plan, examples: Examples) -> M:
     return cast(M, twin_of(parts_of(model), plan, examples))
 
 
+@counted()
 def shrink(
     model: M,
     widths: WidthSpec,
@@ -84,8 +86,7 @@ def shrink(
     Raises WidthError for impossible widths, InputError for unusable inputs, ProofError where the small model's outputs
     differ from those of the wrapped one; nothing is changed then.
     """
-    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
-        raise InputError(f"multiple is a positive int, got {multiple!r}")
+    check_multiple(multiple)
     wrapped, plan, examples = prepared(model, example_inputs)
     batches, chosen = batches_for(wrapped, recalibrate), plan.widths(widths, multiple)
     small = cut_copy(wrapped, plan, chosen)

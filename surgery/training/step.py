@@ -65,9 +65,9 @@ def train_step(
         backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
-    Raises InputError where `loss` is no function, where it or `distil` gives no scalar, and where there is no `distil`,
-    `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The widths that were set are as
-    before, whatever happens.
+    Raises InputError where `wrapped` is in eval mode, where `loss` is no function, where it or `distil` gives no scalar,
+    and where there is no `distil`, `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The
+    widths that were set are as before, whatever happens.
     """
     if not callable(loss):
         raise InputError(
@@ -118,6 +118,12 @@ def twin_in(model: nn.Module) -> nn.Module:
 
 
 def _state(twin: nn.Module, run: Inputs) -> State:
+    """The state of a twin that can be trained. Raises InputError for one in eval mode."""
+    if not twin.training:
+        raise InputError(
+            f"train_step: {type(twin).__name__} is in eval mode, in which dropout is off and BatchNorm learns nothing: "
+            "call .train() on it before the training, and after each validation"
+        )
     state = state_of(twin)
     if state.pending is not None:  # it was wrapped without example inputs: these are the first
         state.pending.first(twin, run.args, run.kwargs)

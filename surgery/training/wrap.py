@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError
+from surgery.modules.arguments import counted
 from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples, Inputs, detached, placed
 from surgery.modules.labelled import Batch, taken
@@ -28,6 +30,7 @@ from surgery.twin.statistics import calibrated
 M = TypeVar("M", bound=nn.Module)
 
 
+@counted()
 def wrap(
     model: M,
     example_inputs: Examples | None = None,
@@ -102,12 +105,27 @@ class _Preparation:
     def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
         plan = make_plan(model, examples, self.fixed, self.only, self.granularity, self.rehearse)
         install(twin, plan, state, self.minimum)
+        if self.granularity != 1:
+            _tell_coarse(plan)
         state.examples, state.pending = detached(examples), None
         state.placed = placed(model.parameters())
         settle_waiting(twin, state)
 
     def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))
+
+
+def _tell_coarse(plan: Plan) -> None:
+    """Warn of groups that a granularity keeps at their full width, since they are smaller."""
+    kept = [f"{group.name} ({group.size})" for group in plan.groups.values() if group.granularity > group.size]
+    if kept:
+        names = ", ".join(kept[:4]) + (f" and {len(kept) - 4} more" if len(kept) > 4 else "")
+        warnings.warn(
+            f"granularity: {names} of {plan.model} have fewer units than one step of it, and keep their full width. "
+            "Give them a smaller one, granularity={'*': 16, 'a.group': 1}, or name them in fixed= if that is meant",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def unwrap(wrapped: M) -> M:
@@ -117,6 +135,7 @@ def unwrap(wrapped: M) -> M:
     return strip(copy_tree(wrapped, lambda _, tensor: tensor, {id(state): state}))
 
 
+@counted()
 def inspect(model: nn.Module, example_inputs: Examples | None = None, *, rehearse: bool = True) -> Plan:
     """What can change its width in a model, and what cannot and why. Print it: it is a table.
 

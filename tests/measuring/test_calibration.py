@@ -1,4 +1,4 @@
-"""Batches that a model is wrapped with are what BatchNorm is estimated on wherever it is scored or cut; else it is said."""
+"""Batches that a model is wrapped with are what BatchNorm is estimated on when it is scored or cut; else it is said."""
 
 from __future__ import annotations
 
