@@ -55,7 +55,7 @@ def _pair(returned: tuple[SupportsFloat, ...]) -> Score:
     except (TypeError, ValueError) as cause:
         raise InputError(f"validate returned {_seen(returned)}: {FORMS}") from cause
     found = _finite(Score(value, error))
-    if 0 <= value <= 1 and error > binomial(value * FEW, FEW):
+    if 0 <= value <= 1 and error > max(binomial(value * FEW, FEW), math.sqrt(value * (1 - value) / FEW)):
         raise InputError(
             f"validate returned {_seen(returned)}, which is read as a score and its standard error: ± {error:.3g} is "
             f"more than a share of {FEW} samples has. If the second is a loss, return the score alone"

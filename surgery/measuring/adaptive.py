@@ -72,6 +72,10 @@ def fractions(plan: Plan, lower: float, multiple: int = 1) -> list[float]:
     found = sorted(
         {lower, 1.0} | {w / size for size, step in steps for w in range(step, size, step) if w > lower * size}
     )
+    if multiple > 1:  # then many fractions are one model, which the lowest of them stands for; 1 for the full one
+        models = {tuple(plan.widths(fraction, multiple).values()): fraction for fraction in reversed(found)}
+        models[tuple(plan.full().values())] = 1.0
+        found = sorted({lower, *models.values()})
     kept = [found[0]]
     for fraction in found[1:-1]:
         if CLOSE * kept[-1] < fraction < 1 / CLOSE:

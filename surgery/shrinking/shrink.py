@@ -194,10 +194,11 @@ def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record
         "fingerprint": plan.fingerprint,
         "options": dict(plan.options),
         "cut_buffers": sorted(plan.cut_tensors - set(plan.parameters)),
+        "shapes": {name: [layout.width(dim, {}) for dim in dims] for name, dims in plan.layouts.items()},
     }
     if before is not None and set(plan.groups) == {name for name, width in before["widths"].items() if width > 1}:
-        kept = {key: before[key] for key in ("full", "fingerprint", "options", "cut_buffers")}
-        record |= {**kept, "widths": {**before["widths"], **widths}}
+        record = {key: before[key] for key in record if key in before}
+        record["widths"] = {**before["widths"], **widths}
     return record | {"step": {"fingerprint": plan.fingerprint, "widths": dict(widths)}}
 
 

@@ -65,8 +65,8 @@ def train_step(
         backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
-    Raises InputError where `wrapped` is in eval mode, where `loss` is no function, where it or `distil` gives no scalar,
-    and where there is no `distil`, `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The
+    Raises InputError where `wrapped` is in eval mode, `loss` is no function, it or `distil` gives no scalar, and where
+    there is no `distil`, `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The
     widths that were set are as before, whatever happens.
     """
     if not callable(loss):

@@ -290,7 +290,8 @@ def test_under_autocast_each_width_is_what_it_is_alone() -> None:
 def test_a_teacher_that_shares_the_parameters_takes_no_gradients_away() -> None:
     results = []
     for teacher in (None, surgery.unwrap):
-        wrapped = surgery.wrap(net(), X).eval()
+        wrapped = surgery.wrap(net(), X).train()
+        wrapped[1].eval()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             surgery.train_step(wrapped, X, loss, teacher=teacher and teacher(wrapped), narrow=[0.5])
         results.append(gradients(wrapped))
