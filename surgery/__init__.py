@@ -39,15 +39,16 @@ from surgery.training.step import train_step
 from surgery.training.wrap import inspect, unwrap, wrap
 from surgery.twin.setting import at_widths, set_widths, widths
 from surgery.twin.statistics import recalibrate
+from surgery.twin.status import Status, status
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
-    "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "SurgeryError",
+    "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "Status", "SurgeryError",
     "SweepError", "WidthError", "adapter", "adapters", "adaptive", "at_widths", "batches", "check_adapter", "cost",
     "grid", "inputs", "inspect", "kl", "latency", "load", "load_training_state", "magnitude", "mixed", "paper",
     "pointwise", "progress", "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save",
-    "scans", "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial",
+    "scans", "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "status",
     "sweep", "taylor", "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

@@ -165,7 +165,7 @@ def typed(curve: Curve, measure: str, unit: float, rng: random.Random) -> str:
 
 
 def asked_for(curve: Curve, given: dict[str, float]) -> Any:
-    """What `Curve.choose` picks. A score alone that is below all points is refused: the page takes the cheapest then."""
+    """What `Curve.choose` picks. A score alone that is below all points is refused: the page shows the cheapest."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
