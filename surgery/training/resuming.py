@@ -42,7 +42,7 @@ def training_state(wrapped: nn.Module) -> dict[str, Any]:
         "draw": taken(state.draw),
         "widths": dict(state.setting.chosen),
         "statistics": None if state.estimated is None else dict(state.estimated),
-        "dims": [[file, line, code.hex(), list(names), dim] for (file, line, code, names), dim in dims],
+        "dims": [[file, line, code.hex(), list(names), known] for (file, line, code, names), known in dims],
     }
 
 
@@ -71,7 +71,8 @@ def load_training_state(wrapped: nn.Module, saved: dict[str, Any]) -> None:
         state.waiting = saved
     settle()
     state.class_dims = {
-        (f, line, bytes.fromhex(code), tuple(names)): dim for f, line, code, names, dim in saved["dims"]
+        (file, line, bytes.fromhex(code), tuple(names)): known if isinstance(known, int) else tuple(known)
+        for file, line, code, names, known in saved["dims"]
     }
 
 

@@ -127,7 +127,7 @@ class State:
         placed: the float type and the device of the parameters when the examples were given.
         minimum: the smallest widths that are drawn.
         members, plain: the paths of the modules that follow the widths, and of those that have nothing to follow with.
-        class_dims: for each loss that told it, the dimension of the logits.
+        class_dims: for each loss that told it, the dimension of the classes, or its kind.
         slice_owners: the whole tensor of each slice that was read; only where modules hold tensors in containers.
         calibration: batches to estimate BatchNorm's statistics on, as they were given.
         norms, momenta: the BatchNorms that keep statistics, and their momenta when the model was wrapped.
@@ -150,7 +150,7 @@ class State:
     writes: WriteBack = field(default_factory=WriteBack)
     members: frozenset[str] = frozenset()
     plain: frozenset[str] = frozenset()
-    class_dims: dict[Any, int] = field(default_factory=dict)
+    class_dims: dict[Any, int | tuple[str, str]] = field(default_factory=dict)
     slice_owners: WeakTensorKeyDictionary | None = None
     calibration: tuple[Any, ...] = ()
     norms: list[_BatchNorm] = field(default_factory=list)
