@@ -46,10 +46,11 @@ def adaptive(tolerance: float = 0.005, *, lower: float = 1 / 32, most: int = 50,
     Raises:
         InputError: `tolerance` or `at_once` is not positive, `lower` is no fraction below 1, or `most` is too small.
     """
-    if not tolerance > 0 or not 0 < lower < 1 or at_once < 1 or most < FIRST:
+    numbers = all(isinstance(value, int | float) for value in (tolerance, lower, most, at_once))
+    if not numbers or not tolerance > 0 or not 0 < lower < 1 or at_once < 1 or most < FIRST:
         raise InputError(
-            f"adaptive(tolerance={tolerance}, lower={lower}, most={most}, at_once={at_once}): tolerance is above 0, "
-            f"lower between 0 and 1, most at least {FIRST}, at_once at least 1"
+            f"adaptive(tolerance={tolerance!r}, lower={lower!r}, most={most!r}, at_once={at_once!r}): tolerance is "
+            f"above 0, lower between 0 and 1, most at least {FIRST}, at_once at least 1"
         )
     return Adaptive(tolerance, lower, most, at_once)
 

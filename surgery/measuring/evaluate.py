@@ -135,7 +135,7 @@ class Evaluator:
         """Warn once that BatchNorm was run with the statistics of other widths."""
         if found.stale and not self.told:
             self.told = True
-            warn_stale(self.name, self.wrapped, stacklevel=5)
+            warn_stale(self.name, self.wrapped, stacklevel=4)
 
     def _time_each(self, rows: Iterable[Row]) -> None:
         for row in rows if self.each else ():

@@ -71,5 +71,5 @@ def progress(
     with torch.random.fork_rng(devices=[]), evaluating(wrapped):
         found = [scored(wrapped, entry, validate, batches) for entry in entries]
     if recalibrate is not False and any(row.stale for row in found):
-        warn_stale("progress", wrapped)
+        warn_stale("progress", wrapped, stacklevel=2)
     return Progress(tuple(row.score.value for row in found))

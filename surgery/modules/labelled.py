@@ -7,13 +7,13 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from surgery.errors import InputError
 from surgery.modules.batchnorm import several
 from surgery.modules.inputs import Batches, Examples, Inputs, call, cloned
+from surgery.modules.modes import forked
 
 Batch: TypeAlias = "Examples | list[object]"
 
@@ -21,12 +21,12 @@ MOST = 16  # batches that are taken of a loader: more make statistics no better
 
 
 def taken(batches: Iterable[Batch], name: str) -> tuple[Batch, ...]:
-    """Copies of batches, to keep: all of a list, the first of a loader. Torch's random state stays as it was.
+    """Copies of batches, to keep: all of a list, the first of a loader. Random states stay as they were.
 
     Raises InputError where there are none, or where one batch was given instead of several.
     """
     listed = isinstance(batches, list | tuple | Batches)
-    with torch.random.fork_rng(devices=[]):
+    with forked(frozenset()):
         found = tuple(itertools.islice(several(batches, name), None if listed else MOST))
     if not found:
         raise InputError(f"{name} was given no batches: pass a few batches of training inputs")

@@ -105,27 +105,15 @@ class _Preparation:
     def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
         plan = make_plan(model, examples, self.fixed, self.only, self.granularity, self.rehearse)
         install(twin, plan, state, self.minimum)
-        if self.granularity != 1:
-            _tell_coarse(plan)
+        for note in plan.notes:
+            if note.startswith("granularity:"):
+                warnings.warn(note, UserWarning, stacklevel=4)
         state.examples, state.pending = detached(examples), None
         state.placed = placed(model.parameters())
         settle_waiting(twin, state)
 
     def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))
-
-
-def _tell_coarse(plan: Plan) -> None:
-    """Warn of groups that a granularity keeps at their full width, since they are smaller."""
-    kept = [f"{group.name} ({group.size})" for group in plan.groups.values() if group.granularity > group.size]
-    if kept:
-        names = ", ".join(kept[:4]) + (f" and {len(kept) - 4} more" if len(kept) > 4 else "")
-        warnings.warn(
-            f"granularity: {names} of {plan.model} have fewer units than one step of it, and keep their full width. "
-            "Give them a smaller one, granularity={'*': 16, 'a.group': 1}, or name them in fixed= if that is meant",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def unwrap(wrapped: M) -> M:

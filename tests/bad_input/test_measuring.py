@@ -64,6 +64,14 @@ def test_groups_are_patterns(wrapped: Any, groups: Any) -> None:
         surgery.sensitivity(wrapped, never, groups=groups, **OPTIONS)
 
 
+def test_other_things_that_are_given_in_another_form(wrapped: Any) -> None:
+    with pytest.raises(InputError, match="resume is the path of a file, got 5"):
+        surgery.sweep(wrapped, never, resume=5, **OPTIONS)  # type: ignore[arg-type]
+    for given in ({"tolerance": "0.1"}, {"lower": None}, {"most": "many"}):
+        with pytest.raises(InputError, match="tolerance is above 0, lower between 0 and 1"):
+            surgery.adaptive(**given)
+
+
 SEVERAL: dict[str, Callable[..., Any]] = {
     "wrap": lambda model: surgery.wrap(model, X, X),
     "inspect": lambda model: surgery.inspect(model, X, X),

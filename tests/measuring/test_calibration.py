@@ -76,6 +76,18 @@ def test_it_is_said_once_where_statistics_are_of_other_widths(use: Callable, wor
         assert not said(lambda: use(wrapped(norm=False), loss, **more))
 
 
+def test_warnings_point_at_the_call() -> None:
+    model = wrapped()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        surgery.sweep(model, loss, (0.5,), **OPTIONS)
+        surgery.progress(model, loss, (0.5,))
+        surgery.shrink(model, 0.5)
+        surgery.wrap(mlp(6, 16, 3), INPUTS[:4], granularity=64)
+        surgery.sweep(model, loss, (1.0, 0.5), recalibrate=BATCHES, **OPTIONS).choose(max_params=10**9)
+    assert [warning.filename for warning in seen] == [__file__] * 5
+
+
 def test_the_full_width_alone_is_said_where_its_statistics_are_mixed() -> None:
     model = wrapped(draw=surgery.grid([0.25])).train()
     assert not said(lambda: surgery.sweep(model, loss, (1.0,), **OPTIONS))

@@ -93,9 +93,11 @@ def said(**options: Any) -> list[str]:
 
 def test_a_granularity_above_a_size_is_said() -> None:
     (message,) = said(granularity=16)
-    assert message.startswith("granularity: 4.o (6) of Sequential have fewer units than one step")
+    assert message.startswith("granularity: 4.o (6) have fewer units than one step")
     (message,) = said(granularity={"0.o": 128, "2.o": 4})
-    assert "granularity: 0.o (100) of" in message
+    assert (
+        message.startswith("granularity: 0.o (100) have") and message in plan_of(twin(granularity={"0.o": 128})).notes
+    )
     for silent in ({}, {"granularity": 6}, {"granularity": {"*": 16, "4.o": 1}}, {"granularity": 16, "fixed": "4.o"}):
         assert not said(**silent)
 
