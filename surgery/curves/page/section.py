@@ -118,5 +118,6 @@ class Section:
         """The limit of each measure; of a score and a loss that are both limited, the stricter one."""
         found: dict[str, float] = {}
         for item in self.bounds():
-            found[item.measure] = max(item.limit, found.get(item.measure, item.limit))
+            limit = round(item.limit, 9) if item.name == "max_loss" else item.limit  # a difference has many digits
+            found[item.measure] = max(limit, found.get(item.measure, limit))
         return found
