@@ -32,37 +32,38 @@ STALE = (
 def learns_nothing(state: State, module: nn.Module, args: Any, kwargs: Any) -> bool:
     """Whether a training forward is made for BatchNorm's statistics alone, so that it should not draw.
 
-    `torch.optim.swa_utils.update_bn` and its like average statistics: the momentum is None, or statistics that were
-    reset are estimated anew without gradients. A model that runs as an averaged one, or has nothing that is trained,
-    does not learn from it either.
+    `torch.optim.swa_utils.update_bn` and its like average statistics, with a momentum of None or after a reset. A model
+    that runs as an averaged one, or has nothing that is trained, does not learn from it either.
     """
     if state.averaged and within(AVERAGED):
         return True
     if not _updating(state):
         return False
-    return averaging(state) or _estimating(state) or _is_frozen(module, args, kwargs)
+    return _estimating(state) or _is_frozen(module, args, kwargs)
 
 
 def _updating(state: State) -> list[_BatchNorm]:
     return [layer for layer in state.norms if layer.training and layer.track_running_stats]
 
 
-def averaging(state: State) -> bool:
+def _averaging(state: State) -> bool:
     """Whether layers take the plain mean over batches now, which did not when the model was wrapped."""
     pairs = zip(state.norms, state.momenta, strict=True)
     return any(layer.momentum is None and momentum is not None for layer, momentum in pairs)
 
 
 def _estimating(state: State) -> bool:
-    """Whether the forwards without gradients since statistics were reset go on.
+    """Whether statistics are averaged without gradients, or since they were reset after a training.
 
     A reentrant checkpoint runs its forward without gradients, too, inside of an autograd function: that is training.
+    So is a training that takes plain means from the start.
     """
-    if torch.is_grad_enabled() or within(FUNCTION):
+    learning, means = torch.is_grad_enabled() or within(FUNCTION), _averaging(state)
+    if learning and not means:
         state.reset = False
     elif state.counted and all(not layer.num_batches_tracked for layer in state.norms):
         state.reset = True
-    return state.reset
+    return state.reset or (means and not learning)
 
 
 def _is_frozen(module: nn.Module, args: Any, kwargs: Any) -> bool:
@@ -78,7 +79,7 @@ def note_statistics(state: State, widths: Widths, drawn: bool) -> None:
         return
     state.counted = True
     if state.estimated != widths:
-        alone = averaging(state) or not (drawn or torch.is_grad_enabled())
+        alone = not drawn and (_averaging(state) or not torch.is_grad_enabled())
         state.estimated = dict(widths) if alone else None
 
 

@@ -102,6 +102,27 @@ def test_a_frozen_copy_draws_nothing(wrapped: Any) -> None:
     assert seen(frozen, lambda: frozen(X.clone().requires_grad_())) == {4}, "what comes before it learns"
 
 
+def test_an_epoch_for_statistics_with_gradients_draws_nothing(wrapped: Any) -> None:
+    """As trainers run it after averaging weights: statistics are reset and averaged, and no step is taken."""
+    wrapped(X).sum().backward()
+    wrapped[1].reset_running_stats()
+    wrapped[1].momentum = None
+    assert seen(wrapped, lambda: (wrapped(X), wrapped(X))) == {16}
+    wrapped[1].momentum = 0.1
+    assert seen(wrapped, lambda: wrapped(X)) == {4}
+
+
+def test_a_training_with_plain_means_draws(model: nn.Sequential, wrapped: Any) -> None:
+    wrapped[1].momentum = None
+    assert seen(wrapped, lambda: wrapped(X).sum().backward()) == {4}
+    assert seen(wrapped, lambda: wrapped(X).sum().backward()) == {4}
+    assert state_of(wrapped).estimated is None
+    model[1].momentum = None
+    other = surgery.wrap(model, X[:4], draw=surgery.grid([0.25])).train()
+    with torch.no_grad():
+        assert seen(other, lambda: other(X)) == {4}
+
+
 @pytest.mark.parametrize("norm", [True, False])
 def test_other_forwards_without_gradients_draw(norm: bool) -> None:
     """Statistics that nobody has reset are not estimated anew, whatever the mode of gradients."""
