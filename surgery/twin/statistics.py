@@ -67,9 +67,11 @@ def _estimating(state: State) -> bool:
 
 
 def _is_frozen(module: nn.Module, args: Any, kwargs: Any) -> bool:
-    """Whether gradients are on and reach nothing: neither a parameter nor an input."""
-    if not torch.is_grad_enabled() or any(parameter.requires_grad for parameter in module.parameters()):
+    """Whether gradients would reach nothing: no parameter, and no input (those of a checkpoint may be somebody's)."""
+    if any(parameter.requires_grad for parameter in module.parameters()):
         return False
+    if not torch.is_grad_enabled():
+        return not within(FUNCTION)
     return not any(tensor.requires_grad for tensor in tensors((args, kwargs)))
 
 

@@ -99,6 +99,10 @@ def test_an_averaged_model_draws_nothing_and_its_model_does(wrapped: Any) -> Non
 def test_a_frozen_copy_draws_nothing(wrapped: Any) -> None:
     frozen = copy.deepcopy(wrapped).requires_grad_(False)
     assert seen(frozen, lambda: frozen(X)) == {16}
+    x = X.clone().requires_grad_()
+    assert seen(frozen, lambda: checkpoint(frozen, x, use_reentrant=True).sum().backward()) == {4}
+    with torch.no_grad():
+        assert seen(frozen, lambda: frozen(X)) == {16}
     assert seen(frozen, lambda: frozen(X.clone().requires_grad_())) == {4}, "what comes before it learns"
 
 
