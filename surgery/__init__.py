@@ -12,7 +12,6 @@ from surgery.measuring.progress import Progress, progress
 from surgery.measuring.searching.search import search
 from surgery.measuring.sensitivity import Sensitivity, sensitivity
 from surgery.measuring.sweep import SweepError, sweep
-from surgery.modules.batchnorm import recalibrate
 from surgery.modules.inputs import batches, inputs
 from surgery.modules.latency import latency
 from surgery.modules.verify import verify
@@ -36,20 +35,23 @@ from surgery.shrinking.shrink import shrink
 from surgery.shrinking.sort import magnitude, order, sort, taylor
 from surgery.training.distil import kl
 from surgery.training.draws import grid, mixed, paper, shared
+from surgery.training.resuming import load_training_state, training_state
 from surgery.training.schedules import sandwich, warmup
 from surgery.training.step import train_step
 from surgery.training.wrap import inspect, unwrap, wrap
 from surgery.twin.setting import at_widths, set_widths, widths
+from surgery.twin.statistics import recalibrate
+from surgery.twin.status import Status, status
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
-    "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "SurgeryError",
-    "SweepError", "WidthError", "absorbed", "activation", "adapter", "adapters", "adaptive", "at_widths", "batches",
-    "check_adapter", "cost", "grid", "inputs", "inspect", "kl", "latency", "load", "magnitude", "mixed", "nest",
-    "order", "paper", "pointwise", "progress", "recalibrate", "reduces", "reorder", "report", "rule", "rules",
-    "same", "sandwich", "save", "scans", "search", "sensitivity", "set_widths", "shared", "shrink",
-    "shrink_optimizer", "sort", "spatial", "sweep", "taylor", "train_step", "unwrap", "verify", "warmup", "widths",
-    "wrap",
+    "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "Status",
+    "SurgeryError", "SweepError", "WidthError", "absorbed", "activation", "adapter", "adapters", "adaptive",
+    "at_widths", "batches", "check_adapter", "cost", "grid", "inputs", "inspect", "kl", "latency", "load",
+    "load_training_state", "magnitude", "mixed", "nest", "order", "paper", "pointwise", "progress", "recalibrate",
+    "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans", "search", "sensitivity",
+    "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "status", "sweep", "taylor",
+    "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

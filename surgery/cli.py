@@ -74,6 +74,7 @@ def _add_inspect(commands: Commands) -> None:
     )  # fmt: skip
     command.add_argument("--dtype", default="float", choices=FLOATS, help="of the model and of inputs without a dtype")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the plan to this file as well")
+    command.add_argument("--full", action="store_true", help="a row for each block, also where blocks repeat")
     command.set_defaults(run=_inspect)
 
 
@@ -106,7 +107,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     dtype = getattr(torch, arguments.dtype)
     examples = tuple(example(text, dtype) for text in arguments.input)
     plan = inspect(load_model(arguments.model).to(dtype), examples)
-    print(plan)
+    print(plan.table(full=arguments.full))
     if arguments.json is not None:
         _write(arguments.json, plan.to_json())
 

@@ -59,10 +59,11 @@ class Curve(Rows):
         """Write everything; `Curve.from_json` reads it back."""
         document = (
             {"format": FORMAT}
-            | {name: getattr(self, name) for name in HEADER}
+            | {name: getattr(self, name) for name in HEADER if name != "base"}
             | {
                 "points": [asdict(point) for point in self],
                 "uniform": [asdict(point) for point in self.uniform],
+                "base": None if self.base is None else asdict(self.base),
             }
         )
         Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -137,6 +138,8 @@ HEADER: dict[str, Callable[[object], Any]] = {
     "recalibrated": lambda value: int(_number(value)),
     "statistics": str,
     "precision": lambda value: None if value is None else _number(value),
+    "multiple": lambda value: int(_number(value)),
+    "base": lambda value: None if value is None else _point(value),
     "notes": lambda value: tuple(map(str, _list(value))),
 }
 

@@ -53,6 +53,8 @@ class Rows(Sequence[Point]):
         weights: a hash of the model's tensors, or "" where rows were not kept in a file.
         recalibrated: on how many batches BatchNorm statistics were estimated anew for each row.
         statistics: a hash of these batches, or "" where rows were not kept in a file.
+        multiple: what all widths were rounded to multiples of.
+        base: the full model, where it is known and no row.
         precision: the error that an adaptive sweep believes to be left anywhere between its rows, or None.
         uniform: of a searched curve, the largest uniform model within the budget of each point.
         notes: what else there is to say, in sentences.
@@ -66,6 +68,8 @@ class Rows(Sequence[Point]):
     weights: str = field(default="", kw_only=True)
     recalibrated: int = field(default=0, kw_only=True)
     statistics: str = field(default="", kw_only=True)
+    multiple: int = field(default=1, kw_only=True)
+    base: Point | None = field(default=None, kw_only=True)
     precision: float | None = field(default=None, kw_only=True)
     uniform: tuple[Point, ...] = field(default=(), kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
@@ -84,6 +88,17 @@ class Rows(Sequence[Point]):
 
     def __iter__(self) -> Iterator[Point]:
         return iter(self.points)
+
+    @property
+    def whole(self) -> Point | None:
+        """The full model: a row, or what a search knows of it. None where it was not measured."""
+        rows = [point for point in self if self._is_whole(point)]
+        return rows[0] if rows else self.base
+
+    def _is_whole(self, point: Point) -> bool:
+        if self.sizes:
+            return point.widths == self.sizes
+        return all(getattr(point, name) == cost for name, cost in self.full.items())
 
     def to_csv(self, path: AnyPath) -> None:
         """Write a line for each point: fraction, score, error, costs (latency in seconds), every group's width."""

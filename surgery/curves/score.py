@@ -46,6 +46,7 @@ def as_score(returned: Scored) -> Score:
 
 
 FORMS = "return a number, a tensor of one score per sample, or a pair (score, standard error); higher is better"
+FEW = 10  # samples: a share of so few has an error that no score of a pair is beyond
 
 
 def _pair(returned: tuple[SupportsFloat, ...]) -> Score:
@@ -53,7 +54,13 @@ def _pair(returned: tuple[SupportsFloat, ...]) -> Score:
         value, error = map(float, returned)
     except (TypeError, ValueError) as cause:
         raise InputError(f"validate returned {_seen(returned)}: {FORMS}") from cause
-    return _finite(Score(value, error))
+    found = _finite(Score(value, error))
+    if 0 <= value <= 1 and error > max(binomial(value * FEW, FEW), math.sqrt(value * (1 - value) / FEW)):
+        raise InputError(
+            f"validate returned {_seen(returned)}, which is read as a score and its standard error: ± {error:.3g} is "
+            f"more than a share of {FEW} samples has. If the second is a loss, return the score alone"
+        )
+    return found
 
 
 def _mean(scores: Tensor) -> Score:

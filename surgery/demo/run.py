@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -123,8 +122,7 @@ def demonstrate(job: Job, data: Data, options: Options) -> Section:
     wrapped = trained(job, data.name, part, options)
     batches = part.first(CALIBRATION).images.split(128)
     curves = explored(wrapped, data.validation, part.images[:TIMED], batches, options)
-    limits = {"min_score": math.floor(1e5 * (curves[UNIFORM][0].score - MARGIN)) / 1e5}
-    section = Section(f"{job.title} on {data.name}", curves, limits, score="accuracy")
+    section = Section(f"{job.title} on {data.name}", curves, {"max_loss": MARGIN}, score="accuracy")
     chosen = section.curve[section.pick()]
     small = surgery.shrink(wrapped, chosen, recalibrate=batches)
     with surgery.at_widths(wrapped, 1.0):

@@ -46,10 +46,11 @@ def adaptive(tolerance: float = 0.005, *, lower: float = 1 / 32, most: int = 50,
     Raises:
         InputError: `tolerance` or `at_once` is not positive, `lower` is no fraction below 1, or `most` is too small.
     """
-    if not tolerance > 0 or not 0 < lower < 1 or at_once < 1 or most < FIRST:
+    numbers = all(isinstance(value, int | float) for value in (tolerance, lower, most, at_once))
+    if not numbers or not tolerance > 0 or not 0 < lower < 1 or at_once < 1 or most < FIRST:
         raise InputError(
-            f"adaptive(tolerance={tolerance}, lower={lower}, most={most}, at_once={at_once}): tolerance is above 0, "
-            f"lower between 0 and 1, most at least {FIRST}, at_once at least 1"
+            f"adaptive(tolerance={tolerance!r}, lower={lower!r}, most={most!r}, at_once={at_once!r}): tolerance is "
+            f"above 0, lower between 0 and 1, most at least {FIRST}, at_once at least 1"
         )
     return Adaptive(tolerance, lower, most, at_once)
 
@@ -66,12 +67,16 @@ class Measures(Protocol):
         ...
 
 
-def fractions(plan: Plan, lower: float) -> list[float]:
+def fractions(plan: Plan, lower: float, multiple: int = 1) -> list[float]:
     """The fractions from `lower` to 1 that give some group a width of its own, ascending."""
-    steps = {(group.size, group.granularity) for group in plan.groups.values()}
+    steps = {(group.size, math.lcm(group.granularity, multiple)) for group in plan.groups.values()}
     found = sorted(
         {lower, 1.0} | {w / size for size, step in steps for w in range(step, size, step) if w > lower * size}
     )
+    if multiple > 1:  # then many fractions are one model, which the lowest of them stands for; 1 for the full one
+        models = {tuple(plan.widths(fraction, multiple).values()): fraction for fraction in reversed(found)}
+        models[tuple(plan.full().values())] = 1.0
+        found = sorted({lower, *models.values()})
     kept = [found[0]]
     for fraction in found[1:-1]:
         if CLOSE * kept[-1] < fraction < 1 / CLOSE:
@@ -79,9 +84,9 @@ def fractions(plan: Plan, lower: float) -> list[float]:
     return [*kept, 1.0]
 
 
-def explored(evaluate: Measures, plan: Plan, wanted: Adaptive) -> Curve:
+def explored(evaluate: Measures, plan: Plan, wanted: Adaptive, multiple: int = 1) -> Curve:
     """The curve of the widths that were needed, widest first."""
-    grid = fractions(plan, wanted.lower)
+    grid = fractions(plan, wanted.lower, multiple)
     rows = _first(grid)
     points = dict(zip(rows, evaluate.fractions([grid[row] for row in rows]), strict=True))
     while True:

@@ -18,7 +18,7 @@ from surgery.curves.score import Score
 from surgery.measuring.ledger import Ledger, digest, digest_of, header
 from surgery.measuring.options import Options
 from surgery.measuring.rows import Row
-from surgery.measuring.scoring import Here, Scorer, Validate
+from surgery.measuring.scoring import Found, Here, Scorer, Validate
 from surgery.measuring.stopped import Guard, stopped
 from surgery.measuring.timer import Timer
 from surgery.measuring.workers import Workers
@@ -28,6 +28,7 @@ from surgery.modules.modes import evaluating
 from surgery.plan.plan import Plan
 from surgery.twin.elastic import state_of
 from surgery.twin.setting import plan_of
+from surgery.twin.statistics import warn_stale
 
 
 class Bar(Protocol):
@@ -46,16 +47,21 @@ class Evaluator:
         scorer: computes the scores, here or elsewhere.
         timer: measures latencies, always here; None where none are asked for.
         each: every row is timed, not only those of `timings`. Those of an executor are, when all scores are there.
+        multiple: what widths of fractions are rounded to multiples of.
+        told: nothing more is to be said of BatchNorm's statistics.
         asked: the finished rows of this run, in the order in which they were asked for.
     """
 
     name: str
+    wrapped: nn.Module
     plan: Plan
     scorer: Scorer
     ledger: Ledger
     bar: Bar
     timer: Timer | None = None
     each: bool = True
+    told: bool = False
+    multiple: int = 1
     asked: dict[tuple[int, ...], Row] = field(default_factory=dict)
 
     def __call__(self, rows: Iterable[Row]) -> list[Point]:
@@ -70,8 +76,9 @@ class Evaluator:
         missing = list({self.ledger.key(row.widths): row for row in reversed(missing)}.values())[::-1]
         self.bar.update(len(new) - len(missing))  # those that an earlier run has finished
         with contextlib.closing(self.scorer.scores(missing, self._guard)) as scores:
-            for row, score in scores:
-                self._keep(row, score)
+            for row, found in scores:
+                self._keep(row, found.score)
+                self._tell(found)
                 if self.scorer.here:
                     self._time_each([row])
         self._time_each(rows)
@@ -79,7 +86,7 @@ class Evaluator:
 
     def fractions(self, fractions: Iterable[float]) -> list[Point]:
         """The points of uniform models."""
-        return self([Row(self.plan.widths(fraction), fraction) for fraction in fractions])
+        return self([Row(self.plan.widths(fraction, self.multiple), fraction) for fraction in fractions])
 
     def seconds(self, widths: dict[str, int]) -> float:
         """How long a model takes, which is not scored for that."""
@@ -124,6 +131,12 @@ class Evaluator:
         self.bar.update()
         self.bar.set_postfix(score=f"{score.value:.4f}")
 
+    def _tell(self, found: Found) -> None:
+        """Warn once that BatchNorm was run with the statistics of other widths."""
+        if found.stale and not self.told:
+            self.told = True
+            warn_stale(self.name, self.wrapped, stacklevel=4)
+
     def _time_each(self, rows: Iterable[Row]) -> None:
         for row in rows if self.each else ():
             with self._guard(row):
@@ -153,15 +166,16 @@ def opened(
         each: time every row, where latency is measured at all.
     """
     plan = captured(wrapped, options.examples)
-    timed, executor, batches = options.timed(name, wrapped), options.workers(), options.batches()
+    timed, executor, batches = options.timed(name, wrapped), options.workers(), options.batches(wrapped)
     hashes = {"weights": digest(wrapped), "statistics": digest_of(batches)} if options.resume is not None else {}
     first = header(plan, recalibrated=len(batches), **hashes)
-    first = replace(first, timing=where(wrapped) if options.measure_latency else {})
+    first = replace(first, timing=where(wrapped) if options.measure_latency else {}, multiple=options.multiple)
     ledger = Ledger(plan, first, options.resume)
     timer = None if timed is None else Timer(wrapped, timed)
     scorer = Here(wrapped, validate, batches) if executor is None else Workers(executor, wrapped, validate, batches)
     with evaluating(wrapped), tqdm(desc=name, total=total, disable=not options.progress, unit="width") as bar:
-        yield Evaluator(name, plan, scorer, ledger, bar, timer, each)
+        silent = options.recalibrate is False
+        yield Evaluator(name, wrapped, plan, scorer, ledger, bar, timer, each, told=silent, multiple=options.multiple)
 
 
 def captured(wrapped: nn.Module, examples: Examples | None) -> Plan:

@@ -14,7 +14,7 @@ from torch import nn
 
 from surgery.curves.curve import Curve
 from surgery.curves.points import MEASURES, AnyPath, Point
-from surgery.errors import FileError
+from surgery.errors import FileError, InputError
 from surgery.modules.inputs import Examples, call, tensors
 from surgery.plan.plan import Plan
 
@@ -30,6 +30,8 @@ class Ledger:
     """
 
     def __init__(self, plan: Plan, header: Curve, path: AnyPath | None):
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise InputError(f"resume is the path of a file, got {path!r}")
         self.plan, self.header = plan, header
         self.path = None if path is None else Path(path)
         self.points: dict[tuple[int, ...], Point] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ from torch import nn
 
 from surgery.curves.points import AnyPath
 from surgery.errors import InputError
-from surgery.modules.batchnorm import calibration
 from surgery.modules.inputs import Examples
 from surgery.twin.setting import examples_of
+from surgery.twin.statistics import Recalibrate, batches_for
 
 
 @dataclass(frozen=True)
@@ -21,10 +20,11 @@ class Options:
 
     examples: Examples | None = None
     measure_latency: bool = True
-    recalibrate: Iterable[Examples] | None = None
+    recalibrate: Recalibrate = None
     executor: Executor | None = None
     resume: AnyPath | None = None
     progress: bool = True
+    multiple: int = 1
 
     def timed(self, name: str, wrapped: nn.Module) -> Examples | None:
         """What latency is measured on, or None where it is not. Raises InputError where nothing is known to run."""
@@ -35,9 +35,9 @@ class Options:
             raise InputError(f"{name} has no inputs to measure latency on: pass examples=, or measure_latency=False")
         return found
 
-    def batches(self) -> list[Examples]:
+    def batches(self, wrapped: nn.Module) -> list[Examples]:
         """What BatchNorm statistics are estimated on before each score; none where they stay as they are."""
-        return [] if self.recalibrate is None else calibration(self.recalibrate)
+        return batches_for(wrapped, self.recalibrate)
 
     def workers(self) -> Executor | None:
         """Where scores are computed, or None for here. Raises InputError where it is no executor."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from surgery.errors import InputError
-from surgery.measuring.scoring import Validate, scored
-from surgery.modules.inputs import Examples
+from surgery.measuring.rows import listed
+from surgery.measuring.scoring import Validate, check_validate, scored
 from surgery.modules.modes import evaluating
 from surgery.plan.widths import WidthSpec
 from surgery.twin.setting import plan_of
+from surgery.twin.statistics import Recalibrate, batches_for, warn_stale
 
 WIDTHS = (1.0, 0.5, 0.25, 0.125)
 
@@ -42,7 +43,7 @@ def progress(
     validate: Validate,
     widths: Iterable[WidthSpec] = WIDTHS,
     *,
-    recalibrate: Iterable[Examples] = (),
+    recalibrate: Recalibrate = None,
 ) -> Progress:
     """The scores of a wrapped model at a few fixed widths, and their mean: a measure of training that is not noisy.
 
@@ -54,13 +55,21 @@ def progress(
         validate: called with `wrapped` at each width, in eval mode and without gradients; what it returns is as for
             `surgery.sweep`. Use a held-out batch, always the same one.
         widths: fractions, mappings from groups to widths, or points, as `surgery.set_widths` takes them.
-        recalibrate: batches of inputs for `surgery.recalibrate` at each width, where the model has BatchNorm.
+        recalibrate: batches of inputs for `surgery.recalibrate` at each width, where the model has BatchNorm. Default:
+            those that it was wrapped with; False: its statistics stay as they are.
 
     Raises InputError where there are no widths, or a score is not a finite number; WidthError for impossible widths.
     """
-    entries = [plan_of(wrapped).widths(spec) for spec in widths]
+    check_validate("progress", validate)
+    plan = plan_of(wrapped)
+    entries = [plan.widths(spec) for spec in listed("progress", "widths", widths, "(1.0, 0.25)")]
     if not entries:
         raise InputError("progress was given no widths: pass for example widths=(1.0, 0.25)")
-    batches = list(recalibrate)
+    if isinstance(recalibrate, Sequence) and not recalibrate:
+        recalibrate = None
+    batches = batches_for(wrapped, recalibrate)
     with torch.random.fork_rng(devices=[]), evaluating(wrapped):
-        return Progress(tuple(scored(wrapped, entry, validate, batches).value for entry in entries))
+        found = [scored(wrapped, entry, validate, batches) for entry in entries]
+    if recalibrate is not False and any(row.stale for row in found):
+        warn_stale("progress", wrapped, stacklevel=2)
+    return Progress(tuple(row.score.value for row in found))

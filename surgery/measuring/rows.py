@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from surgery.errors import InputError
 from surgery.plan.plan import Plan
@@ -18,11 +19,19 @@ class Row:
     fraction: float | None = None
 
 
-def distinct(plan: Plan, widths: Iterable[WidthSpec]) -> list[Row]:
+def listed(who: str, name: str, given: object, example: str) -> list[Any]:
+    """The entries of an argument that is a list of them. Raises InputError for one that stands alone."""
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        seen = repr(given) if isinstance(given, str | int | float | Mapping) else type(given).__name__
+        raise InputError(f"{who}: {name} is a list of entries, got {seen}: pass for example {name}={example}")
+    return list(given)
+
+
+def distinct(plan: Plan, widths: Iterable[WidthSpec], multiple: int = 1) -> list[Row]:
     """A row for each entry, the first of equal ones only."""
     found: dict[tuple[int, ...], Row] = {}
-    for spec in widths:
-        resolved = plan.widths(spec)
+    for spec in listed("sweep", "widths", widths, "(1.0, 0.5, 0.25)"):
+        resolved = plan.widths(spec, multiple)
         fraction = spec if isinstance(spec, float) else getattr(spec, "fraction", None)
         found.setdefault(tuple(resolved.values()), Row(resolved, fraction))
     if not found:

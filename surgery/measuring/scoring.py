@@ -11,14 +11,24 @@ import torch
 from torch import nn
 
 from surgery.curves.score import Score, Scored, as_score
+from surgery.errors import InputError
 from surgery.measuring.rows import Row
 from surgery.measuring.stopped import Guard
 from surgery.modules.batchnorm import recalibrate
 from surgery.modules.inputs import Examples
-from surgery.twin.setting import at_widths
+from surgery.twin.elastic import state_of
+from surgery.twin.setting import proven_at
+from surgery.twin.statistics import stale
 
 Validate: TypeAlias = Callable[[nn.Module], Scored]
 Guarded: TypeAlias = Callable[[Row], Guard]  # what goes wrong inside is told of this row
+
+
+def check_validate(who: str, validate: object) -> None:
+    """Raises InputError for what is no function of a model."""
+    if not callable(validate) or isinstance(validate, nn.Module):
+        seen = f"a {type(validate).__name__}" if isinstance(validate, nn.Module) else repr(validate)
+        raise InputError(f"{who}: validate is a function that takes a model and returns its score, got {seen}")
 
 
 class Scorer(Protocol):
@@ -31,7 +41,7 @@ class Scorer(Protocol):
     @property
     def here(self) -> bool: ...
 
-    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Score], None, None]:
+    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
         """Each row with its score, in the order in which they are finished."""
         ...
 
@@ -49,30 +59,42 @@ class Here:
     batches: Sequence[Examples] = ()
     here = True
 
-    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Score], None, None]:
+    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
         for row in rows:
             with guard(row):
-                score = scored(self.wrapped, row.widths, self.validate, self.batches)
-            yield row, score
+                found = scored(self.wrapped, row.widths, self.validate, self.batches)
+            yield row, found
 
 
-def scored(wrapped: nn.Module, widths: Mapping[str, int], validate: Validate, batches: Sequence[Examples]) -> Score:
-    """The score at these widths. The buffers of the model are as before afterwards, so the order of rows is free."""
+@dataclass(frozen=True)
+class Found:
+    """The score of a row; `stale` where BatchNorm had the statistics of other widths."""
+
+    score: Score
+    stale: bool = False
+
+
+def scored(wrapped: nn.Module, widths: Mapping[str, int], validate: Validate, batches: Sequence[Examples]) -> Found:
+    """The score at these widths. Buffers, and what forwards leave on modules, are as before: rows have no order."""
     wrapped.eval()  # the last call of validate may have left another mode
-    with buffers_kept(wrapped), at_widths(wrapped, widths):
+    with buffers_kept(wrapped), proven_at(wrapped, widths):
         if batches:
             recalibrate(wrapped, batches)
         with torch.no_grad():
-            return as_score(validate(wrapped))
+            score = as_score(validate(wrapped))
+        return Found(score, stale(wrapped, dict(widths)))
 
 
 @contextlib.contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Statistics that are estimated anew inside are put back."""
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    state = state_of(model)
+    estimated = state.estimated
     try:
         yield
     finally:
+        state.estimated = estimated
         with torch.no_grad():
             for buffer, value in before:
                 buffer.copy_(value)

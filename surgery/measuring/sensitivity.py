@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -14,10 +15,12 @@ from surgery.curves.points import AnyPath, Point
 from surgery.errors import InputError
 from surgery.measuring.evaluate import captured, opened
 from surgery.measuring.options import Options
-from surgery.measuring.rows import Row
-from surgery.measuring.scoring import Validate
+from surgery.measuring.rows import Row, listed
+from surgery.measuring.scoring import Validate, check_validate
 from surgery.modules.inputs import Examples
 from surgery.plan.plan import Plan
+from surgery.plan.widths import check_multiple
+from surgery.twin.statistics import Recalibrate
 
 CUTS = (0.5, 0.25, 0.125)
 
@@ -75,27 +78,31 @@ def sensitivity(
     groups: str | Iterable[str] = "*",
     examples: Examples | None = None,
     measure_latency: bool = True,
-    recalibrate: Iterable[Examples] | None = None,
+    recalibrate: Recalibrate = None,
     executor: Executor | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,
+    multiple: int = 1,
 ) -> Sensitivity:
     """The score and the costs of `wrapped` with each axis alone at each of `fractions`, all others full.
 
     Args:
         fractions: of the one axis that is cut.
         groups: globs or module paths of the axes to cut; by default all of them.
-        validate, examples, measure_latency, recalibrate, executor, resume, progress: as for `surgery.sweep`.
+        validate, examples, measure_latency, recalibrate, executor, resume, progress, multiple: as for `surgery.sweep`.
 
     Raises:
         as `surgery.sweep` does.
     """
+    check_validate("sensitivity", validate)
+    check_multiple(multiple)
+    wanted = listed("sensitivity", "fractions", fractions, "(0.5, 0.25)")
     plan = captured(wrapped, examples)
-    patterns = [groups] if isinstance(groups, str) else list(groups)
+    patterns = [groups] if isinstance(groups, str) else listed("sensitivity", "groups", groups, "['*.mlp']")
     names = list(plan.groups) if patterns == ["*"] else list(dict.fromkeys(n for p in patterns for n in plan.find(p)))
-    cuts = alone(plan, {name: (name,) for name in names}, list(fractions), plan.widths)
+    cuts = alone(plan, {name: (name,) for name in names}, wanted, functools.partial(plan.widths, multiple=multiple))
     rows = [Row(plan.full(), 1.0), *(row for found in cuts.values() for row in found)]
-    options = Options(examples, measure_latency, recalibrate, executor, resume, progress)
+    options = Options(examples, measure_latency, recalibrate, executor, resume, progress, multiple)
     with opened("sensitivity", wrapped, validate, options, total=len(rows)) as evaluate:
         return collected(evaluate.ledger.curve(evaluate(rows)), cuts)
 

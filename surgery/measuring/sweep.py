@@ -15,10 +15,11 @@ from surgery.measuring.adaptive import Adaptive, explored
 from surgery.measuring.evaluate import captured, opened
 from surgery.measuring.options import Options
 from surgery.measuring.rows import distinct
-from surgery.measuring.scoring import Validate
+from surgery.measuring.scoring import Validate, check_validate
 from surgery.measuring.stopped import SweepError
 from surgery.modules.inputs import Examples
-from surgery.plan.widths import WidthSpec
+from surgery.plan.widths import WidthSpec, check_multiple
+from surgery.twin.statistics import Recalibrate
 
 __all__ = ["FRACTIONS", "SweepError", "sweep"]
 
@@ -32,10 +33,11 @@ def sweep(
     *,
     examples: Examples | None = None,
     measure_latency: bool = True,
-    recalibrate: Iterable[Examples] | None = None,
+    recalibrate: Recalibrate = None,
     executor: Executor | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,
+    multiple: int = 1,
 ) -> Curve:
     """Score, parameters, bytes, MACs and latency of `wrapped` at each of `widths`, in their order.
 
@@ -52,11 +54,15 @@ def sweep(
             `surgery.adaptive(...)`, to have uniform ones chosen until the whole curve is known.
         examples: inputs to measure latency on; by default those that the model was wrapped with.
         measure_latency: time the shrunk model of each row.
-        recalibrate: batches of training inputs to estimate BatchNorm statistics on before each score.
+        recalibrate: batches of training inputs to estimate BatchNorm statistics on before each score; labels that a
+            DataLoader gives with them are left out. Default: those that `wrapped` was wrapped with; a warning tells
+            where there are none and they are needed. False: the statistics stay as they are.
         executor: computes the scores, such as a `concurrent.futures.ProcessPoolExecutor`; its workers get copies of
             `wrapped`. Latencies are measured here, one after another, when all scores are there.
         resume: a file for finished rows. Each one is written at once; rows that the file has are not computed again.
         progress: show a progress bar.
+        multiple: round all widths to multiples of this, as `shrink(..., multiple=)` does, so that what is measured is
+            what ships.
 
     Raises:
         WidthError: `widths` has an entry that the model cannot have; nothing was run.
@@ -65,12 +71,14 @@ def sweep(
         SweepError: a row failed or was interrupted, or a score is not a finite number. Its `curve` keeps the rows
             that were finished.
     """
-    options = Options(examples, measure_latency, recalibrate, executor, resume, progress)
+    options = Options(examples, measure_latency, recalibrate, executor, resume, progress, multiple)
+    check_validate("sweep", validate)
+    check_multiple(multiple)
     plan = captured(wrapped, examples)
     if isinstance(widths, Adaptive):
         with opened("sweep", wrapped, validate, options, total=widths.most) as evaluate:
-            return warned(explored(evaluate, plan, widths))
-    rows = distinct(plan, widths)
+            return warned(explored(evaluate, plan, widths, multiple))
+    rows = distinct(plan, widths, multiple)
     with opened("sweep", wrapped, validate, options, total=len(rows)) as evaluate:
         evaluate(rows)
         return warned(evaluate.settled(rows))

@@ -21,8 +21,11 @@ class Timer:
 
     def timing(self, widths: WidthSpec) -> Timing:
         """The time of one model."""
-        return timing(shrink(self.wrapped, widths), self.inputs)
+        return timing(self._small(widths), self.inputs)
 
     def in_turns(self, first: WidthSpec, second: WidthSpec) -> tuple[Timing, Timing]:
         """The times of two models measured in turns: what slows the machine for a while slows both."""
-        return side_by_side(shrink(self.wrapped, first), shrink(self.wrapped, second), self.inputs)
+        return side_by_side(self._small(first), self._small(second), self.inputs)
+
+    def _small(self, widths: WidthSpec) -> nn.Module:
+        return shrink(self.wrapped, widths, recalibrate=False)  # statistics take no time

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from surgery.curves.score import Score
 from surgery.errors import InputError
 from surgery.measuring.rows import Row
-from surgery.measuring.scoring import Guarded, Validate, scored
+from surgery.measuring.scoring import Found, Guarded, Validate, scored
 from surgery.modules.inputs import Examples
 
 
@@ -26,11 +25,11 @@ class Workers:
     batches: Sequence[Examples] = ()
     here = False
 
-    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Score], None, None]:
+    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
         if not rows:
             return
         packed = _packed(self.wrapped, self.batches)
-        futures: dict[Future[Score], Row] = {}
+        futures: dict[Future[Found], Row] = {}
         try:
             for row in rows:
                 with guard(row):
@@ -40,14 +39,14 @@ class Workers:
                 with guard(rows[0]):  # an interruption while waiting is nobody's
                     future = next(done)
                 with guard(futures[future]):
-                    score = future.result()
-                yield futures[future], score
+                    found = future.result()
+                yield futures[future], found
         finally:
             for future in futures:
                 future.cancel()
 
 
-def score_packed(packed: bytes, widths: Mapping[str, int], validate: Validate) -> Score:
+def score_packed(packed: bytes, widths: Mapping[str, int], validate: Validate) -> Found:
     """The score of a model that came as bytes: a copy of its own, so that workers do not meet, threads included."""
     wrapped, batches = pickle.loads(packed)
     return scored(wrapped, widths, validate, batches)

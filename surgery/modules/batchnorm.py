@@ -24,14 +24,14 @@ from surgery.modules.tree import named_modules
 def recalibrate(model: nn.Module, batches: Iterable[Examples]) -> None:
     """Estimate the running statistics of every BatchNorm anew: the mean over `batches`, at the present widths.
 
-    `sweep` and `shrink` do it if they are given `recalibrate=batches`. Everything but BatchNorm runs in eval mode, so a
-    wrapped model draws no widths. Each batch is what one call of the model takes, without labels; 5 to 15 are enough.
+    Everything but BatchNorm runs in eval mode, so a wrapped model draws no widths. Each batch is what one call of the
+    model takes, without labels; 5 to 15 are enough.
     A model without BatchNorm stays as it is, and is not run.
 
     Raises:
         InputError: there is a BatchNorm but not one batch; nothing has changed.
     """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.num_batches_tracked is not None]
+    layers = statistics_layers(model)
     if not layers:
         return
     calls = (run for batch in several(batches) for run in runs(batch))
@@ -43,12 +43,17 @@ def recalibrate(model: nn.Module, batches: Iterable[Examples]) -> None:
             model(*run.args, **run.kwargs)
 
 
-def several(batches: Iterable[Examples]) -> Iterable[Examples]:
+def statistics_layers(model: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorms of a model that keep running statistics."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.num_batches_tracked is not None]
+
+
+def several(batches: Iterable[Examples], name: str = "recalibrate") -> Iterable[Examples]:
     """The batches, one by one. Raises InputError where one batch was given instead of a list of them."""
     if isinstance(batches, Batches):
         return batches.runs
-    if isinstance(batches, torch.Tensor | Mapping | Inputs) or not isinstance(batches, Iterable):
-        raise InputError(f"recalibrate takes several batches, got one {type(batches).__name__}: put it into a list")
+    if isinstance(batches, torch.Tensor | Mapping | Inputs | str) or not hasattr(batches, "__iter__"):
+        raise InputError(f"{name} takes several batches, got one {type(batches).__name__}: put it into a list")
     return batches
 
 

@@ -19,8 +19,9 @@ from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, e
 from surgery.axes.layout import Layout, Unit
 from surgery.errors import InputError, WidthError
 from surgery.plan.costs import CostModel, cost_model
+from surgery.plan.folding import folded
 from surgery.plan.groups import Fixed, Group, Rewrite, Swap
-from surgery.plan.widths import WidthSpec, width_entries, width_of
+from surgery.plan.widths import WidthSpec, check_multiple, width_entries, width_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,8 +106,10 @@ class Plan:
                 where later entries win and groups that are left out stay full; or a point of a curve.
             multiple: round all of them to multiples of this as well.
 
-        Raises WidthError for a width that a group cannot have, and for a name that no group has.
+        Raises WidthError for a width that a group cannot have, and for a name that no group has; InputError for a
+        multiple that is no positive int.
         """
+        check_multiple(multiple)
         entries = width_entries(spec)
         result = self.full()
         for pattern, value in entries.items():
@@ -145,6 +148,10 @@ class Plan:
             Path(path).write_text(text)
         return text
 
+    def table(self, full: bool = False) -> str:
+        """What is printed: groups, what is fixed and why, totals. Blocks that repeat are one row, unless `full`."""
+        return plan_table(self, full)
+
     def __repr__(self) -> str:
         return str(self)
 
@@ -180,24 +187,28 @@ def governed(layouts: Iterable[Layout], shape: Iterable[int], inside: frozenset[
 Draw: TypeAlias = "Callable[[Plan, torch.Generator], Mapping[str, int | float]]"
 
 
-def plan_table(plan: Plan) -> str:
-    """The groups, then everything that is fixed with its reason, then the totals."""
+def plan_table(plan: Plan, full: bool = False) -> str:
+    """The groups, then everything that is fixed with its reason, then the totals. Repeated blocks are one row."""
+    fold = list if full else folded
     lines = [f"{plan.model}: {plan.total:,} parameters, {plan.elastic_share:.1%} of them elastic", ""]
-    rows = [("group", "size", "step", "tensors", "parameters", "MACs", "sets")]
+    rows: list[tuple[str, ...]] = []
     for g in plan.groups.values():
         tensors = len({tensor for tensor, _ in g.cuts})
         rows.append(
             (g.name, f"{g.size}", f"{g.granularity}", f"{tensors}", f"{g.parameters:,}", f"{g.macs:,}", _few(g.sets))
         )
-    lines += _aligned(rows, left=(0, 6))
+    groups, fixed = fold(rows), fold([(f.tensor, f"{f.elements:,}", f.reason) for f in plan.fixed])
+    lines += _aligned([("group", "size", "step", "tensors", "parameters", "MACs", "sets"), *groups], left=(0, 6))
     elastic = plan.total - sum(item.elements for item in plan.fixed)
     lines += ["", f"fixed: {plan.total - elastic:,} parameters"]
-    lines += _aligned([(f"  {f.tensor}", f"{f.elements:,}", f.reason) for f in plan.fixed], left=(0, 2))
+    lines += _aligned([(f"  {name}", *rest) for name, *rest in fixed], left=(0, 2))
     for path in sorted(plan.rewrites):
         lines.append(f"rewritten forward: {path or 'the model itself'} (its code holds sizes that must follow)")
     lines += [f"note: {note}" for note in plan.notes]
     lines += ["", f"total: {elastic:,} elastic + {plan.total - elastic:,} fixed = {plan.total:,} parameters"]
     lines.append("(groups overlap: a weight has rows and columns)")
+    if len(groups) + len(fixed) < len(rows) + len(plan.fixed):
+        lines.append("({a..b}: a row for each of these blocks; plan.table(full=True) has them all)")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Protocol, TypeAlias
 
-from surgery.errors import WidthError
+from surgery.errors import InputError, WidthError
 from surgery.plan.groups import Group
 
 
@@ -19,6 +19,12 @@ class HasWidths(Protocol):
 
 
 WidthSpec: TypeAlias = "float | Mapping[str, int | float] | HasWidths"
+
+
+def check_multiple(multiple: int) -> None:
+    """Raises InputError for what widths cannot be rounded to multiples of."""
+    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
+        raise InputError(f"multiple is a positive int, got {multiple!r}")
 
 
 def width_entries(spec: WidthSpec) -> Mapping[str, float]:

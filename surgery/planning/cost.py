@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from surgery.errors import InputError
+from surgery.modules.arguments import counted
 from surgery.modules.inputs import Examples
 from surgery.plan.costs import Cost
 from surgery.plan.plan import Plan
@@ -14,6 +15,7 @@ from surgery.twin.elastic import is_wrapped
 from surgery.twin.setting import plan_of
 
 
+@counted()
 def cost(model_or_plan: nn.Module | Plan, widths: WidthSpec = 1.0, example_inputs: Examples | None = None) -> Cost:
     """The cost at the given widths, from the plan alone: nothing is run, unless a plain model must be analysed first.
 

@@ -188,8 +188,18 @@ def _precision(parts: Parts, captures: Sequence[Capture]) -> tuple[str, ...]:
     return (f"it computes partly in {names}: proofs allow a difference of {allowed:.0e} of the output's scale",)
 
 
+COARSE = (
+    "granularity: {} have fewer units than one step of it, and keep their full width. Give them a smaller one, "
+    "granularity={{'*': 16, 'a.group': 1}}, or name them in fixed= if that is meant"
+)
+
+
 def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:
     groups = dict(plan.groups)
     for name, value in per_group(plan, "granularity", granularity).items():
         groups[name] = replace(groups[name], granularity=math.lcm(groups[name].granularity, value))
-    return replace(plan, groups=groups)
+    kept = [f"{group.name} ({group.size})" for group in groups.values() if group.granularity > group.size]
+    if granularity == 1 or not kept:
+        return replace(plan, groups=groups)
+    names = ", ".join(kept[:4]) + (f" and {len(kept) - 4} more" if len(kept) > 4 else "")
+    return replace(plan, groups=groups, notes=(*plan.notes, COARSE.format(names)))

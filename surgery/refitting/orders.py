@@ -11,7 +11,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from surgery.modules.inputs import Examples
+from surgery.modules.labelled import Batch
 from surgery.modules.modes import evaluating
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
@@ -28,13 +28,13 @@ STEPS = 48  # in which the units of a group go, each a share of those that are l
 class Activation:
     """What a unit says times how much its readers listen; see `activation`."""
 
-    batches: Iterable[Examples]
+    batches: Iterable[Batch]
 
     def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
         return _scores(wrapped, plan, self.batches, _listened)
 
 
-def activation(batches: Iterable[Examples]) -> Activation:
+def activation(batches: Iterable[Batch]) -> Activation:
     """Importance by what a unit says, times how much its readers listen.
 
     That is the root mean square of a unit's values, times the norm of the weights that read it, as a share of that of
@@ -50,13 +50,13 @@ def activation(batches: Iterable[Examples]) -> Activation:
 class Absorbed:
     """What the readers of a unit cannot make up for; see `absorbed`."""
 
-    batches: Iterable[Examples]
+    batches: Iterable[Batch]
 
     def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
         return _scores(wrapped, plan, self.batches, _removed)
 
 
-def absorbed(batches: Iterable[Examples]) -> Absorbed:
+def absorbed(batches: Iterable[Batch]) -> Absorbed:
     """Importance by what the readers of a unit cannot make up for (optimal brain surgeon, Hassibi & Stork 1992).
 
     Units go one after another: first the one whose loss its readers (linear maps and convolutions) absorb best when
@@ -69,9 +69,9 @@ def absorbed(batches: Iterable[Examples]) -> Absorbed:
     return Absorbed(batches)
 
 
-def _scores(wrapped: nn.Module, plan: Plan, batches: Iterable[Examples], score: Score) -> dict[str, Tensor]:
+def _scores(wrapped: nn.Module, plan: Plan, batches: Iterable[Batch], score: Score) -> dict[str, Tensor]:
     with evaluating(wrapped), at_widths(wrapped, 1.0):
-        grams = gather(wrapped, plan, batches_of(batches))
+        grams = gather(wrapped, plan, batches_of(wrapped, batches))
     found = {}
     for name, group in plan.groups.items():
         readers = [(gram, owners) for gram in grams.values() if bool(((owners := gram.owners(plan, name)) >= 0).any())]

@@ -14,10 +14,12 @@ from tqdm import tqdm
 
 from surgery.axes.layout import units
 from surgery.errors import InputError
-from surgery.modules.inputs import Examples, Inputs, runs
+from surgery.modules.inputs import Inputs, runs
+from surgery.modules.labelled import Batch
 from surgery.modules.tree import named_parameters
 from surgery.plan.plan import Plan
 from surgery.refitting.sites import Listener, Site, Visit
+from surgery.twin.statistics import fitting
 
 ROWS = 8192  # of a site, in all batches together
 WIDEST = 16384  # columns: a Gram matrix of so many takes 2 GiB
@@ -55,11 +57,11 @@ def with_ones(rows: Tensor, site: Site) -> Tensor:
     return rows if site.bias is None else torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
 
 
-def batches_of(batches: Iterable[Examples]) -> list[Inputs]:
-    """Calibration batches as calls. Raises InputError where there are none."""
+def batches_of(wrapped: nn.Module, batches: Iterable[Batch]) -> list[Inputs]:
+    """Batches as calls of a twin, without labels that a DataLoader gives. Raises InputError where there are none."""
     if isinstance(batches, Tensor | Mapping | Inputs) or not isinstance(batches, Iterable):
         raise InputError(f"give several batches of inputs, got one {type(batches).__name__}: put it into a list")
-    found = [run for batch in batches for run in runs(batch)]
+    found = [run for batch in fitting(wrapped, batches) for run in runs(batch)]
     if not found:
         raise InputError("there are no batches: give a few batches of inputs, without labels")
     return found

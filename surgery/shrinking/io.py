@@ -16,7 +16,9 @@ from torch import nn
 from surgery.errors import FileError, InputError, WidthError
 from surgery.modules.inputs import Examples
 from surgery.modules.tensors import named_tensors
+from surgery.plan.plan import Plan
 from surgery.planning.make import make_plan
+from surgery.shrinking.apart import SAME, apart
 from surgery.shrinking.shrink import RECORD, M, Record, cut_copy, tell, wrapped_as
 
 FORMAT = "model-surgery/1"
@@ -37,6 +39,8 @@ def save(small: nn.Module, path: str | Path) -> tuple[Path, Path]:
     Raises InputError for a model that `surgery.shrink` or `surgery.reorder` did not make, and for tensors of a type
     that safetensors does not know.
     """
+    if not isinstance(small, nn.Module) and isinstance(path, nn.Module):
+        raise InputError("save takes a small model, then a path: they are the other way round")
     record = getattr(small, RECORD, None)
     if record is None:
         raise InputError(f"{type(small).__name__} was not made by surgery.shrink: save its state_dict instead")
@@ -72,24 +76,21 @@ def load(path: str | Path, model: M, example_inputs: Examples) -> M:
         model: a model of the same architecture and full size; its weights do not matter.
         example_inputs: as for `surgery.wrap`.
 
-    Raises FileError for a file that is missing, damaged, foreign, or of another architecture, and for a model on meta.
+    The small model is in the mode that `model` is in. One that was just built is in training mode, so call `.eval()` on
+    what you get before you use it.
+
+    Raises InputError for arguments in another order; FileError for a file that is missing, damaged, foreign, or of
+    another architecture, and for a model on meta.
     """
+    if not isinstance(path, str | Path) or not isinstance(model, nn.Module):
+        raise InputError(
+            f"load takes the path of a file, then the full-size model, then example inputs; got a "
+            f"{type(path).__name__} and a {type(model).__name__}"
+        )
     file, described = _paths(path)
     data = _read_json(described)
     tensors = _read_tensors(file, data)
-    try:
-        plan = make_plan(model, example_inputs, **data["options"])
-        other = (
-            plan.fingerprint != data["fingerprint"] and f"fingerprint {data['fingerprint']}, here {plan.fingerprint}"
-        )
-        widths = {} if other else plan.widths(data["widths"])
-    except WidthError as error:
-        other = str(error)
-    if other:
-        raise FileError(
-            f"{described} belongs to a {data['model']} of another architecture than this {type(model).__name__} "
-            f"({other}): build the model as it was when it was shrunk"
-        )
+    plan, widths = _planned(described, data, tensors, model, example_inputs)
     hollow = next((name for name, tensor in named_tensors(model) if tensor.is_meta), None)
     if hollow is not None:
         raise FileError(
@@ -100,6 +101,28 @@ def load(path: str | Path, model: M, example_inputs: Examples) -> M:
     _fill(small, tensors, file)
     tell(small, plan, widths, example_inputs)
     return small
+
+
+def _planned(
+    described: Path, data: Record, tensors: dict[str, torch.Tensor], model: nn.Module, examples: Examples
+) -> tuple[Plan, dict[str, int]]:
+    """The plan of a model, and the widths of a file. Raises FileError where the file is of another architecture."""
+    plan: Plan | None = None
+    try:
+        plan = make_plan(model, examples, **data["options"])
+        widths = plan.widths(data["widths"])
+        if plan.fingerprint == data["fingerprint"]:
+            return plan, widths
+        cause = ""
+    except WidthError as error:
+        cause = str(error)
+    other = apart(data, tensors, model, plan)
+    if cause and other == SAME:
+        other = cause
+    raise FileError(
+        f"{described} belongs to a {data['model']} of another architecture than this {type(model).__name__} "
+        f"({other}): build the model as it was when it was shrunk"
+    )
 
 
 def _digest(path: Path) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from surgery.errors import InputError
 from surgery.modules.inputs import Examples
+from surgery.modules.labelled import Batch
 from surgery.plan.widths import WidthSpec
 from surgery.refitting.refit import Member, refit
 from surgery.refitting.statistics import batches_of
@@ -18,7 +19,7 @@ FULL = 4.0  # how much the full width counts
 
 def nest(
     model: M,
-    batches: Iterable[Examples],
+    batches: Iterable[Batch],
     example_inputs: Examples | None = None,
     *,
     widths: Sequence[WidthSpec] = (1.0, 0.75, 0.5, 0.25),
@@ -52,5 +53,5 @@ def nest(
         raise InputError(f"weights are a positive number for each of {len(chosen)} widths, got {weights!r}")
     members = [Member(cut_copy(wrapped, plan, one), one, count) for one, count in zip(chosen, counts, strict=True)]
     full = plain_copy(wrapped, plan, lambda _, tensor: like(tensor, tensor), plan.full())
-    fitted: Mapping[str, Tensor] = refit(full, members, plan, batches_of(batches), progress)
+    fitted: Mapping[str, Tensor] = refit(full, members, plan, batches_of(wrapped, batches), progress)
     return plain_copy(wrapped, plan, lambda name, tensor: like(tensor, fitted.get(name, tensor)), plan.full())

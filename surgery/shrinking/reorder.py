@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from surgery.axes import layout
 from surgery.errors import InputError, ProofError
+from surgery.modules.arguments import counted
 from surgery.modules.inputs import Examples
 from surgery.modules.verify import compare
 from surgery.plan.groups import Group
@@ -17,6 +18,7 @@ from surgery.shrinking.shrink import M, like, plain_copy, prepared, tolerance_of
 from surgery.twin.setting import proven_at
 
 
+@counted()
 def reorder(model: M, orders: Mapping[str, Sequence[int] | Tensor], example_inputs: Examples | None = None) -> M:
     """An independent copy of a model in which `new[i] = old[order[i]]` for the units of each named group.
 

@@ -11,18 +11,19 @@ from torch import Tensor, nn
 from surgery.adapters.base import adapter_for, decisions
 from surgery.axes import layout
 from surgery.errors import InputError, ProofError
-from surgery.modules.batchnorm import calibration
+from surgery.modules.arguments import counted
 from surgery.modules.batchnorm import recalibrate as estimate
 from surgery.modules.code.rewritten import Method, Rewritten
 from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples
+from surgery.modules.labelled import Batch
 from surgery.modules.plain_data import replaced
 from surgery.modules.tensors import parts_of
 from surgery.modules.verify import TOLERANCES, compare
 from surgery.plan import cutting
 from surgery.plan.groups import Swap
 from surgery.plan.plan import Plan
-from surgery.plan.widths import WidthSpec
+from surgery.plan.widths import WidthSpec, check_multiple
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.refitting.refit import Member
@@ -33,6 +34,7 @@ from surgery.twin.elastic import elastic_of, is_wrapped
 from surgery.twin.foreign import check_untouched
 from surgery.twin.install import strip, twin_of
 from surgery.twin.setting import examples_of, proven_at, ready
+from surgery.twin.statistics import Recalibrate, batches_for, stale, warn_stale
 from surgery.twin.writing import stored_kept
 
 RECORD = "surgery_record"
@@ -61,14 +63,15 @@ def wrapped_as(model: M, plan: Plan, examples: Examples) -> M:
     return cast(M, twin_of(parts_of(model), plan, examples))
 
 
+@counted()
 def shrink(
     model: M,
     widths: WidthSpec,
     example_inputs: Examples | None = None,
     *,
     multiple: int = 1,
-    recalibrate: Iterable[Examples] | None = None,
-    refit: Iterable[Examples] | None = None,
+    recalibrate: Recalibrate = None,
+    refit: Iterable[Batch] | None = None,
 ) -> M:
     """An independent plain model at the given widths, proven equal to the wrapped one before it is returned.
 
@@ -78,33 +81,36 @@ def shrink(
         example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
         multiple: round widths to multiples of this, as hardware likes (8, 16, ...): fractions, ints and points alike.
         recalibrate: batches of training inputs to estimate BatchNorm statistics on, after the proof: see
-            `surgery.recalibrate`. The wrapped model keeps its own.
+            `surgery.recalibrate`. The wrapped model keeps its own. Default: those that it was wrapped with; a warning
+            tells where there are none and they are needed. False: the statistics stay as they are.
         refit: batches of inputs, without labels, on which what reads cut features (linear maps and convolutions) is
             fitted to what the full model says there, by least squares, after the proof. It makes a slice of a model
             that was not trained for it far better, in seconds; after nested training it does harm. BatchNorm statistics
-            are estimated on these batches too, unless `recalibrate` gives others.
+            are estimated on these batches too, unless there are others for that.
 
-    Returns a model of the same class with smaller tensors, the attributes that hold their sizes, and one inert record
-    (`surgery_record`) for `surgery.save`. Forwards that were rewritten and layers whose class was replaced by a plain
-    subclass are listed in that record.
+    Returns a model of the same class, in the mode that `model` is in (call `.eval()` before you use it), with smaller
+    tensors, the attributes that hold their sizes, and one inert record (`surgery_record`) for `surgery.save`. Forwards
+    that were rewritten and layers whose class was replaced by a plain subclass are listed in that record.
 
     Raises WidthError for impossible widths, InputError for unusable inputs, ProofError where the small model's outputs
     differ from those of the wrapped one; nothing is changed then.
     """
-    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
-        raise InputError(f"multiple is a positive int, got {multiple!r}")
-    fitted_on = None if refit is None else batches_of(refit)
-    batches = fitted_on if recalibrate is None else calibration(recalibrate)
+    check_multiple(multiple)
     wrapped, plan, examples = prepared(model, example_inputs)
-    chosen = plan.widths(widths, multiple)
+    fitted_on = [] if refit is None else batches_of(wrapped, refit)
+    batches, chosen = batches_for(wrapped, recalibrate), plan.widths(widths, multiple)
+    batches = batches or ([] if recalibrate is False else [*fitted_on])
     small = cut_copy(wrapped, plan, chosen)
     prove(wrapped, small, plan, chosen, examples)
     tell(small, plan, chosen, examples)
-    if batches is not None:
+    if batches:
         estimate(small, batches)
-    if fitted_on is not None and batches is not None:
+    elif recalibrate is not False and stale(wrapped, chosen):
+        warn_stale("shrink", wrapped)
+    if fitted_on:
         full = plain_copy(wrapped, plan, lambda _, tensor: tensor, plan.full())
         fit(full, [Member(small, chosen)], plan, fitted_on)
+    if fitted_on and batches:
         estimate(small, batches)
     return small
 
@@ -204,10 +210,11 @@ def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record
         "fingerprint": plan.fingerprint,
         "options": dict(plan.options),
         "cut_buffers": sorted(plan.cut_tensors - set(plan.parameters)),
+        "shapes": {name: [layout.width(dim, {}) for dim in dims] for name, dims in plan.layouts.items()},
     }
     if before is not None and set(plan.groups) == {name for name, width in before["widths"].items() if width > 1}:
-        kept = {key: before[key] for key in ("full", "fingerprint", "options", "cut_buffers")}
-        record |= {**kept, "widths": {**before["widths"], **widths}}
+        record = {key: before[key] for key in record if key in before}
+        record["widths"] = {**before["widths"], **widths}
     return record | {"step": {"fingerprint": plan.fingerprint, "widths": dict(widths)}}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from surgery.axes.layout import units
 from surgery.errors import InputError
+from surgery.modules.arguments import counted
 from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
 from surgery.modules.tree import named_parameters
@@ -25,6 +26,7 @@ B = TypeVar("B")
 Criterion: TypeAlias = "Callable[[nn.Module, Plan], dict[str, Tensor]]"
 
 
+@counted()
 def order(
     model: nn.Module, example_inputs: Examples | None = None, *, by: Criterion | None = None
 ) -> dict[str, Tensor]:
@@ -36,6 +38,7 @@ def order(
     return _orders(model, wrapped, plan, by)
 
 
+@counted()
 def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | None = None) -> M:
     """An independent plain copy of a model in which each group's units go from the most to the least important.
 

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from surgery.errors import InputError
+from surgery.training.alike import Alike, alike
 
 Distil: TypeAlias = "Callable[[Any, Any], Tensor]"
+Known: TypeAlias = "int | tuple[str, str]"  # what a loss has told: the dimension of the classes, or its kind
 ADVICE = (
     "Pass distil=, a callable (narrow output, full output) -> scalar, such as surgery.kl(dim=1) or a mean squared "
     "error; or labels=1.0, so that narrow widths learn from the loss alone"
@@ -66,14 +68,30 @@ def logits_of(output: Any) -> Tensor:
     return found
 
 
-def class_dim(output: Any, loss: Tensor) -> int | None:
-    """The dimension of the classes: the one over which the loss's gradient in the logits sums to zero.
+def divergence(known: Known) -> Distil:
+    """The divergence that fits a loss."""
+    return kl(known) if isinstance(known, int) else Values(Alike(*known))
 
-    That is the mark of a softmax cross-entropy: it does not change when all logits of a row are shifted. None where the
-    gradient is zero everywhere, so that nothing can be told.
 
-    Raises InputError where there is no such dimension, so that logits of another kind, and regressions, are not taught
-    with a divergence that makes no sense for them.
+@dataclass(frozen=True)
+class Values:
+    """How far the values of two outputs are apart, or those of their logits."""
+
+    alike: Alike
+
+    def __call__(self, narrow: Any, full: Any) -> Tensor:
+        return self.alike(logits_of(narrow), logits_of(full))
+
+
+def known_by(output: Any, loss: Tensor) -> Known | None:
+    """What a loss tells of an output: the dimension of the classes, over which its gradient in the logits sums to zero.
+
+    That is the mark of a softmax cross-entropy: it does not change when all logits of a row are shifted. Where there is
+    no such dimension, what `alike` finds: the kind of a loss that compares value by value. None where the gradient is
+    zero everywhere, so that nothing can be told.
+
+    Raises InputError where there is neither, so that outputs of another kind are not taught with a divergence that
+    makes no sense for them.
     """
     logits = logits_of(output)
     (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True, allow_unused=True)
@@ -89,7 +107,11 @@ def class_dim(output: Any, loss: Tensor) -> int | None:
         rows, sizes = gradient.sum(dim), gradient.abs().sum(dim)
         if logits.shape[dim] > 1 and rows.norm() <= precision * sizes.norm():
             return dim
+    values = alike(logits, loss, max(precision, 1e-3))
+    if values is not None:
+        return values.kind, values.count
     raise InputError(
         f"the loss is no softmax cross-entropy over a dimension of the output {list(logits.shape)}: its gradient sums "
-        f"to zero over none, so a divergence of distributions does not fit. {ADVICE}"
+        f"to zero over none, so a divergence of distributions does not fit; nor is it a squared or absolute error or a "
+        f"binary cross-entropy, by its curvature. {ADVICE}"
     )

@@ -16,7 +16,7 @@ from surgery.errors import InputError
 from surgery.modules.batchnorm import statistics_kept
 from surgery.modules.inputs import Examples, Inputs, call
 from surgery.modules.modes import evaluating
-from surgery.training.distil import Distil, class_dim, kl, towards
+from surgery.training.distil import Distil, divergence, known_by, towards
 from surgery.training.draws import DEFAULT
 from surgery.training.schedules import NARROW, Turn, turns
 from surgery.twin.elastic import is_wrapped, state_of
@@ -61,13 +61,14 @@ def train_step(
             anything; at 0 they learn from the full width alone.
         teacher: a frozen model that narrow widths learn from instead, called with `inputs` in eval mode.
         distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar. Default:
-            `surgery.kl` over the dimension of the classes.
+            `surgery.kl` over the dimension of the classes; or the loss itself towards the full output, where it is a
+            squared error, an absolute one or a binary cross-entropy.
         backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
-    Raises InputError where `loss` is no function, where it or `distil` gives no scalar, and where there is no `distil`,
-    `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The widths that were set are as
-    before, whatever happens.
+    Raises InputError where `wrapped` is in eval mode, `loss` is no function, it or `distil` gives no scalar, and where
+    there is no `distil`, `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The
+    widths that were set are as before, whatever happens.
     """
     if not callable(loss):
         raise InputError(
@@ -118,6 +119,12 @@ def twin_in(model: nn.Module) -> nn.Module:
 
 
 def _state(twin: nn.Module, run: Inputs) -> State:
+    """The state of a twin that can be trained. Raises InputError for one in eval mode."""
+    if not twin.training:
+        raise InputError(
+            f"train_step: {type(twin).__name__} is in eval mode, in which dropout is off and BatchNorm learns nothing: "
+            "call .train() on it before the training, and after each validation"
+        )
     state = state_of(twin)
     if state.pending is not None:  # it was wrapped without example inputs: these are the first
         state.pending.first(twin, run.args, run.kwargs)
@@ -144,14 +151,14 @@ def _scalar(value: Any, name: str) -> Tensor:
 
 
 def _divergence(state: State, loss: Learn, output: Any, value: Tensor) -> Distil:
-    """The divergence over the classes. Their dimension is found in the first step of a loss that tells it."""
+    """What fits the loss. It is found in the first step of a loss that tells it."""
     place = _written(loss)
-    dim = state.class_dims.get(place)
-    if dim is None:
-        dim = class_dim(output, value)
-        if dim is not None and place is not None:
-            state.class_dims[place] = dim
-    return kl(-1 if dim is None else dim)
+    known = state.class_dims.get(place)
+    if known is None:
+        known = known_by(output, value)
+        if known is not None and place is not None:
+            state.class_dims[place] = known
+    return divergence(-1 if known is None else known)
 
 
 def _written(loss: Any) -> Any:

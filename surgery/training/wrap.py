@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,21 +11,26 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError
+from surgery.modules.arguments import counted
 from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples, Inputs, detached, placed
+from surgery.modules.labelled import Batch, taken
 from surgery.plan.plan import Draw, Plan
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.training.draws import DEFAULT
+from surgery.training.resuming import settle_waiting
 from surgery.twin.elastic import Elastic, is_wrapped, state_of
 from surgery.twin.foreign import check_forwards
 from surgery.twin.install import enter, install, strip
 from surgery.twin.setting import plan_of
 from surgery.twin.state import State
+from surgery.twin.statistics import calibrated
 
 M = TypeVar("M", bound=nn.Module)
 
 
+@counted()
 def wrap(
     model: M,
     example_inputs: Examples | None = None,
@@ -36,6 +42,7 @@ def wrap(
     draw: Draw | None = None,
     generator: torch.Generator | None = None,
     rehearse: bool = True,
+    calibration: Iterable[Batch] | None = None,
 ) -> M:
     """A twin of `model` that draws its widths at every training forward; `model` stays as it is.
 
@@ -55,6 +62,9 @@ def wrap(
         generator: a seeded CPU generator for the draws. Default: a new one with seed 0.
         rehearse: run the twin at full, smallest and mixed widths before the plan is believed; what fails is pinned.
             Without it planning is quicker, and such faults are found by `shrink`, or by a training forward.
+        calibration: batches of training inputs, for a model with BatchNorm: `sweep`, `search`, `sensitivity`,
+            `progress` and `shrink` estimate its statistics on them at each width, the full one too. A list is kept as
+            it is, of a DataLoader the first 16 batches; labels may come with the inputs.
 
     Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
     where the model does not run on the example inputs; WidthError for a name that no group has.
@@ -70,10 +80,12 @@ def wrap(
         raise InputError(f"generator is a torch.Generator on the CPU, got {generator!r}")
     twin = copy_tree(model, lambda _, tensor: tensor)
     state = State(None, None, draw, generator)
+    state.calibration = () if calibration is None else taken(calibration, "calibration")
 
     prepare = _Preparation(fixed, only, granularity, minimum, rehearse)
     if example_inputs is not None:
         prepare(twin, model, state, example_inputs)
+        calibrated(twin)  # batches that it cannot be run on are refused here
     else:
         state.pending = prepare
         enter(twin, Elastic(state, "", type(twin)))
@@ -93,8 +105,12 @@ class _Preparation:
     def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
         plan = make_plan(model, examples, self.fixed, self.only, self.granularity, self.rehearse)
         install(twin, plan, state, self.minimum)
+        for note in plan.notes:
+            if note.startswith("granularity:"):
+                warnings.warn(note, UserWarning, stacklevel=4)
         state.examples, state.pending = detached(examples), None
         state.placed = placed(model.parameters())
+        settle_waiting(twin, state)
 
     def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))
@@ -107,6 +123,7 @@ def unwrap(wrapped: M) -> M:
     return strip(copy_tree(wrapped, lambda _, tensor: tensor, {id(state): state}))
 
 
+@counted()
 def inspect(model: nn.Module, example_inputs: Examples | None = None, *, rehearse: bool = True) -> Plan:
     """What can change its width in a model, and what cannot and why. Print it: it is a table.
 

@@ -13,6 +13,7 @@ from surgery.modules.inputs import tensors
 from surgery.twin.elastic import Elastic, elastic_of
 from surgery.twin.foreign import explained
 from surgery.twin.state import Pass, State, in_backward
+from surgery.twin.statistics import learns_nothing, note_statistics
 from surgery.twin.writing import begin_forward, flush, keep_stored, settle_debts
 
 
@@ -37,7 +38,8 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
     if state.pending is not None:
         state.pending.first(module, args, kwargs)
         elastic = elastic_of(module) or elastic
-    widths = state.drawn() if module.training and not state.setting.pinned else state.setting.current
+    drawing = module.training and not state.setting.pinned and not learns_nothing(state, module, args, kwargs)
+    widths = state.drawn() if drawing else state.setting.current
     forward = state.forward
     forward.root += 1
     before, forward.now = forward.now, Pass(widths)
@@ -50,6 +52,7 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
         forward.root -= 1
         done, forward.now = forward.now, before
     assert done is not None
+    note_statistics(state, widths, drawing)
     _leave(state, done, output)
     return output
 

@@ -11,6 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.adapters.base import decisions
 from surgery.errors import InputError
+from surgery.modules.batchnorm import statistics_layers
 from surgery.modules.caches import forget
 from surgery.modules.code.bytecode import assigned, mentions, reads
 from surgery.modules.code.rewritten import Method, Rewritten
@@ -53,6 +54,10 @@ def install(twin: nn.Module, plan: Plan, state: State, minimum: int | Mapping[st
     refresh(twin)
     _Installer(twin, plan, state).run()
     clear_stored(state.writes.storing)
+    state.norms, state.estimated = statistics_layers(twin), plan.full()
+    state.momenta = [layer.momentum for layer in state.norms]
+    counts = [layer.num_batches_tracked for layer in state.norms]
+    state.counted = any(count is not None and not count.is_meta and bool(count) for count in counts)
 
 
 class _Installer:

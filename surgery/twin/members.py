@@ -24,6 +24,7 @@ from surgery.twin.foreign import REMEDY
 from surgery.twin.forward import forward_of, named_members, synced
 from surgery.twin.memory import Stored
 from surgery.twin.state import in_backward
+from surgery.twin.status import line
 from surgery.twin.writing import assign
 
 
@@ -49,6 +50,11 @@ class Member:
         cls.surgery_base.__setstate__(self, state[0])
         if state[1] is not None:
             vars(self)[KEY] = state[1]
+
+    def __repr__(self: Any) -> str:
+        said = line(self)
+        text: str = super().__repr__()
+        return text if said is None else f"{text}  {said}"
 
     def get_parameter(self: Any, target: str) -> Any:
         """What the attribute gives, as in any module; below full width that is a slice, and no nn.Parameter."""

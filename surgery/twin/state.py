@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.modules.inputs import Batches, Placed
 from surgery.plan.plan import Draw, Plan
+from surgery.twin.callers import COPIED_TO_AVERAGE, within
 
 Widths = dict[str, int]
 
@@ -125,8 +127,15 @@ class State:
         placed: the float type and the device of the parameters when the examples were given.
         minimum: the smallest widths that are drawn.
         members, plain: the paths of the modules that follow the widths, and of those that have nothing to follow with.
-        class_dims: for each loss that told it, the dimension of the logits.
+        class_dims: for each loss that told it, the dimension of the classes, or its kind.
         slice_owners: the whole tensor of each slice that was read; only where modules hold tensors in containers.
+        calibration: batches to estimate BatchNorm's statistics on, as they were given.
+        norms, momenta: the BatchNorms that keep statistics, and their momenta when the model was wrapped.
+        estimated: the widths that their statistics are of; None where they are mixed.
+        counted, reset: statistics were updated; they were reset after that, and are estimated anew.
+        averaged: it is the copy in a torch AveragedModel.
+        waiting: a saved state that was loaded before there was a plan.
+        last: the widths that were drawn last.
     """
 
     plan: Plan | None
@@ -141,8 +150,17 @@ class State:
     writes: WriteBack = field(default_factory=WriteBack)
     members: frozenset[str] = frozenset()
     plain: frozenset[str] = frozenset()
-    class_dims: dict[Any, int] = field(default_factory=dict)
+    class_dims: dict[Any, int | tuple[str, str]] = field(default_factory=dict)
     slice_owners: WeakTensorKeyDictionary | None = None
+    calibration: tuple[Any, ...] = ()
+    norms: list[_BatchNorm] = field(default_factory=list)
+    momenta: list[float | None] = field(default_factory=list)
+    estimated: Widths | None = None
+    counted: bool = False
+    reset: bool = False
+    averaged: bool = False
+    waiting: dict[str, Any] | None = None
+    last: Widths | None = None
 
     @property
     def inside(self) -> bool:
@@ -187,12 +205,14 @@ class State:
         """Widths for one training forward, of the twin's own draw or another one."""
         assert self.plan is not None
         widths = self.plan.widths((draw or self.draw)(self.plan, self.generator))
-        return {name: max(width, self.minimum.get(name, 1)) for name, width in widths.items()}
+        self.last = {name: max(width, self.minimum.get(name, 1)) for name, width in widths.items()}
+        return self.last
 
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         memo[id(self)] = new = State.__new__(State)
-        shared = ("plan", "pending")
+        shared = ("plan", "pending", "calibration")
         new.__setstate__({k: v if k in shared else copy.deepcopy(v, memo) for k, v in self.__getstate__().items()})
+        new.averaged = new.averaged or within(COPIED_TO_AVERAGE)
         return new
 
     def __getstate__(self) -> dict[str, Any]:

@@ -100,16 +100,52 @@ def test_foreign_safetensors_with_a_right_checksum(saved: Path) -> None:
             surgery.load(saved, fresh, X)
 
 
-OTHERS = [lambda: Net(hidden=20), lambda: Net(middle=10), lambda: nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 3))]
+class Apart(Net):
+    """The same tensors, which the code connects otherwise."""
+
+    def forward(self, x: Any, *, scale: float = 1.0) -> Any:
+        return self.head(torch.relu(self.fc2(torch.relu(self.fc1(x))))) * scale + self.norm.weight.cumsum(0).sum()
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=["wider", "narrower", "another class"])
-def test_files_of_another_architecture(saved: Path, other: Callable) -> None:
-    model = other()
-    reason = r"\((fingerprint \w+, here \w+|no group .*)\)"
-    message = rf"small\.json belongs to a Net of another architecture than this \w+ {reason}"
-    with unchanged(model, folder=saved.parent), pytest.raises(FileError, match=message):
+OTHERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "wider": (lambda: Net(hidden=20), r"fc1\.weight is \[16, 6\] there and \[20, 6\] here"),
+    "narrower": (lambda: Net(middle=4), r"head\.weight is \[3, 8\] there and \[3, 4\] here"),
+    "another class": (
+        lambda: nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 3)),
+        r"fc1\.bias is in the file only; .* and \d+ more",
+    ),
+    "other code": (Apart, r"the group \S+ is|the code connects their axes otherwise"),
+}
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["", "a file of an earlier version"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_files_of_another_architecture(saved: Path, other: str, old: bool) -> None:
+    """The error says which tensors differ. Files that do not tell the full shapes say what can be seen."""
+    build, reason = OTHERS[other]
+    model = build()
+    if old:
+        _edit(shapes=None)(saved.with_name(WIDTHS))
+        reason = ".*"
+    message = rf"small\.json belongs to a Net of another architecture than this \w+ \(.*({reason})"
+    with unchanged(model, folder=saved.parent), pytest.raises(FileError, match=message) as raised:
         surgery.load(saved, model, X)
+    assert "fingerprint" not in str(raised.value)
+
+
+def test_arguments_the_other_way_round(saved: Path) -> None:
+    model: Any = Net()
+    path: Any = str(saved)
+    with (
+        unchanged(model, folder=saved.parent),
+        pytest.raises(InputError, match=r"load takes the path .* got a Net"),
+    ):
+        surgery.load(model, path, X)
+    with (
+        unchanged(model, folder=saved.parent),
+        pytest.raises(InputError, match="save takes a small model, then a path"),
+    ):
+        surgery.save(path, model)
 
 
 @pytest.mark.parametrize("thing", [Net(), 3], ids=["plain", "no model"])

@@ -112,7 +112,10 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
     setup = SETUPS[name]
     model, inputs = setup.build().eval(), setup.inputs()
     wrapped = surgery.wrap(model, inputs)
-    small = {key: surgery.shrink(wrapped, part, multiple=multiple) for key, (part, multiple) in SMALLER.items()}
+    small = {
+        key: surgery.shrink(wrapped, part, multiple=multiple, recalibrate=False)
+        for key, (part, multiple) in SMALLER.items()
+    }
     times = in_turn({"full": model, **small}, inputs, rounds)
     row: dict[str, Any] = {"model": name, "batch": list(setup.shape)}
     row["full ms"] = round(1e3 * statistics.median(times["full"]), 1)

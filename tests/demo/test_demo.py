@@ -4,7 +4,6 @@ import dataclasses
 import gzip
 import html
 import itertools
-import math
 import os
 import re
 import sys
@@ -54,7 +53,7 @@ def test_the_choice_is_what_the_curves_say(demo, model):
     printed, out = demo
     uniform, searched = (Curve.from_json(out / f"{model}-{name}.json") for name in ("uniform", "searched"))
     both = dataclasses.replace(uniform, points=(*uniform, *searched))
-    chosen = both.choose(min_score=math.floor(1e5 * (uniform[0].score - MARGIN)) / 1e5)
+    chosen = both.choose(max_loss=MARGIN)
     assert f"({chosen.params:,} of {uniform.full['params']:,})" in printed
     record = surgery.load(out / model, JOBS[MODELS.index(model)].build(8), torch.zeros(1, 1, 8, 8)).surgery_record
     assert record["widths"] == chosen.widths

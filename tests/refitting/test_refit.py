@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
+from surgery.modules.inputs import Inputs
 from surgery.refitting.lockstep import Pause, together
 from surgery.refitting.refit import RIDGES, Member, refit
 from surgery.refitting.sites import Listener, Site, Visit
-from surgery.refitting.statistics import batches_of, whole
+from surgery.refitting.statistics import whole
 from tests.models import BY_NAME, REPRESENTATIVE
 from tests.small_models import mlp
 
@@ -72,7 +73,7 @@ def test_nothing_changes_where_nothing_is_cut() -> None:
     model = mlp(6, 16, 8, 3).double()
     plan = surgery.inspect(model, X)
     small = copy.deepcopy(model)
-    refit(copy.deepcopy(model), [Member(small, plan.full())], plan, batches_of(BATCHES))
+    refit(copy.deepcopy(model), [Member(small, plan.full())], plan, [Inputs((x,)) for x in BATCHES])
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), small.parameters(), strict=True))
 
 

@@ -231,7 +231,7 @@ class _Run:
                 raise
             laws.cost_is_counted(wrapped, small, widths, self.given, macs=False)
             wider = {name: max(width, min(2, self.plan.groups[name].size)) for name, width in widths.items()}
-            laws.cost_is_counted(wrapped, surgery.shrink(wrapped, wider), wider, self.given)
+            laws.cost_is_counted(wrapped, surgery.shrink(wrapped, wider, recalibrate=False), wider, self.given)
 
 
 def _train_once(model: nn.Module, run: Inputs, rate: float = 0.0) -> None:

@@ -34,7 +34,7 @@ def facts(section: Section, picked: int) -> str:
     document = {
         "points": points,
         "picked": picked,
-        "limits": {bound.measure: bound.limit for bound in section.bounds()},
+        "limits": section.limit_of(),
         "errors": section.opening().get("errors", 0),
         "reference": section.reference.score,
         "sizes": list(section.groups.values()),
@@ -63,25 +63,28 @@ def _score_tile(section: Section, point: Point) -> tuple[str, str]:
         return value, "the widest model"
     apart = change(widest.score, point.score, share)
     word = "less" if point.score < widest.score else "more"
-    return value, f"{apart} {word} than the widest" if apart else "as the widest model"
+    a_row = any(row is widest for row in section.curve)  # of a search, the full model is none
+    than, like = ("the widest", "the widest model") if a_row else ("the full model", "the full model")
+    return value, f"{apart} {word} than {than}" if apart else f"as {like}"
 
 
 def _cost_tile(section: Section, point: Point, measure: str) -> tuple[str, str]:
     value = getattr(point, measure)
-    whole = section.curve.full.get(measure) or getattr(section.reference, measure)
+    whole = section.curve.full.get(measure) or getattr(section.reference, measure) or section.most(measure)
     return COST_WORDS[measure].words(value), f"{percent(value, whole)} of full"
 
 
 def code(section: Section, place: int) -> str:
     """Two lines of Python that make the model of a point."""
     series, _, point = section.rows[place]
-    batches = list(section.curves.values())[series].recalibrated
+    curve = list(section.curves.values())[series]
+    more = ", recalibrate=batches" if curve.recalibrated else ""
     if point.fraction is not None:
         widths = repr(float(point.fraction))
+        more = f", multiple={curve.multiple}{more}" if curve.multiple > 1 else more
     else:
         cut = {group: width for group, width in point.widths.items() if width != section.curve.sizes.get(group)}
         widths = _mapping(cut) if cut else "1.0"
-    more = ", recalibrate=batches" if batches else ""
     return f"widths = {widths}\nsmall = surgery.shrink(wrapped, widths{more})"
 
 

@@ -9,6 +9,7 @@
     (measure === "score" ? limit - (point.score - errors * (point.error || 0)) : point[measure] - limit)
       / (Math.abs(limit) || 1));
 
+  const allExcesses = (points, limits, errors) => points.flatMap((point) => excesses(point, limits, errors));
   const worst = (point, limits, errors) => Math.max(...excesses(point, limits, errors));
   const within = (point, limits, errors) => excesses(point, limits, errors).every((excess) => excess <= 0);
 
@@ -103,7 +104,7 @@
         row.querySelector("b").textContent = point.widths[i];
       });
       find(".python code").textContent = point.code;
-      find(".same").textContent = how === "hand" || how === "none"
+      find(".same").textContent = how === "hand" || how === "none" || idle()
         ? `From the curve: curve[${point.row}]` : `From the curve: curve.choose(${python(limits, errors())})`;
       find(".how").replaceChildren(`${facts.how[how]}: ${point.name}.`, element("span", "heard",
         ` ${headings[0]} ${point.tiles[0][0]}, ${headings[1].toLowerCase()} ${point.tiles[1][0]}.`));
@@ -111,6 +112,10 @@
       section.dataset.how = how;
       section.dataset.limits = python(limits, errors());
     }
+
+    // A score below all points is no limit: curve.choose refuses it where it stands alone.
+    const idle = () => Object.keys(limits).join() === "score" && points.length > 1
+      && allExcesses(points, limits, errors()).every((excess) => excess < 0);
 
     function pick() {
       const point = choose(points, limits, errors());

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from surgery.curves.page.page import page
 from surgery.curves.page.section import Section
@@ -26,7 +26,7 @@ def report(
     title: str = TITLE,
     score: str = "score",
     files: bool = False,
-    **limits: float,
+    **limits: Any,
 ) -> list[Path]:
     """Write a page with the curves, a budget to set, and the widths and the Python of the point that it picks.
 
@@ -62,7 +62,7 @@ def report(
 
 
 def _sections(
-    curves: Rows | Mapping[str, Rows] | Iterable[Section], score: str, limits: Mapping[str, float]
+    curves: Rows | Mapping[str, Rows] | Iterable[Section], score: str, limits: Mapping[str, Any]
 ) -> list[Section]:
     """Sections for what `report` was given."""
     if isinstance(curves, Mapping):

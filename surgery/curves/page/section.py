@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
-from surgery.curves.choose import Bound, bound, choose
+from surgery.curves.choose import best, choose, with_errors
+from surgery.curves.limits import Bound, bound
 from surgery.curves.page.words import COST_WORDS, is_share
 from surgery.curves.points import Point, Rows
 from surgery.errors import InputError
@@ -31,7 +33,7 @@ class Section:
 
     title: str
     curves: Mapping[str, Rows]
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)
     score: str = "score"
     notes: tuple[str, ...] = ()
     load: str = ""
@@ -86,25 +88,36 @@ class Section:
 
     @property
     def reference(self) -> Point:
-        """The widest point, which losses refer to."""
-        return max(self.curve, key=lambda point: point.params)
+        """The full model where it was measured, else the widest point: what losses refer to."""
+        return self.curve.whole or max(self.curve, key=lambda point: point.params)
 
     def most(self, measure: str) -> float:
         """The largest cost of a point."""
         return float(max(getattr(point, measure) for point in self.curve))
 
-    def opening(self) -> dict[str, float]:
-        """The limits that the page opens with."""
+    def opening(self) -> dict[str, Any]:
+        """The limits that the page opens with, as keywords of `choose`."""
         if self.limits or not self.share:
             return dict(self.limits)
         return {"min_score": math.floor(1e5 * (self.reference.score - LOSS)) / 1e5}
 
     def pick(self) -> int:
         """The place in `curve` of the point that these limits choose. WidthError where none is within them."""
-        self.bounds()
-        chosen = choose(self.curve, **self.opening())
+        bounds, errors = self.bounds(), self.opening().get("errors", 0.0)
+        if self.limits:
+            chosen = choose(self.curve, **self.opening())
+        else:  # limits that nobody gave are not talked of
+            chosen = best(self.curve, with_errors(bounds, errors), errors)
         return next(i for i, point in enumerate(self.curve) if point is chosen)
 
     def bounds(self) -> list[Bound]:
         """The limits in the measures' own units: a fraction of the full model is worked out. Raises InputError."""
         return [bound(self.curve, name, value) for name, value in self.opening().items() if name != "errors"]
+
+    def limit_of(self) -> dict[str, float]:
+        """The limit of each measure; of a score and a loss that are both limited, the stricter one."""
+        found: dict[str, float] = {}
+        for item in self.bounds():
+            limit = round(item.limit, 9) if item.name == "max_loss" else item.limit  # a difference has many digits
+            found[item.measure] = max(limit, found.get(item.measure, limit))
+        return found

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from surgery.curves.choose import Bound, bound
 from surgery.curves.curve import Curve
+from surgery.curves.limits import Bound, bound
 from surgery.curves.points import MEASURES, Point
 from surgery.errors import InputError, WidthError
+from surgery.measuring.rows import listed
 from surgery.plan.costs import CostModel
 
 LIMITS = ("max_params", "max_bytes", "max_macs", "max_latency")
@@ -37,18 +39,22 @@ class Budget:
         return any(item.measure == "latency" for item in self.bounds)
 
     def __str__(self) -> str:
-        return ", ".join(f"{item.name}={item.given:g}" for item in self.bounds)
+        return ", ".join(map(str, self.bounds))
 
 
-def budgets(curve: Curve, given: Iterable[float | Mapping[str, float]]) -> list[Budget]:
-    """The budgets that a search was given: a float is a share of the MACs. Raises InputError for anything else."""
-    found = [_budget(curve, {"max_macs": item} if isinstance(item, float) else item) for item in given]
+BudgetSpec: TypeAlias = "float | str | Mapping[str, float | str]"
+
+
+def budgets(curve: Curve, given: Iterable[BudgetSpec]) -> list[Budget]:
+    """The budgets that a search was given: a share is one of the MACs. Raises InputError for anything else."""
+    items = listed("search", "budgets", given, "(0.5, 0.25)")
+    found = [_budget(curve, {"max_macs": item} if isinstance(item, float | str) else item) for item in items]
     if not found:
         raise InputError("search was given no budgets: pass for example budgets=(0.5, 0.25)")
     return found
 
 
-def _budget(curve: Curve, given: Mapping[str, float]) -> Budget:
+def _budget(curve: Curve, given: Mapping[str, float | str]) -> Budget:
     if not isinstance(given, Mapping) or not given or set(given) - set(LIMITS):
         raise InputError(
             f"search: a budget is a float, a share of the MACs, or a mapping of {', '.join(LIMITS)}, got {given!r}"

@@ -1,0 +1,101 @@
+"""What of a training neither the model's `state_dict` nor the optimizer's holds: how far the draws are.
+
+A wrapped model's `state_dict` stays that of the plain model, so that either can load the other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from surgery.errors import InputError
+from surgery.training.remembered import restored, taken
+from surgery.training.step import twin_in
+from surgery.twin.elastic import state_of
+from surgery.twin.state import State
+
+FORMAT = "surgery.training/1"
+FIELDS = {"format", "plan", "generator", "draw", "widths", "statistics", "dims"}
+
+
+def training_state(wrapped: nn.Module) -> dict[str, Any]:
+    """How far the draws of a wrapped model are, to be saved beside its `state_dict` and that of the optimizer.
+
+    A training that goes on from all of them draws what it would have drawn without a break. It holds the generator of
+    the draws, the counters of `surgery.sandwich`, `surgery.warmup` and of draws of your own, the widths that are set,
+    and what `surgery.train_step` has found out of the loss. It is plain data, which `torch.load` reads with
+    `weights_only=True`.
+
+    Args:
+        wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
+
+    Raises InputError for a model that is not wrapped, and for a draw that keeps something else than plain data.
+    """
+    state = state_of(twin_in(wrapped))
+    dims = state.class_dims.items()
+    return {
+        "format": FORMAT,
+        "plan": None if state.plan is None else state.plan.fingerprint,
+        "generator": state.generator.get_state(),
+        "draw": taken(state.draw),
+        "widths": dict(state.setting.chosen),
+        "statistics": None if state.estimated is None else dict(state.estimated),
+        "dims": [[file, line, code.hex(), list(names), known] for (file, line, code, names), known in dims],
+    }
+
+
+def load_training_state(wrapped: nn.Module, saved: dict[str, Any]) -> None:
+    """Go on where `training_state` was called. Load the `state_dict` of model and optimizer as always.
+
+    Args:
+        wrapped: a model that is wrapped as the one was, with the same `draw`.
+        saved: what `training_state` gave.
+
+    Raises InputError for a state of another model, or of another draw; nothing has changed then.
+    """
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT or set(saved) != FIELDS:
+        raise InputError("this is no state of a training: pass what surgery.training_state(wrapped) gave")
+    twin = twin_in(wrapped)
+    state = state_of(twin)
+    settle = _settled(twin, state, saved)
+    _, puts = restored(state.draw, saved["draw"])
+    try:
+        state.generator.set_state(saved["generator"].cpu())
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(f"the generator in this state of a training cannot be read: {error}") from error
+    for put in puts:
+        put()
+    if state.plan is None:
+        state.waiting = saved
+    settle()
+    state.class_dims = {
+        (file, line, bytes.fromhex(code), tuple(names)): known if isinstance(known, int) else tuple(known)
+        for file, line, code, names, known in saved["dims"]
+    }
+
+
+def settle_waiting(twin: nn.Module, state: State) -> None:
+    """For a twin that has its plan now, and got a state before: what only a plan can tell."""
+    if state.waiting is not None:
+        saved, state.waiting = state.waiting, None
+        _settled(twin, state, saved)()
+
+
+def _settled(twin: nn.Module, state: State, saved: dict[str, Any]) -> Callable[[], None]:
+    """What sets the widths of a saved state. Raises InputError where it is of another plan."""
+    if state.plan is None or saved["plan"] is None:
+        return lambda: None
+    if saved["plan"] != state.plan.fingerprint:
+        raise InputError(
+            f"the state is of another model than this {type(twin).__name__}, or of one with other groups: wrap the "
+            "model that it was saved of, with the same fixed= and only="
+        )
+    chosen, estimated = state.plan.widths(saved["widths"]), saved["statistics"]
+
+    def settle() -> None:
+        state.setting.chosen, state.estimated = chosen, estimated
+        state.sync()
+
+    return settle
