@@ -21,7 +21,8 @@ from surgery.twin.setting import at_widths
 Readers: TypeAlias = "list[tuple[Gram, Tensor]]"  # each with the unit of every column
 Score: TypeAlias = "Callable[[Group, Readers], Tensor]"
 RIDGE = 1e-3  # of the mean square of a column
-STEPS = 48  # in which the units of a group go, each a share of those that are left
+STEPS = 48  # the units of a group go in shares of one in so many of those that are left
+AMONG = 4  # and of so many candidates for each
 
 
 @dataclass(frozen=True)
@@ -90,24 +91,26 @@ def _listened(group: Group, readers: Readers) -> Tensor:
     return total
 
 
+@dataclass
 class _Reader:
-    """One reader while units go: what is left of its inputs, the inverse of their Gram matrix, and its weight now."""
+    """One reader while units go: the inverse of its inputs' Gram matrix, its weight, and the unit of each column."""
 
-    def __init__(self, gram: Gram, owners: Tensor):
-        mean = gram.mean
-        ridge = RIDGE * mean.diagonal().mean()
-        self.scale = (gram.weight @ mean * gram.weight).sum().clamp_min(torch.finfo(torch.float64).tiny)
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(mean + ridge * torch.eye(len(mean)).double()))
-        self.weight, self.owners = gram.weight, owners
+    inverse: Tensor
+    weight: Tensor
+    owners: Tensor
+    scale: Tensor  # the energy of its output
+
+    def part(self, units: Tensor) -> _Reader:
+        """What of it is about some units: enough to know what they lose as some of them go."""
+        mine = torch.isin(self.owners, units).nonzero()[:, 0]
+        return _Reader(self.inverse[mine][:, mine], self.weight[:, mine], self.owners[mine], self.scale)
 
     def losses(self, units: Tensor) -> Tensor:
-        """(U) what the output loses at least without each of these units, as a share of its energy."""
+        """(U) what the output loses at least without each of these units, as a share of its energy. `units` ascend."""
         order = self.owners.argsort(stable=True)
-        known = self.owners[order]
-        columns = order[torch.isin(known, units)].view(len(units), -1)  # (U, B), as units are sorted
+        columns = order[torch.isin(self.owners[order], units)].view(len(units), -1)  # (U, B)
         if columns.shape[1] == 1:
-            alone = columns[:, 0]
-            found = self.weight[:, alone].square().sum(0) / self.inverse.diagonal()[alone]
+            found = self.weight[:, columns[:, 0]].square().sum(0) / self.inverse.diagonal()[columns[:, 0]]
             return found / self.scale
         blocks = self.inverse[columns[:, :, None], columns[:, None, :]]
         weights = self.weight[:, columns].movedim(1, 0)  # (U, O, B)
@@ -115,6 +118,7 @@ class _Reader:
         return (solved * weights).sum((1, 2)) / self.scale
 
     def remove(self, units: Tensor) -> None:
+        """Let units go; the columns that are left take over what they can."""
         gone = torch.isin(self.owners, units)
         out, left = gone.nonzero()[:, 0], (~gone).nonzero()[:, 0]
         across = torch.linalg.solve(self.inverse[out][:, out], self.inverse[out][:, left])
@@ -123,19 +127,41 @@ class _Reader:
         self.owners = self.owners[left]
 
 
+def _reader(gram: Gram, owners: Tensor) -> _Reader:
+    mean = gram.mean
+    damped = mean + RIDGE * mean.diagonal().mean() * torch.eye(len(mean)).double()
+    scale = (gram.weight @ mean * gram.weight).sum().clamp_min(torch.finfo(torch.float64).tiny)
+    return _Reader(torch.cholesky_inverse(torch.linalg.cholesky(damped)), gram.weight, owners, scale)
+
+
 def _removed(group: Group, readers: Readers) -> Tensor:
-    """(U) the number of the turn in which each unit goes, the first to go first."""
-    known = [_Reader(*reader) for reader in readers]
-    left, turn = torch.arange(group.size), torch.zeros(group.size, dtype=torch.float64)
-    gone = 0
+    """(U) the number of the turn in which each unit goes, the first to go first.
+
+    The next to go is looked for among a few of those that lose least; all others hear of it when a share has gone.
+    """
+    known = [_reader(*reader) for reader in readers]
+    left, gone = torch.arange(group.size), list[int]()
     while len(left) > 1:
+        many = max(1, len(left) // STEPS)
         losses = torch.stack([reader.losses(left) for reader in known]).sum(0)
-        go = losses.argsort(stable=True)[: max(1, len(left) // STEPS)]
-        turn[left[go]] = torch.arange(gone, gone + len(go), dtype=torch.float64)
-        gone += len(go)
-        going = left[go].sort().values
+        few = left[losses.argsort(stable=True)[: many * AMONG]].sort().values
+        going = _first(few, many, [reader.part(few) for reader in known]) if many > 1 else left[losses.argmin()][None]
+        gone += going.tolist()
         for reader in known:
             reader.remove(going)
         left = left[~torch.isin(left, going)]
-    turn[left] = group.size
+    turn = torch.zeros(group.size, dtype=torch.float64)
+    turn[[*gone, *left.tolist()]] = torch.arange(group.size, dtype=torch.float64)
     return turn
+
+
+def _first(units: Tensor, count: int, parts: list[_Reader]) -> Tensor:
+    """The first of some units to go, one after another."""
+    gone = []
+    for _ in range(count):
+        losses = torch.stack([part.losses(units) for part in parts]).sum(0)
+        gone.append(units[losses.argmin()][None])
+        for part in parts:
+            part.remove(gone[-1])
+        units = units[units != gone[-1]]
+    return torch.cat(gone)

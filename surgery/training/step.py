@@ -38,9 +38,10 @@ def train_step(
     labels: float = LABELS,
     teacher: Callable[..., Any] | None = None,
     distil: Distil | None = None,
+    full: bool = True,
     backward: Callable[[Tensor], Any] = Tensor.backward,
 ) -> Tensor:
-    """Gradients of one batch at several widths; returns the loss of the full width, detached.
+    """Gradients of one batch at several widths; returns the loss of the full width (or the teacher), detached.
 
     The full width learns from `loss`. Each of the narrow widths learns in part from `loss`, and in part to say what the
     full width has just said. The gradients are added to those that are there already: `zero_grad` and the optimizer's
@@ -63,12 +64,14 @@ def train_step(
         distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar. Default:
             `surgery.kl` over the dimension of the classes; or the loss itself towards the full output, where it is a
             squared error, an absolute one or a binary cross-entropy.
+        full: whether the full width is trained. If not, a `teacher` stays what it is for, such as the trained model
+            that the family started from, and all of the step goes to the narrow widths.
         backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
-    Raises InputError where `wrapped` is in eval mode, `loss` is no function, it or `distil` gives no scalar, and where
-    there is no `distil`, `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The
-    widths that were set are as before, whatever happens.
+    Raises InputError where nobody is the full width: no `full` and no `teacher`; where `wrapped` is in eval mode, `loss`
+    is no function, it or `distil` gives no scalar; and where there is no `distil`, `labels` is below 1 and the output
+    holds no logits of a softmax cross-entropy. The widths that were set are as before, whatever happens.
     """
     if not callable(loss):
         raise InputError(
@@ -79,15 +82,18 @@ def train_step(
     state = _state(twin, run)
     draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)
     share, labels = _weight(weight) / len(draws), _share(labels)
+    if not full and teacher is None:
+        raise InputError("full=False leaves the full width as it is: give the model that takes its place as teacher=")
     with at_widths(twin, 1.0):
-        full = wrapped(*run.args, **run.kwargs)
-        value = _scalar(loss(full), "loss")
+        said = wrapped(*run.args, **run.kwargs) if full else _leaf(teacher_output(teacher, run))
+        value = _scalar(loss(said), "loss")
         if labels == 1:
             distil = None
         elif distil is None:
-            distil = _divergence(state, loss, full, value)
-        backward(value)
-    said = full if teacher is None or distil is None else teacher_output(teacher, run)
+            distil = _divergence(state, loss, said, value)
+        if full:
+            backward(value)
+    said = said if teacher is None or distil is None or not full else teacher_output(teacher, run)
     learn = narrow_loss(loss, None if distil is None else towards(distil, _detached(said)), labels)
     with statistics_kept(twin):
         for draw in draws:
@@ -173,8 +179,16 @@ def _detached(output: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, output)
 
 
+def _leaf(output: Any) -> Any:
+    """An output of which a loss has gradients, though no parameter gets any."""
+    return pytree.tree_map(
+        lambda leaf: leaf.requires_grad_() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, output
+    )
+
+
 @torch.no_grad()
-def teacher_output(teacher: Callable[..., Any], run: Inputs) -> Any:
+def teacher_output(teacher: Callable[..., Any] | None, run: Inputs) -> Any:
+    assert teacher is not None
     mode = evaluating(teacher) if isinstance(teacher, nn.Module) and teacher.training else contextlib.nullcontext()
     with mode:
         return teacher(*run.args, **run.kwargs)

@@ -38,9 +38,13 @@ def test_units_go_one_by_one_as_the_loss_says() -> None:
     assert set(found[4:].tolist()) == set(gone[:4])
 
 
-def test_twins_of_units_go_first_and_only_one_of_each() -> None:
-    found = surgery.order(redundant(), X, by=surgery.absorbed(BATCHES))["0.o"]
-    assert {int(unit) % 8 for unit in found[:8]} == set(range(8))
+@pytest.mark.parametrize("hidden", [16, 192])
+def test_twins_of_units_go_first_and_only_one_of_each(hidden: int) -> None:
+    """Also where so many go at once that both twins look as if nothing were lost without them."""
+    half = hidden // 2
+    found = surgery.order(redundant(hidden), X, by=surgery.absorbed(BATCHES))["0.o"]
+    kept = [int(unit) % half for unit in found[:half]]
+    assert len(set(kept)) > 0.9 * half, "of 6 inputs, some of so many features are nearly made by others"
 
 
 def test_activation_counts_what_is_said_and_what_is_heard() -> None:

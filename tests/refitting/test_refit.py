@@ -25,12 +25,12 @@ X = torch.randn(512, 6, generator=torch.Generator().manual_seed(0)).double()
 BATCHES = list(X.split(128))
 
 
-def redundant() -> nn.Sequential:
-    """Every feature is there twice, with other signs, so that a half of them says all."""
-    model = mlp(6, 16, 3).double()
+def redundant(hidden: int = 16) -> nn.Sequential:
+    """Every feature is there twice, so that a half of them says all."""
+    model, half = mlp(6, hidden, 3).double(), hidden // 2
     with torch.no_grad():
-        model[0].weight[8:] = model[0].weight[:8]
-        model[0].bias[8:] = model[0].bias[:8]
+        model[0].weight[half:] = model[0].weight[:half]
+        model[0].bias[half:] = model[0].bias[:half]
     return model
 
 

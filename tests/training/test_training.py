@@ -283,6 +283,23 @@ def test_under_autocast_each_width_is_what_it_is_alone() -> None:
     assert (found - expected).norm() < 0.02 * expected.norm()
 
 
+def test_the_full_width_may_stay_what_it_is() -> None:
+    """Narrow widths learn as with any teacher; there is no pass at full width, and there are no gradients of one."""
+    teacher = net(1).double().eval()
+    alone, both, full = twin(), twin(), net().double().train()
+    value = surgery.train_step(alone, X.double(), loss, narrow=[0.5], teacher=teacher, full=False)
+    surgery.train_step(both, X.double(), loss, narrow=[0.5], teacher=teacher)
+    loss(full(X.double())).backward()
+    assert value == loss(teacher(X.double())) and all(p.grad is None for p in teacher.parameters())
+    narrow = [p.grad if p.grad is not None else torch.zeros_like(p) for p in alone.parameters()]
+    assert_close([a + b for a, b in zip(narrow, gradients(full), strict=True)], gradients(both))
+
+
+def test_somebody_must_be_the_full_width() -> None:
+    with pytest.raises(surgery.InputError, match="full=False leaves the full width as it is: give the model"):
+        surgery.train_step(twin(), X.double(), loss, full=False)
+
+
 def test_a_teacher_that_shares_the_parameters_takes_no_gradients_away() -> None:
     results = []
     for teacher in (None, surgery.unwrap):
