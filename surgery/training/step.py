@@ -69,9 +69,9 @@ def train_step(
         backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
-    Raises InputError where nobody is the full width: no `full` and no `teacher`; where `wrapped` is in eval mode, `loss`
-    is no function, it or `distil` gives no scalar; and where there is no `distil`, `labels` is below 1 and the output
-    holds no logits of a softmax cross-entropy. The widths that were set are as before, whatever happens.
+    Raises InputError where nobody is the full width: no `full` and no `teacher`; where `wrapped` is in eval mode,
+    `loss` is no function, it or `distil` gives no scalar; and where there is no `distil`, `labels` is below 1 and the
+    output holds no logits of a softmax cross-entropy. The widths that were set are as before, whatever happens.
     """
     if not callable(loss):
         raise InputError(
