@@ -78,22 +78,20 @@ def train_step(
             "loss is a function of the output, and called for each width: lambda output: F.cross_entropy(output, y). "
             f"Got {type(loss).__name__}"
         )
+    if not full and teacher is None:
+        raise InputError("full=False leaves the full width as it is: give the model that takes its place as teacher=")
     run, twin = call(inputs), twin_in(wrapped)
     state = _state(twin, run)
     draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)
     share, labels = _weight(weight) / len(draws), _share(labels)
-    if not full and teacher is None:
-        raise InputError("full=False leaves the full width as it is: give the model that takes its place as teacher=")
     with at_widths(twin, 1.0):
         said = wrapped(*run.args, **run.kwargs) if full else _leaf(teacher_output(teacher, run))
         value = _scalar(loss(said), "loss")
-        if labels == 1:
-            distil = None
-        elif distil is None:
-            distil = _divergence(state, loss, said, value)
+        distil = None if labels == 1 else distil or _divergence(state, loss, said, value)
         if full:
             backward(value)
-    said = said if teacher is None or distil is None or not full else teacher_output(teacher, run)
+    if full and teacher is not None and distil is not None:
+        said = teacher_output(teacher, run)
     learn = narrow_loss(loss, None if distil is None else towards(distil, _detached(said)), labels)
     with statistics_kept(twin):
         for draw in draws:

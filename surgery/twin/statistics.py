@@ -15,7 +15,7 @@ from surgery.modules.batchnorm import calibration, statistics_layers
 from surgery.modules.batchnorm import recalibrate as estimate
 from surgery.modules.inputs import Examples, tensors
 from surgery.modules.labelled import Batch, as_inputs
-from surgery.twin.callers import AVERAGED, FUNCTION, within
+from surgery.twin.callers import AVERAGED, within, within_function
 from surgery.twin.elastic import is_wrapped, state_of
 from surgery.twin.setting import examples_of, ready
 from surgery.twin.state import State, Widths
@@ -58,7 +58,7 @@ def _estimating(state: State) -> bool:
     A reentrant checkpoint runs its forward without gradients, too, inside of an autograd function: that is training.
     So is a training that takes plain means from the start.
     """
-    learning, means = torch.is_grad_enabled() or within(FUNCTION), _averaging(state)
+    learning, means = torch.is_grad_enabled() or within_function(), _averaging(state)
     if learning and not means:
         state.reset = False
     elif state.counted and all(not layer.num_batches_tracked for layer in state.norms):
@@ -71,7 +71,7 @@ def _is_frozen(module: nn.Module, args: Any, kwargs: Any) -> bool:
     if any(parameter.requires_grad for parameter in module.parameters()):
         return False
     if not torch.is_grad_enabled():
-        return not within(FUNCTION)
+        return not within_function()
     return not any(tensor.requires_grad for tensor in tensors((args, kwargs)))
 
 
