@@ -91,6 +91,12 @@ def load(file: Path) -> dict[str, Record]:
     return {record.key: record for record in records}
 
 
+def load_versions(file: Path) -> dict[str, str]:
+    """What the models of an earlier run were made of."""
+    found: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))["versions"] if file.exists() else {}
+    return found
+
+
 def dump(file: Path, records: Iterable[Record], versions: dict[str, str]) -> None:
     """Write the records, one a line, so that a diff shows which models changed."""
     lines = ",\n".join(json.dumps(record.plain()) for record in records)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.metadata
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
-from . import timm_models, torchvision_models, transformers_models
+from . import thirdparty_models, timm_models, torchvision_models, transformers_models
 from .entry import Entry
 
 SUITES: dict[str, Callable[[], Iterator[Entry]]] = {
     "torchvision": torchvision_models.entries,
     "timm": timm_models.entries,
     "transformers": transformers_models.entries,
+    "thirdparty": thirdparty_models.entries,
 }
 
 
 def installed(suite: str) -> bool:
-    return find_spec(suite) is not None
+    """Whether some model of the suite can be built."""
+    return thirdparty_models.installed() if suite == "thirdparty" else find_spec(suite) is not None
+
+
+def versions(suites: list[str]) -> dict[str, str]:
+    """What the models of some suites are made of, and torch: distributions, with their versions."""
+    own = {name: importlib.metadata.version(name) for name in ("torch", *suites) if name != "thirdparty"}
+    return own | (thirdparty_models.versions() if "thirdparty" in suites else {})
 
 
 def entries(suites: list[str], *patterns: str) -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from .record import Record
 
 def preload() -> list[str]:
     """What the process that others are forked from imports once."""
-    from .table import SUITES, installed
+    from .table import SUITES
 
-    return ["tests.zoo.worker", "torch._dynamo", *(suite for suite in SUITES if installed(suite))]
+    return ["tests.zoo.worker", "torch._dynamo", *(suite for suite in SUITES if find_spec(suite) is not None)]
 
 
 def work(entry: Entry, file: str, gib: float) -> None:
