@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,26 @@ from surgery.modules.inputs import Inputs
 
 from .entry import image, integers, normal
 
-Made = Callable[[], Any]
 Fed = Callable[[int], Inputs]
+
+
+class New:
+    """A call that is made later: `module:name` with arguments, which may hold such calls themselves."""
+
+    def __init__(self, path: str, args: tuple[Any, ...], options: dict[str, Any]):
+        self.path, self.args, self.options = path, args, options
+
+    def __call__(self) -> Any:
+        return self.found()(*settled(self.args), **settled(self.options))
+
+    def found(self) -> Any:
+        """What is called, imported now."""
+        module, _, names = self.path.partition(":")
+        return functools.reduce(getattr, names.split("."), importlib.import_module(module))
+
+
+def new(path: str, /, *args: Any, **options: Any) -> New:
+    return New(path, args, options)
 
 
 @dataclass(frozen=True)
@@ -27,27 +46,9 @@ class Recipe:
         data_decides: how much work there is depends on data.
     """
 
-    model: Made
+    model: New
     inputs: Fed
     data_decides: bool = False
-
-
-class New:
-    """A call that is made later: `module:name` with arguments, which may hold such calls themselves."""
-
-    def __init__(self, path: str, args: tuple[Any, ...], options: dict[str, Any]):
-        self.path, self.args, self.options = path, args, options
-
-    def __call__(self) -> Any:
-        module, _, names = self.path.partition(":")
-        found: Any = importlib.import_module(module)
-        for name in names.split("."):
-            found = getattr(found, name)
-        return found(*settled(self.args), **settled(self.options))
-
-
-def new(path: str, /, *args: Any, **options: Any) -> New:
-    return New(path, args, options)
 
 
 def settled(value: Any, seed: int | None = None) -> Any:
@@ -84,12 +85,12 @@ def images(*sides: int, channels: int = 3) -> Fed:
     return given(unit(2, channels, *(sides if len(sides) > 1 else sides * 2)))
 
 
-def of(package: str, rows: dict[str, tuple[Made, Fed]]) -> dict[str, Recipe]:
+def of(package: str, rows: dict[str, tuple[New, Fed]]) -> dict[str, Recipe]:
     """The rows of one package, under `package/model`."""
     return {f"{package}/{name}": Recipe(model, inputs) for name, (model, inputs) in rows.items()}
 
 
-def same(inputs: Fed, module: str, rows: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, tuple[Made, Fed]]:
+def same(inputs: Fed, module: str, rows: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, tuple[New, Fed]]:
     """Rows that are fed alike: what is called of `module` (`name`, or `submodule:name`), with which options."""
     return {name: (New(_path(module, called), (), options), inputs) for name, (called, options) in rows.items()}
 

@@ -42,7 +42,7 @@ def run(entries: list[Entry], limits: Limits, finished: Callable[[Record], None]
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
-        context.set_forkserver_preload(preload())
+        context.set_forkserver_preload(preload({entry.suite for entry in entries}))
     waiting, running = list(reversed(entries)), list[Job]()
     with tempfile.TemporaryDirectory() as folder, tqdm(total=len(entries), smoothing=0) as bar:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.util import find_spec
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from .entry import Entry
 from .record import Record
 
 
-def preload() -> list[str]:
-    """What the process that others are forked from imports once."""
-    from .table import SUITES
-
-    return ["tests.zoo.worker", "torch._dynamo", *(suite for suite in SUITES if find_spec(suite) is not None)]
+def preload(suites: set[str]) -> list[str]:
+    """What the process that others are forked from imports once, for these suites."""
+    own = {"thirdparty": "tests.zoo.thirdparty.loaded"}
+    return ["tests.zoo.worker", "torch._dynamo", *(own.get(suite, suite) for suite in sorted(suites))]
 
 
 def work(entry: Entry, file: str, gib: float) -> None:

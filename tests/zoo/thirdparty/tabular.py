@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -109,13 +108,10 @@ class Density(nn.Module):
         return density
 
 
-def _density(flow: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    return lambda: Density(flow())
-
-
 WIDTHS: dict[str, Any] = {"hidden_features": (24, 24)}
 zuko = {
-    name: (_density(new(f"zuko.flows:{called}", 4, transforms=2, **WIDTHS, **options)), given(floats(8, 4)))
+    name: (new(f"{__name__}:Density", new(f"zuko.flows:{called}", 4, transforms=2, **WIDTHS, **options)),
+           given(floats(8, 4)))
     for name, called, options in (("maf", "MAF", {}), ("nsf", "NSF", {"bins": 4}), ("realnvp", "RealNVP", {}),
                                   ("nice", "NICE", {}), ("sospf", "SOSPF", {}))
 }  # fmt: skip
