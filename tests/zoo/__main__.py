@@ -32,7 +32,7 @@ def main() -> None:
     if options.failed:
         todo = [e for e in todo if e.key not in known or not known[e.key].passed]
     versions = {**load_versions(file), **table.versions(suites)}
-    order = {e.key: i for i, e in enumerate(entries(suites))}
+    order = {e.key: i for i, e in enumerate(table.every(suites))}
 
     def finished(record: Record) -> None:
         known[record.key] = record

@@ -29,7 +29,12 @@ def versions(suites: list[str]) -> dict[str, str]:
     return own | (thirdparty_models.versions() if "thirdparty" in suites else {})
 
 
+def every(suites: list[str]) -> list[Entry]:
+    """All entries of some suites, in order."""
+    return [entry for suite in suites for entry in SUITES[suite]()]
+
+
 def entries(suites: list[str], *patterns: str) -> list[Entry]:
-    """The entries of some suites whose name, or suite/name, fits one of the globs."""
-    found = [entry for suite in suites for entry in SUITES[suite]()]
+    """The entries of some suites that can be built, and whose name, or suite/name, fits one of the globs."""
+    found = [e for e in every(suites) if e.suite != "thirdparty" or thirdparty_models.buildable(e)]
     return [e for e in found if any(fnmatch.fnmatchcase(text, p) for text in (e.name, e.key) for p in patterns or "*")]

@@ -15,11 +15,14 @@ ENTRIES = "thirdparty.txt"
 
 
 def entries() -> Iterator[Entry]:
-    """The listed models whose package is installed."""
-    there = {package: find_spec(package) is not None for package in packages()}
+    """All that are listed, installed or not: `buildable` tells."""
     for name in listed(ENTRIES):
-        if there[name.partition("/")[0]]:
-            yield Entry("thirdparty", name, partial(build, name), RECIPES[name].data_decides)
+        yield Entry("thirdparty", name, partial(build, name), RECIPES[name].data_decides)
+
+
+def buildable(entry: Entry) -> bool:
+    """Whether the package that the model comes from is installed."""
+    return find_spec(entry.name.partition("/")[0]) is not None
 
 
 def packages() -> list[str]:

@@ -9,7 +9,6 @@ from ..recipe import Recipe, floats, given, images, ints, new, of, same
 UNET: dict[str, Any] = {"channels": (8, 16, 32), "strides": (2, 2)}
 ONE = {"spatial_dims": 2, "in_channels": 1, "out_channels": 3}
 SLICES = images(32, channels=1)
-VOLUMES = given(floats(2, 1, 32, 32, 32))
 
 MONAI = "monai.networks.nets"
 monai = same(SLICES, MONAI, {
@@ -37,7 +36,7 @@ monai |= {
     "swin_unetr": (new(f"{MONAI}:SwinUNETR", **ONE, feature_size=12, window_size=4, depths=(1, 1, 1, 1)),
                    images(64, channels=1)),
     "unetr": (
-        new(f"{MONAI}:UNETR", 1, 3, (32, 32, 32), feature_size=8, hidden_size=48, mlp_dim=64, num_heads=4), VOLUMES),
+        new(f"{MONAI}:UNETR", 1, 3, 32, feature_size=8, hidden_size=48, mlp_dim=64, num_heads=4, spatial_dims=2), SLICES),
     "vnet": (new(f"{MONAI}:VNet", in_channels=1, out_channels=3, spatial_dims=2), SLICES),
     "vit": (new(f"{MONAI}:ViT", 1, 32, 8, hidden_size=48, mlp_dim=64, num_layers=2, num_heads=4, spatial_dims=2,
                 classification=True), SLICES),
