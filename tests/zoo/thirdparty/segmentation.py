@@ -36,7 +36,8 @@ monai |= {
     "swin_unetr": (new(f"{MONAI}:SwinUNETR", **ONE, feature_size=12, window_size=4, depths=(1, 1, 1, 1)),
                    images(64, channels=1)),
     "unetr": (
-        new(f"{MONAI}:UNETR", 1, 3, 32, feature_size=8, hidden_size=48, mlp_dim=64, num_heads=4, spatial_dims=2), SLICES),
+        new(f"{MONAI}:UNETR", 1, 3, 32, feature_size=8, hidden_size=48, mlp_dim=64, num_heads=4, spatial_dims=2),
+        SLICES),
     "vnet": (new(f"{MONAI}:VNet", in_channels=1, out_channels=3, spatial_dims=2), SLICES),
     "vit": (new(f"{MONAI}:ViT", 1, 32, 8, hidden_size=48, mlp_dim=64, num_layers=2, num_heads=4, spatial_dims=2,
                 classification=True), SLICES),
