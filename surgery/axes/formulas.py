@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -25,7 +25,7 @@ OPERATORS: dict[str, Callable[[int, int], int]] = {
 
 
 class Origin:
-    """Where an integer came from. Every subclass is a leaf, except `Arithmetic`."""
+    """Where an integer came from. Every subclass is a leaf, except `Arithmetic` and `Agreed`."""
 
     __slots__ = ()
 
@@ -75,11 +75,26 @@ class Arithmetic(Origin):
     right: Origin
 
 
+@dataclass(frozen=True, slots=True)
+class Agreed(Origin):
+    """What several expressions come to, of which one is right; where they differ, the number `otherwise`."""
+
+    options: tuple[Origin, ...]
+    otherwise: int
+
+
 def evaluate(origin: Origin, leaf: Callable[[Origin], int]) -> int:
     """The value of an expression, given the value of each leaf. Raises ZeroDivisionError as the code would."""
     if isinstance(origin, Arithmetic):
         return OPERATORS[origin.sign](evaluate(origin.left, leaf), evaluate(origin.right, leaf))
+    if isinstance(origin, Agreed):
+        return agreed([evaluate(option, leaf) for option in origin.options], origin.otherwise)
     return origin.value if isinstance(origin, Constant) else leaf(origin)
+
+
+def agreed(values: Sequence[int], otherwise: int) -> int:
+    """The one value that there is, or the other number."""
+    return values[0] if len(set(values)) == 1 else otherwise
 
 
 def leaves(origin: Origin) -> Iterator[Origin]:
@@ -87,6 +102,9 @@ def leaves(origin: Origin) -> Iterator[Origin]:
     if isinstance(origin, Arithmetic):
         yield from leaves(origin.left)
         yield from leaves(origin.right)
+    elif isinstance(origin, Agreed):
+        for option in origin.options:
+            yield from leaves(option)
     else:
         yield origin
 

@@ -69,6 +69,12 @@ def sampled(axes: Iterable[Axis]) -> Samples:
     return Samples(SAMPLES, {axis: [axis.size, 1, *_drawn(axis, SAMPLES - 2, generator)] for axis in axes})
 
 
+def spread(axes: Iterable[Axis], count: int) -> Samples:
+    """The full widths, and random ones."""
+    generator = random.Random(0)
+    return Samples(count, {axis: [axis.size, *_drawn(axis, count - 1, generator)] for axis in axes})
+
+
 def beyond(axes: Iterable[Axis]) -> Samples:
     """One point, of widths that no model has: sums and products that agree there agree everywhere (Schwartz, Zippel).
 

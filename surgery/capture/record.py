@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from surgery.capture.attributes import Contents, Items, remember_attributes
+from surgery.capture.constants import Constants
 from surgery.capture.frames import Branch, Frame
 from surgery.capture.process import wait_for_imports
 from surgery.capture.recorder import Recorder
@@ -71,15 +72,23 @@ class WritesSharedState(Exception):
 
 
 def _recorded(parts: Parts, run: Inputs, training: bool, prefix: str, own_copies: bool) -> Capture:
-    """One run, recorded again where another thread has imported modules meanwhile, which hides loops."""
+    """One run, recorded again where another thread has imported modules meanwhile, which hides loops.
+
+    And where there were tensors of unknown origin: then it is looked for constants, which makes each call slower.
+    """
+    constants: Constants | None = None
     for _ in range(ATTEMPTS):
         # buffers may change without saying so
         copied = copy_of(parts, lambda name, tensor: tensor if name in parts.parameters else _cloned(tensor))
-        recorder = Recorder(copied, prefix, Watch(copied.tensors.values()))
+        recorder = Recorder(copied, prefix, Watch(copied.tensors.values()), constants)
         output = _run(recorder, parts, copied, run, training, prefix, own_copies)
-        if not recorder.disturbed:
-            return Capture(recorder.trace.graph, recorder.trace.frames, recorder.trace.branches, training, output)
-        wait_for_imports()
+        trace = recorder.trace
+        if recorder.disturbed:
+            wait_for_imports()
+        elif trace.unknown and constants is None:
+            constants = Constants(trace.unknown)
+        else:
+            return Capture(trace.graph, trace.frames, trace.branches, training, output)
     raise CaptureError("other threads import modules all the time, which hides loops of the model: wait for them")
 
 

@@ -17,6 +17,7 @@ from surgery.adapters.base import adapter_for
 from surgery.axes.sizes import Decision
 from surgery.capture.attributes import Contents
 from surgery.capture.callsites import chain_to, location
+from surgery.capture.constants import Constants
 from surgery.capture.extents import extent, memory_order
 from surgery.capture.frames import Branch, Frame, info
 from surgery.capture.inlining import inlined
@@ -52,16 +53,16 @@ _EXTENTS = ("shape", "size", "numel", "nelement", "__len__", "stride")
 class Recorder(TorchFunctionMode):
     """Turns the torch calls and module calls of one run into nodes and frames of a trace."""
 
-    def __init__(self, parts: Parts, prefix: str, watch: Watch):
+    def __init__(self, parts: Parts, prefix: str, watch: Watch, constants: Constants | None = None):
         super().__init__()
-        self.trace, self.watch = Trace(parts, prefix), watch
+        self.trace, self.watch = Trace(parts, prefix, constants), watch
         self.muted = 0
         self.disturbed = False
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Record every torch call and every module call inside."""
-        with recording(self), self:
+        with recording(self), self.trace.constants or contextlib.nullcontext(), self:
             yield
 
     def decide(self, decision: Decision) -> None:

@@ -15,6 +15,7 @@ from torch import fx
 
 from surgery.axes.sizes import Size
 from surgery.capture.callsites import Location, location
+from surgery.capture.constants import Constants
 from surgery.capture.frames import INFO, Branch, Frame, Graph, NodeInfo, info
 from surgery.modules.code.source import Chain
 from surgery.modules.inputs import Inputs
@@ -49,9 +50,10 @@ class Trace:
         tensors: the node that each tensor came from, by identity.
         stack: the calls of modules under way.
         passed: objects that modules inside the model were given, such as caches.
+        unknown: tensors that no recorded call made and no module holds.
     """
 
-    def __init__(self, parts: Parts, prefix: str):
+    def __init__(self, parts: Parts, prefix: str, constants: Constants | None = None):
         self.model = parts.model
         self.graph = Graph()
         self.frames: list[Frame] = []
@@ -63,6 +65,8 @@ class Trace:
         self.tensors: dict[int, tuple[weakref.ref[torch.Tensor], fx.Node]] = {}
         self.attributes: dict[str, fx.Node] = {}
         self.passed: dict[int, Any] = {}
+        self.constants = constants
+        self.unknown: list[torch.Tensor] = []
 
     def placeholders(self, run: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Copies of the inputs, their tensors registered as placeholders of the graph."""
@@ -158,7 +162,11 @@ class Trace:
             )
         )
         where = location(sys._getframe(1))
-        node = self.node("call_function", foreign, () if stored else tuple(before), {}, tensor, where)
+        if not stored and self.constants is not None and tensor in self.constants:
+            node = self.node("call_function", torch.tensor, ([],), {}, tensor, where)  # it would be the same
+        else:
+            node = self.node("call_function", foreign, () if stored else tuple(before), {}, tensor, where)
+            self.unknown += [] if stored else [tensor]
         self.register(tensor, node)
         return node
 

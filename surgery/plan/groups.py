@@ -58,10 +58,14 @@ class Swap:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A module's new forward, and a formula for each attribute that it reads."""
+    """A module's new forward, and a formula for each attribute that it reads.
+
+    `methods` are those that it calls and that are rewritten with it: the path of their module, the name, the new code.
+    """
 
     routine: Routine
     sizes: Mapping[str, Origin]
+    methods: tuple[tuple[str, str, Routine], ...] = ()
 
     @property
     def source(self) -> str:

@@ -45,6 +45,7 @@ class Plan:
     viewed: frozenset[str] = frozenset()  # tensors on which code calls `view`, which needs them without gaps
     states: tuple[str, ...] = ()  # classes of objects in the output that are state, such as caches
     dtypes: frozenset[torch.dtype] = frozenset()  # float types in a run that are coarser than the parameters
+    caches: tuple[tuple[str, str, bool], ...] = ()  # what a twin forgets: module, attribute, if that is absent then
     notes: tuple[str, ...] = ()
 
     @property

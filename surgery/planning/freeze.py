@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from torch import fx
 
 from surgery.axes import layout
 from surgery.axes.algebra import Axis, Dim, Sum, axes_of, extent, resolve
-from surgery.axes.formulas import Arithmetic, Attribute, Constant, LayoutSize, Origin, SizeOf, leaves
+from surgery.axes.formulas import Agreed, Arithmetic, Attribute, Constant, Extent, LayoutSize, Origin, SizeOf, leaves
 from surgery.axes.layout import Layout, Unit
+from surgery.axes.sizes import Size
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
 from surgery.capture.recorder import call_name
@@ -20,7 +21,7 @@ from surgery.capture.trace import foreign
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.nested import fold, mapped
-from surgery.plan.groups import Fixed, Group, Rewrite, Swap
+from surgery.plan.groups import Fixed, Group, Swap
 from surgery.plan.plan import Plan, governed
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.scaling import scaling
@@ -99,6 +100,8 @@ class Freezer:
         """A formula over layouts; attributes without a formula are constants."""
         if isinstance(origin, Arithmetic):
             return Arithmetic(origin.sign, self.formula(origin.left), self.formula(origin.right))
+        if isinstance(origin, Agreed):
+            return Agreed(tuple(map(self.formula, origin.options)), origin.otherwise)
         if isinstance(origin, SizeOf):
             return LayoutSize(self.layout(origin.dim))
         if isinstance(origin, Attribute):
@@ -115,7 +118,7 @@ class Freezer:
         formulas = {key: self.formula(origin) for key, origin in self.solution.formulas.items()}
         formulas = {key: formula for key, formula in formulas.items() if _named(formula)}
         rewrites = {
-            path: Rewrite(rewrite.routine, {name: self.formula(size) for name, size in rewrite.sizes.items()})
+            path: replace(rewrite, sizes={name: self.formula(size) for name, size in rewrite.sizes.items()})
             for path, rewrite in self.solution.rewrites.items()
         }
         macs = tuple(map(self.layout, analysis.macs))
@@ -178,10 +181,19 @@ class Freezer:
         """Whether a value holds something that has other sizes at other widths, or may have."""
         leaves_: list[Any] = []
         mapped(value, lambda leaf, _: leaves_.append(leaf))
-        if any(leaf is foreign for leaf in leaves_):
+        if any(leaf is foreign or (isinstance(leaf, Size) and self._is_width(leaf.origin)) for leaf in leaves_):
             return True
         dims = tensors_in([self.analysis.values.get(node) for node in fold(value, fx.Node)])
         return any(axis in self.names for dim in dims for part in dim for axis in axes_of(part))
+
+    def _is_width(self, origin: Origin) -> bool:
+        """Whether an integer that a forward has computed follows the widths."""
+        for leaf in leaves(origin):
+            dims = self.analysis.values.get(leaf.node) if isinstance(leaf, Extent) else None
+            known = SizeOf(dims[leaf.dim]) if isinstance(leaf, Extent) and dims is not None else leaf
+            if _named(self.formula(known)):
+                return True
+        return False
 
     def _group(self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], use: GroupUse) -> Group:
         mine = frozenset([name])

@@ -14,6 +14,7 @@ from surgery.axes.algebra import Axis, pin, unify
 from surgery.capture.record import Capture
 from surgery.capture.runs import record_runs
 from surgery.errors import CaptureError, InputError
+from surgery.modules.caches import without_caches
 from surgery.modules.inputs import Batches, Examples, Inputs, runs
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
@@ -64,7 +65,7 @@ def make_plan(
 
     Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
     """
-    parts = check_model(model)
+    parts, caches = without_caches(check_model(model), examples)
     draft, plan = _drafted(parts, examples, rehearse)
     if rehearse and plan.rewrites:
         other = rehearsal.other_inputs(parts, plan, examples)
@@ -78,7 +79,7 @@ def make_plan(
     options: dict[str, object] = {"fixed": fixed, "only": only, "granularity": granularity}
     if not rehearse:
         options["rehearse"] = False
-    return replace(_with_granularity(plan, granularity), options=options)
+    return replace(_with_granularity(plan, granularity), options=options, caches=caches)
 
 
 def _drafted(parts: Parts, examples: Examples, rehearse: bool, other: Inputs | None = None) -> tuple[_Draft, Plan]:

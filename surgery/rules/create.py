@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from surgery.axes.algebra import fresh
 from surgery.rules.base import (
@@ -74,6 +75,14 @@ def from_data(data: object, *_: object, **__: object) -> Result:
 @rule("new_tensor")
 def new_from_data(_: Dims, data: object, *__: object, **___: object) -> Result:
     return from_data(data)
+
+
+@rule("new")
+def new(x: Dims, *given: object, **_: object) -> Result:
+    """`x.new(2, 3)` and `x.new(y.shape)` have sizes, `x.new([0.5])` has data."""
+    sizes = _sizes(given)
+    as_sizes = [int(size) for size in sizes if isinstance(size, int)] == list(cast("tuple[int, ...]", result_shape()))
+    return _constant(x, *given) if as_sizes else from_data(*given)
 
 
 def _random(*args: object, **kwargs: object) -> Dims:

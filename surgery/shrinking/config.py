@@ -72,8 +72,8 @@ def settle_config(
 def _fit(small: nn.Module, plan: Plan, config: Config, examples: Examples, tolerance: float | None) -> None:
     """Find the configuration, and let `small` hold it. Raises Unfit where there is none, or its class refuses it."""
     try:
-        fitted = Fit(small, plan, config).run()
-        _check(small, fitted, examples, tolerance)
+        fit = Fit(small, plan, config)
+        _check(small, fit.run(), fit.make, examples, tolerance)
     except Unfit:
         raise
     except Exception as error:  # classes of configurations check themselves wherever they are touched
@@ -102,14 +102,20 @@ def _built_from_config(cls: Callable[..., nn.Module]) -> bool:
     return needed == ["config"] and plain[:1] != [] and plain[0].name == "config"
 
 
-def _check(small: nn.Module, config: Config, examples: Examples, tolerance: float | None) -> None:
+def _check(
+    small: nn.Module,
+    config: Config,
+    make: Callable[[Config], nn.Module],
+    examples: Examples,
+    tolerance: float | None,
+) -> None:
     """Build a model from a configuration, with the small one's tensors, and compare; then let `small` hold it."""
     kept = _written_and_read(config)
     changed = {path for path, value in fields(config) if differs(vars(small)["config"], path, value)}
     if any(differs(kept, path, at(config, path)) for path in changed):
         raise Unfit("a config with its sizes is not the same when it is written and read again")
     try:
-        built = type(small)(copy.deepcopy(config)).train(small.training)
+        built = make(copy.deepcopy(config)).train(small.training)
         built.load_state_dict(small.state_dict(), assign=True)
     except Exception as error:
         raise Unfit(f"what its class builds from it does not take its state_dict ({error})") from error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
+import inspect
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from surgery.axes.formulas import Steps
+from surgery.axes.formulas import Agreed, Steps
 from surgery.modules.plain_data import replaced
 from surgery.plan.plan import Plan
 from surgery.shrinking.fields import Config, at, fields
@@ -32,12 +36,26 @@ class Fit:
     plan: Plan
     config: Config
     target: Sizes = field(init=False)
+    make: Callable[[Config], nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
         self.target = self.sizes(self.small)
+        self.make = self.maker()
+
+    def maker(self) -> Callable[[Config], nn.Module]:
+        """What builds models with the small one's tensors: a part may be switched by an argument (`pooler=False`)."""
+        cls: Callable[..., nn.Module] = type(self.small)
+        given = inspect.signature(cls).parameters.values()
+        switches = {one.name: not one.default for one in given if type(one.default) is bool}
+        for name, value in ({"": None} | switches).items():
+            self.make = functools.partial(cls, **{name: value}) if name else cls
+            with contextlib.suppress(Unfit):
+                self.build(self.config)
+                return self.make
+        return cls
 
     def run(self) -> Config:
-        """The configuration that gives these shapes. Raises Unfit where none was found."""
+        """The configuration from which `make` gives these shapes. Raises Unfit where none was found."""
         found = list(fields(self.config))
         numbers = [path for path, value in found if value is not None and value > 1]
         config, wrong = self.fit(self.config, numbers)
@@ -109,7 +127,7 @@ class Fit:
         """The sizes that the class gives a model. Raises Unfit where it refuses, or makes other tensors."""
         try:
             with torch.device("meta"):
-                sizes = self.sizes(type(self.small)(copy.deepcopy(config)))
+                sizes = self.sizes(self.make(copy.deepcopy(config)))
         except Exception as error:
             raise Unfit(f"{type(self.small).__name__}(config) fails on the meta device: {error}") from error
         if set(of_tensors(sizes)) != set(of_tensors(self.target)):
@@ -121,7 +139,9 @@ class Fit:
         tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
         found: Sizes = {(name, i): size for name, tensor in tensors for i, size in enumerate(tensor.shape)}
         modules = dict(model.named_modules())
-        for owner, path, _ in self.plan.formulas:
+        for owner, path, formula in self.plan.formulas:
+            if isinstance(formula, Agreed):
+                continue  # its class may give it any of several numbers
             try:
                 value = at(vars(modules[owner])[path[0]], path[1:])
             except (LookupError, TypeError):

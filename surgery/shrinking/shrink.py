@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
@@ -13,7 +13,7 @@ from surgery.axes import layout
 from surgery.errors import InputError, ProofError
 from surgery.modules.batchnorm import calibration
 from surgery.modules.batchnorm import recalibrate as estimate
-from surgery.modules.code.rewritten import Rewritten
+from surgery.modules.code.rewritten import Method, Rewritten
 from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples
 from surgery.modules.plain_data import replaced
@@ -175,7 +175,7 @@ def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], wi
     if not full:
         rewritten = list(plan.rewrites)
         for path in rewritten:
-            _rewrite(modules[path], plan, path, widths)
+            _rewrite(modules, plan, path, widths)
         swapped = [swap.path for swap in plan.swaps if _swap(modules[swap.path], swap, widths)]
         for module in modules.values():
             vars(module).update({name: d(module) for name, d in decisions(module).items() if hasattr(module, name)})
@@ -198,11 +198,13 @@ def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record
     return record | {"step": {"fingerprint": plan.fingerprint, "widths": dict(widths)}}
 
 
-def _rewrite(module: nn.Module, plan: Plan, path: str, widths: dict[str, int]) -> None:
-    rewrite = plan.rewrites[path]
+def _rewrite(modules: Mapping[str, nn.Module], plan: Plan, path: str, widths: dict[str, int]) -> None:
+    module, rewrite = modules[path], plan.rewrites[path]
     for name, formula in rewrite.sizes.items():
         vars(module)[name] = plan.value(formula, widths)
     vars(module)["forward"] = Rewritten(module, rewrite.routine)
+    for holder, name, routine in rewrite.methods:
+        vars(modules[holder])[name] = Method(module, routine, modules[holder], name)
 
 
 def _swap(module: nn.Module, swap: Swap, widths: dict[str, int]) -> bool:

@@ -41,6 +41,7 @@ class Elastic:
         rebound: buffers that code of the model assigns.
         lenders: modules whose tensors this one holds in containers.
         rewritten: its forward with sizes that follow; `own_forward`: one that the instance itself had.
+        methods: the names of its methods that are rewritten with a forward.
     """
 
     state: State
@@ -57,6 +58,7 @@ class Elastic:
     rebound: frozenset[str] = frozenset()
     lenders: list[nn.Module] = field(default_factory=list)
     rewritten: Rewritten | None = None
+    methods: list[str] = field(default_factory=list)
     own_forward: Callable[..., Any] | None = None
     memory: Memory = field(default_factory=Memory)
 

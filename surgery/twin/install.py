@@ -11,8 +11,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.adapters.base import decisions
 from surgery.errors import InputError
+from surgery.modules.caches import forget
 from surgery.modules.code.bytecode import assigned, mentions
-from surgery.modules.code.rewritten import Rewritten
+from surgery.modules.code.rewritten import Method, Rewritten
 from surgery.modules.containers import holders, located, open_tensors, unregistered
 from surgery.modules.copying import copy_of
 from surgery.modules.inputs import Examples, detached
@@ -69,6 +70,8 @@ class _Installer:
         self.assigned = frozenset(name for cls in classes for name in assigned(cls))
 
     def run(self) -> None:
+        for path, name, absent in self.plan.caches:
+            forget(self.modules[path], name, absent)
         for path in self.modules:
             self.fill(path)
         for path, (name, *keys), formula in self.plan.formulas:
@@ -100,6 +103,9 @@ class _Installer:
         if path in plan.rewrites:
             elastic.rewritten = Rewritten(module, plan.rewrites[path].routine)
             elastic.attributes |= {name: [((), size)] for name, size in plan.rewrites[path].sizes.items()}
+            for holder, name, routine in plan.rewrites[path].methods:
+                vars(self.modules[holder])[name] = Method(module, routine, self.modules[holder], name)
+                self.elastics[holder].methods.append(name)
         elastic.own_forward = vars(module).pop("forward", None)
         elastic.writes_data = mentions(type(module), {"data"})
         elastic.rebound = frozenset(n for n in module._buffers if self.sets_by_name or n in self.assigned)
@@ -180,8 +186,10 @@ class _Installer:
     def is_member(self, path: str, holders: Sequence[str]) -> bool:
         """Whether a module has something to follow with. Others, such as activations, keep their very class."""
         elastic, module = self.elastics[path], self.modules[path]
-        own = elastic.attributes or elastic.rewritten or elastic.stored or holders or elastic.own_forward or not path
-        return bool(own) or decisions(module) != {} or any(True for _ in (*module.parameters(), *module.buffers()))
+        own = elastic.attributes or elastic.rewritten or elastic.methods or elastic.stored or holders
+        if own or elastic.own_forward or not path or decisions(module):
+            return True
+        return any(True for _ in (*module.parameters(), *module.buffers()))
 
     def decide(self, path: str) -> None:
         """Attributes that a constructor decides by the layers in a module are decided anew."""
@@ -234,7 +242,8 @@ def strip(model: M) -> M:
     for _, module in named_modules(model):
         elastic = vars(module).pop(KEY, None)
         if elastic is not None:
-            vars(module).pop("forward", None)  # `check_forwards` has looked at it
+            for name in ("forward", *elastic.methods):  # `check_forwards` has looked at the first
+                vars(module).pop(name, None)
             module.__class__ = elastic.base
             if elastic.own_forward is not None:
                 vars(module)["forward"] = elastic.own_forward

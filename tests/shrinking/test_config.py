@@ -116,6 +116,28 @@ def test_what_no_config_tells_is_not_written(name: str, tmp_path: Any) -> None:
     model.save_pretrained(tmp_path / "full")
 
 
+class Pooled(Decoder):
+    """A part of it is made or not, and another one instead, as arguments beside the configuration say."""
+
+    def __init__(self, config, pooler=True, gated=False):
+        super().__init__(config)
+        self.pooler = nn.Linear(config.width, config.width) if pooler else None
+        self.gate = nn.Parameter(torch.ones(config.width)) if gated else None
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x)
+        x = x if self.pooler is None else self.pooler(x)
+        return self.head(x if self.gate is None else x * self.gate)
+
+
+@pytest.mark.parametrize("switched", [{}, {"pooler": False}, {"gated": True}])
+def test_arguments_beside_the_config_may_switch_parts(switched: dict[str, bool]) -> None:
+    small = surgery.shrink(Pooled(config(), **switched), {"*.up.o": 10}, IDS)
+    assert "config" not in small.surgery_record and small.config.inner == 10
+
+
 def test_values_that_a_checkpoint_does_not_hold_are_compared() -> None:
     class Positions(Decoder):
         def __init__(self, config):

@@ -30,6 +30,20 @@ def assigned(cls: type) -> frozenset[str]:
     return frozenset(step.argval for step in steps if step.opname == "STORE_ATTR")
 
 
+_FILLING = frozenset("append extend insert add update setdefault __setitem__ appendleft".split())
+
+
+@functools.cache
+def filled(cls: type) -> frozenset[str]:
+    """The names of the attributes that the code of a module class, its constructor apart, may put something into."""
+    found: set[str] = set()
+    for code in (code for function in _functions(cls) for code in _codes(function.__code__)):
+        steps = list(dis.get_instructions(code))
+        if any(step.opname == "STORE_SUBSCR" or step.argval in _FILLING for step in steps):
+            found |= {step.argval for step in steps if step.opname == "LOAD_ATTR"}
+    return frozenset(found)
+
+
 @functools.cache
 def _names(cls: type) -> frozenset[str]:
     found: set[str] = set()

@@ -173,6 +173,8 @@ class Redirect:
     def _found(self, function: Callable[..., object]) -> Callable[..., object]:
         if isinstance(function, functools.partial):
             return functools.partial(self(function.func), *function.args, **function.keywords)
+        if isinstance(function, Method):
+            return self(function.plain)
         plain = getattr(function, "__func__", function)
         if isinstance(plain, functools._lru_cache_wrapper):  # what it has kept are sizes of other widths
             return self(plain.__wrapped__)
@@ -226,6 +228,38 @@ class Rewritten:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.owner, self.routine = state["owner"], state["routine"]
         self._make()
+
+
+class Method(Rewritten):
+    """A method that the forward of `owner` calls, with sizes that follow: for those who call it themselves.
+
+    It is bound to `holder`, the same module or one below. The sizes are attributes of `owner`.
+    """
+
+    def __init__(self, owner: nn.Module, routine: Routine, holder: nn.Module, name: str):
+        self.holder, self.name = holder, name
+        super().__init__(owner, routine)
+
+    @property
+    def plain(self) -> MethodType:
+        """The method as its class has it."""
+        found: MethodType = getattr(type(self.holder), self.name).__get__(self.holder)
+        return found
+
+    def _make(self) -> None:
+        self.__name__, self.__signature__ = self.name, inspect.signature(self.plain)
+        self._function = self.routine.function(self.plain.__func__)
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self._function(self.holder, *args, **kwargs, **{MODULE: self.owner})
+
+    def __reduce__(self) -> tuple[object, tuple[type[Rewritten]], dict[str, object]]:
+        make, given, state = super().__reduce__()
+        return make, given, state | {"holder": self.holder, "name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.holder, self.name = state["holder"], state["name"]
+        super().__setstate__(state)
 
 
 def _restore(cls: type[Rewritten]) -> Rewritten:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from surgery.axes import formulas
 from surgery.axes.algebra import Axis, Dim, axes_of, resolve
-from surgery.axes.formulas import OPERATORS, Arithmetic, Attribute, Constant, Extent, Origin, SizeOf, Untracked, leaves
+from surgery.axes.formulas import Agreed, Arithmetic, Attribute, Constant, Extent, Origin, SizeOf, Untracked, leaves
 from surgery.axes.samples import MANY, Column, Samples, every, many
 from surgery.planning.analysis import Analysis
 
@@ -40,7 +41,10 @@ class Expressions:
         """
         if isinstance(origin, Arithmetic):
             sides = self.values(origin.left, points), self.values(origin.right, points)
-            return list(map(OPERATORS[origin.sign], *sides))
+            return list(map(formulas.OPERATORS[origin.sign], *sides))
+        if isinstance(origin, Agreed):
+            options = [self.values(option, points) for option in origin.options]
+            return [formulas.agreed(values, origin.otherwise) for values in zip(*options, strict=True)]
         if isinstance(origin, Constant):
             return points.constant(origin.value)
         if isinstance(origin, SizeOf):

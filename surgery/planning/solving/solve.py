@@ -23,7 +23,9 @@ from surgery.modules.code.source import collapsed
 from surgery.plan.groups import Rewrite
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.solving.constraints import both_ways, constraints_of, turns
+from surgery.planning.solving.constructed import follow_constructors
 from surgery.planning.solving.expressions import Expressions, Key
+from surgery.planning.solving.methods import with_methods
 from surgery.planning.solving.rebuilt import deciding
 from surgery.planning.solving.rewrites import Blocked, Change, is_literal, plan_rewrites
 from surgery.planning.solving.untracked import pin_untracked
@@ -81,7 +83,9 @@ class _Solver:
         if pin_untracked(self.expressions, self.but(in_code), self.literal):
             return None
         kept = {one.place for one in in_code if not one.equal}
-        return Solution(self.formulas, rewrites, tuple(turns(self.expressions, self.samples, kept)))
+        unread, notes = follow_constructors(self.expressions)
+        notes += turns(self.expressions, self.samples, kept)
+        return Solution(self.formulas | unread, with_methods(self.analysis, rewrites), tuple(notes))
 
     def unify_places(self, unmet: Sequence[SizeConstraint]) -> bool:
         """Whether dimensions became one: those that one place in the code, which runs several times, is asked for.
