@@ -49,16 +49,17 @@ monai |= {
     "decoder_only": (new(f"{MONAI}:DecoderOnlyTransformer", 50, 12, 32, 2, 4), given(ints(50, 2, 12))),
 }  # fmt: skip
 
-SMALL: dict[str, Any] = {"encoder_name": "resnet18", "encoder_weights": None, "classes": 3}
+SMALL: dict[str, Any] = {"encoder_name": "mobilenet_v2", "encoder_weights": None, "classes": 3}
+DECODER = {**SMALL, "decoder_channels": (32, 24, 16, 12, 8)}
 smp = same(images(64), "segmentation_models_pytorch", {
-    "unet": ("Unet", {**SMALL, "decoder_attention_type": "scse"}),
-    "unet_plus_plus": ("UnetPlusPlus", {**SMALL, "encoder_name": "mobilenet_v2"}),
-    "manet": ("MAnet", SMALL),
-    "linknet": ("Linknet", SMALL),
+    "unet": ("Unet", {**DECODER, "decoder_attention_type": "scse"}),
+    "unet_plus_plus": ("UnetPlusPlus", DECODER),
+    "manet": ("MAnet", DECODER),
+    "linknet": ("Linknet", {**SMALL, "encoder_name": "resnet18"}),
     "fpn": ("FPN", SMALL),
     "pspnet": ("PSPNet", SMALL),
     "deeplabv3": ("DeepLabV3", SMALL),
-    "deeplabv3_plus": ("DeepLabV3Plus", {**SMALL, "encoder_name": "mobilenet_v2"}),
+    "deeplabv3_plus": ("DeepLabV3Plus", SMALL),
     "upernet": ("UPerNet", SMALL),
     "segformer": ("Segformer", {**SMALL, "encoder_name": "mit_b0"}),
 })  # fmt: skip

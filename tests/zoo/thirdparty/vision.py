@@ -6,10 +6,9 @@ from ..recipe import Recipe, floats, given, images, new, of, same
 
 CIFAR = """nin resnet20 preresnet20 densenet40_k12 pyramidnet110_a48 ror3_56 shakeshakeresnet20_2x16d seresnet20
     diaresnet20 wrn20_10_1bit""".split()
-LARGE = """mobilenet_wd4 shufflenet_g1_wd4 menet108_8x1_g3 squeezenet_v1_1 darknet_tiny igcv3_wd4 ghostnet
-    peleenet""".split()
+LARGE = "mobilenet_wd4 shufflenet_g1_wd4 menet108_8x1_g3 squeezenet_v1_1 ghostnet".split()
 CITYSCAPES = ("lednet", "dabnet")
-PRETRAINED = {"bninception": 224, "xception": 96, "squeezenet1_1": 64, "fbresnet152": 224, "dpn68": 224}
+PRETRAINED = {"bninception": 224, "xception": 96, "squeezenet1_1": 64}
 ULTRALYTICS = """yolov3-tiny yolov5n yolov6n yolov8n yolov8n-ghost yolov9t yolov10n yolo11n yolo12n
     yolo26n""".split()
 TASKS = {"seg": "SegmentationModel", "pose": "PoseModel", "obb": "OBBModel"}
