@@ -348,6 +348,7 @@ for _n in (1, 2, 3):
     calls(f"conv{_n}d", _conv(_n), mixes=True)
     calls(f"conv_transpose{_n}d", _conv(_n, transposed=True), mixes=True)
 calls("conv1d", lambda d: call(d.real(2, 3, 5), d.real(4, 3, 2), None, 1, "same"), mixes=True)
+calls("conv2d", lambda d: call(input=d.real(2, 3, 5, 5), weight=d.real(4, 3, 2, 2), stride=1, padding=1), mixes=True)
 calls(
     "embedding",
     lambda d: (lambda n, e, s: call(d.ids(n, *s), d.ints(n, e)))(d.size(), d.size(), d.shape(0, 2)),

@@ -50,11 +50,11 @@ monai |= {
 }  # fmt: skip
 
 SMALL: dict[str, Any] = {"encoder_name": "mobilenet_v2", "encoder_weights": None, "classes": 3}
-DECODER = {**SMALL, "decoder_channels": (32, 24, 16, 12, 8)}
+DECODER = {**SMALL, "decoder_channels": (48, 32, 24, 16, 16)}
 smp = same(images(64), "segmentation_models_pytorch", {
     "unet": ("Unet", {**DECODER, "decoder_attention_type": "scse"}),
     "unet_plus_plus": ("UnetPlusPlus", DECODER),
-    "manet": ("MAnet", DECODER),
+    "manet": ("MAnet", {**DECODER, "encoder_name": "resnet18"}),
     "linknet": ("Linknet", {**SMALL, "encoder_name": "resnet18"}),
     "fpn": ("FPN", SMALL),
     "pspnet": ("PSPNet", SMALL),
