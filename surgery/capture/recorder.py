@@ -46,11 +46,15 @@ def call_name(function: Any) -> str:
     return getattr(function.__self__, "__name__", name) if name == "__get__" else name
 
 
+_FIRST = {"searchsorted": ("sorted_sequence", "input")}  # others know their first argument as `input`
+
+
 def _placed(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Arguments with the first tensor at its place, where a call gives it by the name that torch has for it."""
-    if args or "input" not in kwargs or name == "searchsorted":  # where it is the second
+    """Arguments with the first at its place, where a call gives it by the name that torch has for it."""
+    names = _FIRST.get(name, ("input",))
+    if args or any(key not in kwargs for key in names):
         return args, kwargs
-    return (kwargs["input"],), {key: value for key, value in kwargs.items() if key != "input"}
+    return tuple(kwargs[key] for key in names), {key: kwargs[key] for key in kwargs if key not in names}
 
 
 # And those that tell its sizes.
