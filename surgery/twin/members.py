@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from surgery.errors import InputError
 from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of
@@ -38,11 +39,9 @@ class Member:
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
         """Pickled and copied by the plain class, since classes that are made here have no importable name."""
-        cls: Any = type(self)
-        own = getattr(cls.surgery_base, "__getstate__", None)
+        own = getattr(type(self).surgery_base, "__getstate__", None)
         state = vars(self) if own is None or own is getattr(object, "__getstate__", None) else own(self)
-        plain = {key: value for key, value in state.items() if key != KEY} if isinstance(state, dict) else state
-        return _rebuild, (cls.surgery_base, cls.surgery_names), (plain, vars(self).get(KEY))
+        return _reduced(self, state)
 
     def __setstate__(self, state: tuple[Any, Elastic | None]) -> None:
         cls: Any = type(self)
@@ -205,6 +204,12 @@ def _forward(base: Any) -> Callable[..., Any]:
     return forward
 
 
+def _reduced(module: Any, state: Any) -> tuple[Any, ...]:
+    cls: Any = type(module)
+    plain = {key: value for key, value in state.items() if key != KEY} if isinstance(state, dict) else state
+    return _rebuild, (cls.surgery_base, cls.surgery_names), (plain, vars(module).get(KEY))
+
+
 def _rebuild(base: Any, names: tuple[tuple[str, ...], ...]) -> nn.Module:
     cls = elastic_class(base, *names)
     made: nn.Module = object.__new__(cls)  # past what a class of its own would make
@@ -212,8 +217,11 @@ def _rebuild(base: Any, names: tuple[tuple[str, ...], ...]) -> nn.Module:
 
 
 def _deepcopy(self: Any, memo: dict[int, Any]) -> nn.Module:
-    """Copied as any module, where its class has a way of its own, which would make another class."""
-    make, given, state = self.__reduce_ex__(2)
+    """Copied as any module, where its class has a way of its own, which would make another class.
+
+    What is parametrized refuses to be pickled, not to be copied.
+    """
+    make, given, state = _reduced(self, vars(self)) if is_parametrized(self) else self.__reduce_ex__(2)
     memo[id(self)] = made = make(*given)
     made.__setstate__(copy.deepcopy(state, memo))
     return cast(nn.Module, made)
