@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 import surgery
 from surgery.axes import layout
@@ -132,7 +132,15 @@ def _grouped(x: torch.Size, weight: torch.Size, *_: Any, out_shape: Any = None, 
     return 2 * x.numel() * weight[-1]
 
 
-UNCOUNTED = {torch.ops.aten._grouped_mm: _grouped} if hasattr(torch.ops.aten, "_grouped_mm") else {}
+def _fused(q: torch.Size, k: torch.Size, v: torch.Size, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Attention by a kernel that the model has chosen itself."""
+    return sdpa_flop_count(q, k, v)
+
+
+OPERATIONS = {"_grouped_mm": _grouped, "_scaled_dot_product_flash_attention_for_cpu": _fused}
+UNCOUNTED = {
+    getattr(torch.ops.aten, name): count for name, count in OPERATIONS.items() if hasattr(torch.ops.aten, name)
+}
 
 
 def counted_macs(model: nn.Module, inputs: Examples) -> int:
