@@ -48,6 +48,17 @@ def test_parametrized_layers_are_cut(norm) -> None:
     assert type(small[0]) is type(model[0]) and parametrize.is_parametrized(small[2], "weight")
 
 
+@pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
+def test_a_convolution_whose_channels_follow(norm) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(norm(nn.Conv1d(3, 8, 1)), nn.ReLU(), norm(nn.Conv1d(8, 8, 3, groups=8)), nn.Conv1d(8, 2, 1))
+    x = torch.randn(2, 3, 9, dtype=torch.float64)
+    model = model.double().eval()
+    plan = surgery.inspect(model, x)
+    small = laws.shrunk_is_wrapped(surgery.wrap(model, x), plan.widths(0.5), x)
+    assert len(plan.groups) == 1 and small[2].groups == 4
+
+
 def test_a_twin_of_parametrized_layers_is_copied_and_not_pickled() -> None:
     wrapped = surgery.wrap(net(by_hand), X).eval()
     other = copy.deepcopy(wrapped)

@@ -68,10 +68,6 @@ torchaudio = {
     "wav2vec2": (WAV2VEC, given(floats(2, 800))),
     "wavernn": (new("torchaudio.models:WaveRNN", [2, 2], 16, 4, 2, 20, 24, 5, 10, 12, 14),
                 given(floats(2, 1, 24), floats(2, 1, 10, 10))),
-    "tacotron2": (new("torchaudio.models:Tacotron2", n_mels=10, n_symbol=20, symbol_embedding_dim=16,
-                      encoder_embedding_dim=16, decoder_rnn_dim=20, attention_rnn_dim=20, attention_hidden_dim=8,
-                      attention_location_n_filter=6, prenet_dim=14, postnet_embedding_dim=18),
-                  given(ints(20, 2, 7), ints(8, 2, low=7), floats(2, 10, 9), ints(10, 2, low=9))),
     "hdemucs": (new("torchaudio.models:HDemucs", ["a", "b"], 1, channels=4, nfft=1024, depth=5),
                 given(floats(2, 1, 4096))),
 }  # fmt: skip

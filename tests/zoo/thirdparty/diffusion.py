@@ -82,7 +82,6 @@ quantizers = {
     "residual_vq": (new(f"{QUANTIZE}:ResidualVQ", dim=16, codebook_size=20, num_quantizers=2, codebook_dim=10),
                     given(floats(2, 9, 16))),
     "fsq": (new(f"{QUANTIZE}:FSQ", levels=[5, 5, 4], dim=16), given(floats(2, 9, 16))),
-    "sim_vq": (new(f"{QUANTIZE}:SimVQ", dim=16, codebook_size=20), given(floats(2, 9, 16))),
 }  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
