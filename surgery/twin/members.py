@@ -13,6 +13,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, cast
 
 import torch
@@ -245,5 +246,23 @@ def elastic_class(
     members |= {name: _tensor_property(name) for name in tensors}
     members |= {name: _attribute_property(name) for name in attributes}
     members |= {name: _holder_property(name) for name in holders}
-    made: type[nn.Module] = type.__new__(type(base), base.__name__, (Member, base), members)  # past its metaclass
+    first, own = _first(base)
+    made: type[nn.Module] = type.__new__(type(base), base.__name__, (first, base), own | members)  # past its metaclass
     return made
+
+
+def _first(base: type) -> tuple[type, dict[str, Any]]:
+    """What stands before a base, and members: Python lets an object change its class where memory is laid out alike.
+
+    A class that has its attributes from below a base without any (`class A(ABC, nn.Module)`, `Generic[T]`) is laid out
+    like others over that one. `Member` comes behind it in their order, so what it defines is given to the class itself.
+    """
+    root = base
+    while root.__base__ is not None and root.__base__.__dictoffset__:
+        root = root.__base__
+    if root.__base__ in (None, object):
+        return Member, {}
+    assert root.__base__ is not None
+    members = {"__init_subclass__": vars(Member)["__init_subclass__"], "__orig_bases__": ()}  # Generic asks for its own
+    before = type.__new__(type(base), Member.__name__, (root.__base__, Member), members)
+    return before, {name: value for name, value in vars(Member).items() if isinstance(value, FunctionType)}

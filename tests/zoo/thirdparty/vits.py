@@ -56,7 +56,7 @@ vit_pytorch = same(images(32), "vit_pytorch", {
                                             "channels": [8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 40], "num_classes": 5,
                                             "depths": (1, 1, 1)}),
 })  # fmt: skip
-for name, side in {"levit": 64, "twins_svt": 64, "sep_vit": 56, "crossformer": 64, "mobile_vit": 64}.items():
+for name, side in {"levit": 64, "twins_svt": 64, "sep_vit": 112, "crossformer": 64, "mobile_vit": 64}.items():
     vit_pytorch[name] = (vit_pytorch[name][0], images(side))
 vit_pytorch |= {
     "vit_3d": (new("vit_pytorch.vit_3d:ViT", frames=4, frame_patch_size=2, image_patch_size=8, **{
