@@ -1,4 +1,4 @@
-"""Modules whose class has its attributes from below a base without any: Python changes the class of few such objects."""
+"""Modules whose class has its attributes from below a base without any: Python changes the class of few of them."""
 
 from __future__ import annotations
 

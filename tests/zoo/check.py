@@ -254,9 +254,10 @@ class _State:
 
     def __init__(self, built: Built, found: Any):
         self.model, self.run, self.output = built.model, built.inputs(0), tensors(found)
-        size = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
-        kept = self.model.state_dict(keep_vars=True) if size < self.LARGEST else {}
-        self.saved = [(t, t.detach().clone()) for t in (*kept.values(), *self.model.buffers())]
+        kept = [t for t in self.model.state_dict(keep_vars=True).values() if isinstance(t, torch.Tensor)]
+        if sum(t.numel() * t.element_size() for t in kept) >= self.LARGEST:
+            kept = []
+        self.saved = [(t, t.detach().clone()) for t in (*kept, *self.model.buffers())]
 
     def compare(self) -> None:
         """Nothing has changed so far."""

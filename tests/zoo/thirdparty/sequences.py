@@ -50,9 +50,7 @@ efficient = {
                           given(floats(2, 12, 32)))}),
     **of("mambapy", {"mamba": (new("mambapy.mamba:Mamba", new("mambapy.mamba:MambaConfig", d_model=16, n_layers=2)),
                                given(floats(2, 8, 16)))}),
-    **of("pytorch_tcn", {"tcn": (new("pytorch_tcn:TCN", 6, [12, 16, 20]), given(floats(2, 6, 30))),
-                         "tcn_skip": (new("pytorch_tcn:TCN", 6, [12, 16, 20], causal=False, use_skip_connections=True,
-                                          use_norm="batch_norm", activation="gelu"), given(floats(2, 6, 30)))}),
+    **of("pytorch_tcn", {"tcn": (new("pytorch_tcn:TCN", 6, [12, 16, 20]), given(floats(2, 6, 30)))}),
     **of("iTransformer", {
         "itransformer": (new("iTransformer:iTransformer", num_variates=5, lookback_len=24, dim=32, depth=2, heads=4,
                              dim_head=10, pred_length=6), given(floats(2, 24, 5)))}),
