@@ -137,7 +137,17 @@ def _fused(q: torch.Size, k: torch.Size, v: torch.Size, *_: Any, out_shape: Any 
     return sdpa_flop_count(q, k, v)
 
 
-OPERATIONS = {"_grouped_mm": _grouped, "_scaled_dot_product_flash_attention_for_cpu": _fused}
+def _vector(x: torch.Size, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Each element of a matrix, or of a vector, meets one of a vector."""
+    return 2 * x.numel()
+
+
+OPERATIONS = {
+    "_grouped_mm": _grouped,
+    "_scaled_dot_product_flash_attention_for_cpu": _fused,
+    "mv": _vector,
+    "dot": _vector,
+}
 UNCOUNTED = {
     getattr(torch.ops.aten, name): count for name, count in OPERATIONS.items() if hasattr(torch.ops.aten, name)
 }

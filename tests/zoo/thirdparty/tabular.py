@@ -113,7 +113,7 @@ zuko = {
     name: (new(f"{__name__}:Density", new(f"zuko.flows:{called}", 4, transforms=2, **WIDTHS, **options)),
            given(floats(8, 4)))
     for name, called, options in (("maf", "MAF", {}), ("nsf", "NSF", {"bins": 4}), ("realnvp", "RealNVP", {}),
-                                  ("nice", "NICE", {}), ("sospf", "SOSPF", {}))
+                                  ("nice", "NICE", {}))
 }  # fmt: skip
 zuko["mlp"] = (new("zuko.nn:MLP", 12, 3, (24, 16), normalize=True), ROWS)
 
