@@ -383,6 +383,7 @@ calls(
     mixes=True,
     least=2,
 )
+calls("renorm", lambda d: (lambda x: call(x, 2.0, d.between(0, x.dim() - 1), 0.5))(d.real(*d.shape(2, 3))), mixes=True)
 calls("_weight_norm", lambda d: (lambda n: call(d.real(n, *d.shape(1, 1)), d.unit(n, 1), 0))(d.size()), mixes=True)
 calls("cosine_similarity", lambda d: (lambda x: call(x, x.flip(0) + 1, d.dim(x)))(d.x(2)), mixes=True)
 calls(
