@@ -125,7 +125,7 @@ def _inspected(built: Built, record: Record) -> surgery.Plan:
         record.fixed = with_lines(record.fixed, model, run)
     record.notes += plan.notes
     laws.everything_is_accounted_for(plan, model)
-    assert plan.groups, "nothing is elastic"
+    assert plan.groups, f"nothing is elastic: {record.fixed[0].reason}"
     return plan
 
 
