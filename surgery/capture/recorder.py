@@ -46,7 +46,11 @@ def call_name(function: Any) -> str:
     return getattr(function.__self__, "__name__", name) if name == "__get__" else name
 
 
-_FIRST = {"searchsorted": ("sorted_sequence", "input")}  # others know their first argument as `input`
+_FIRST = {  # others know their first argument as `input`
+    "searchsorted": ("sorted_sequence", "input"),
+    "where": ("condition", "input", "other"),
+    "polygamma": ("n", "input"),
+}
 
 
 def _placed(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:

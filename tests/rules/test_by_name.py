@@ -25,6 +25,7 @@ class Named(nn.Module):
 CALLS = {
     "conv": lambda y, conv: F.conv1d(input=y, weight=conv.weight, bias=conv.bias),
     "conv and softmax": lambda y, conv: conv(torch.softmax(input=y, dim=-1)),
+    "conv and where": lambda y, conv: conv(torch.where(condition=y > 0, input=y, other=y.sin())),
     "conv and sum": lambda y, conv: conv(y) + torch.sum(input=y, dim=1, keepdim=True)[..., 2:],
 }
 
