@@ -46,6 +46,21 @@ def call_name(function: Any) -> str:
     return getattr(function.__self__, "__name__", name) if name == "__get__" else name
 
 
+_FIRST = {  # others know their first argument as `input`
+    "searchsorted": ("sorted_sequence", "input"),
+    "where": ("condition", "input", "other"),
+    "polygamma": ("n", "input"),
+}
+
+
+def _placed(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Arguments with the first at its place, where a call gives it by the name that torch has for it."""
+    names = _FIRST.get(name, ("input",))
+    if args or any(key not in kwargs for key in names):
+        return args, kwargs
+    return tuple(kwargs[key] for key in names), {key: kwargs[key] for key in kwargs if key not in names}
+
+
 # And those that tell its sizes.
 _EXTENTS = ("shape", "size", "numel", "nelement", "__len__", "stride")
 
@@ -79,7 +94,7 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         if name in _EXTENTS:
             return extent(self.trace, name, func(*args, **kwargs), *args, **kwargs)
-        lifted = self.trace.lift(args), self.trace.lift(kwargs)
+        lifted = _placed(name, self.trace.lift(args), self.trace.lift(kwargs))
         order = memory_order(self.trace, args[0]) if name == "as_strided" else None
         result = self.quietly(func, *args, **kwargs)
         node = self.trace.node("call_function", func, *lifted, result, *chain_to(func))

@@ -46,7 +46,7 @@ same(
     *"alpha_dropout bfloat16 bool byte char clone contiguous cpu cuda data detach double dropout dropout1d "
     "dropout2d dropout3d feature_alpha_dropout feature_dropout fill float half int long resolve_conj "
     "resolve_neg short type_as zero zeros_like ones_like empty_like full_like softmax log_softmax softmin "
-    "normalize to type alias chalf cfloat cdouble conj_physical resolve_neg".split()
+    "normalize renorm to type alias chalf cfloat cdouble conj_physical resolve_neg".split()
 )
 
 for _method in (

@@ -13,10 +13,12 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from surgery.errors import InputError
 from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of
@@ -39,11 +41,9 @@ class Member:
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
         """Pickled and copied by the plain class, since classes that are made here have no importable name."""
-        cls: Any = type(self)
-        own = getattr(cls.surgery_base, "__getstate__", None)
+        own = getattr(type(self).surgery_base, "__getstate__", None)
         state = vars(self) if own is None or own is getattr(object, "__getstate__", None) else own(self)
-        plain = {key: value for key, value in state.items() if key != KEY} if isinstance(state, dict) else state
-        return _rebuild, (cls.surgery_base, cls.surgery_names), (plain, vars(self).get(KEY))
+        return _reduced(self, state)
 
     def __setstate__(self, state: tuple[Any, Elastic | None]) -> None:
         cls: Any = type(self)
@@ -211,6 +211,12 @@ def _forward(base: Any) -> Callable[..., Any]:
     return forward
 
 
+def _reduced(module: Any, state: Any) -> tuple[Any, ...]:
+    cls: Any = type(module)
+    plain = {key: value for key, value in state.items() if key != KEY} if isinstance(state, dict) else state
+    return _rebuild, (cls.surgery_base, cls.surgery_names), (plain, vars(module).get(KEY))
+
+
 def _rebuild(base: Any, names: tuple[tuple[str, ...], ...]) -> nn.Module:
     cls = elastic_class(base, *names)
     made: nn.Module = object.__new__(cls)  # past what a class of its own would make
@@ -218,8 +224,11 @@ def _rebuild(base: Any, names: tuple[tuple[str, ...], ...]) -> nn.Module:
 
 
 def _deepcopy(self: Any, memo: dict[int, Any]) -> nn.Module:
-    """Copied as any module, where its class has a way of its own, which would make another class."""
-    make, given, state = self.__reduce_ex__(2)
+    """Copied as any module, where its class has a way of its own, which would make another class.
+
+    What is parametrized refuses to be pickled, not to be copied.
+    """
+    make, given, state = _reduced(self, vars(self)) if is_parametrized(self) else self.__reduce_ex__(2)
     memo[id(self)] = made = make(*given)
     made.__setstate__(copy.deepcopy(state, memo))
     return cast(nn.Module, made)
@@ -243,5 +252,23 @@ def elastic_class(
     members |= {name: _tensor_property(name) for name in tensors}
     members |= {name: _attribute_property(name) for name in attributes}
     members |= {name: _holder_property(name) for name in holders}
-    made: type[nn.Module] = type.__new__(type(base), base.__name__, (Member, base), members)  # past its metaclass
+    first, own = _first(base)
+    made: type[nn.Module] = type.__new__(type(base), base.__name__, (first, base), own | members)  # past its metaclass
     return made
+
+
+def _first(base: type) -> tuple[type, dict[str, Any]]:
+    """What stands before a base, and members: Python lets an object change its class where memory is laid out alike.
+
+    A class that has its attributes from below a base without any (`class A(ABC, nn.Module)`, `Generic[T]`) is laid out
+    like others over that one. `Member` comes behind it in their order, so what it defines is given to the class itself.
+    """
+    root = base
+    while root.__base__ is not None and root.__base__.__dictoffset__:
+        root = root.__base__
+    if root.__base__ in (None, object):
+        return Member, {}
+    assert root.__base__ is not None
+    members = {"__init_subclass__": vars(Member)["__init_subclass__"], "__orig_bases__": ()}  # Generic asks for its own
+    before = type.__new__(type(base), Member.__name__, (root.__base__, Member), members)
+    return before, {name: value for name, value in vars(Member).items() if isinstance(value, FunctionType)}

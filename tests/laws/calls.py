@@ -353,6 +353,7 @@ for _n in (1, 2, 3):
     calls(f"conv{_n}d", _conv(_n), mixes=True)
     calls(f"conv_transpose{_n}d", _conv(_n, transposed=True), mixes=True)
 calls("conv1d", lambda d: call(d.real(2, 3, 5), d.real(4, 3, 2), None, 1, "same"), mixes=True)
+calls("conv2d", lambda d: call(input=d.real(2, 3, 5, 5), weight=d.real(4, 3, 2, 2), stride=1, padding=1), mixes=True)
 calls(
     "embedding",
     lambda d: (lambda n, e, s: call(d.ids(n, *s), d.ints(n, e)))(d.size(), d.size(), d.shape(0, 2)),
@@ -387,6 +388,7 @@ calls(
     mixes=True,
     least=2,
 )
+calls("renorm", lambda d: (lambda x: call(x, 2.0, d.between(0, x.dim() - 1), 0.5))(d.real(*d.shape(2, 3))), mixes=True)
 calls("_weight_norm", lambda d: (lambda n: call(d.real(n, *d.shape(1, 1)), d.unit(n, 1), 0))(d.size()), mixes=True)
 calls("cosine_similarity", lambda d: (lambda x: call(x, x.flip(0) + 1, d.dim(x)))(d.x(2)), mixes=True)
 calls(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 import surgery
 from surgery.axes import layout
@@ -121,7 +121,7 @@ def cost_is_counted(
     """Law 7: predicted parameters, bytes and multiply-adds are those of the shrunk model."""
     predicted = surgery.cost(wrapped, widths)
     assert predicted.params == sum(p.numel() for p in small.parameters())
-    unique = {id(t): t for t in small.state_dict(keep_vars=True).values()}
+    unique = {id(t): t for t in small.state_dict(keep_vars=True).values() if isinstance(t, Tensor)}
     assert predicted.bytes == sum(t.numel() * t.element_size() for t in unique.values())
     if macs:
         assert predicted.macs == counted_macs(small, inputs)
@@ -132,7 +132,25 @@ def _grouped(x: torch.Size, weight: torch.Size, *_: Any, out_shape: Any = None, 
     return 2 * x.numel() * weight[-1]
 
 
-UNCOUNTED = {torch.ops.aten._grouped_mm: _grouped} if hasattr(torch.ops.aten, "_grouped_mm") else {}
+def _fused(q: torch.Size, k: torch.Size, v: torch.Size, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Attention by a kernel that the model has chosen itself."""
+    return sdpa_flop_count(q, k, v)
+
+
+def _vector(x: torch.Size, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Each element of a matrix, or of a vector, meets one of a vector."""
+    return 2 * x.numel()
+
+
+OPERATIONS = {
+    "_grouped_mm": _grouped,
+    "_scaled_dot_product_flash_attention_for_cpu": _fused,
+    "mv": _vector,
+    "dot": _vector,
+}
+UNCOUNTED = {
+    getattr(torch.ops.aten, name): count for name, count in OPERATIONS.items() if hasattr(torch.ops.aten, name)
+}
 
 
 def counted_macs(model: nn.Module, inputs: Examples) -> int:

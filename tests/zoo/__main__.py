@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import signal
 import sys
 from pathlib import Path
 
-from . import failures, report
+from . import failures, report, table
 from .entry import Entry
 from .record import Record
-from .runner import Limits, dump, load, run
+from .runner import Limits, dump, load, load_versions, run
 from .table import SUITES, entries, installed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -32,8 +31,8 @@ def main() -> None:
     todo = [e for e in wanted if not (options.resume and e.key in known)]
     if options.failed:
         todo = [e for e in todo if e.key not in known or not known[e.key].passed]
-    versions = {name: importlib.metadata.version(name) for name in ("torch", *suites)}
-    order = {e.key: i for i, e in enumerate(entries(suites))}
+    versions = {**load_versions(file), **table.versions(suites)}
+    order = {e.key: i for i, e in enumerate(table.every(suites))}
 
     def finished(record: Record) -> None:
         known[record.key] = record

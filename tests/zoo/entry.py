@@ -49,6 +49,13 @@ def listed(file: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
+def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """`model` with its floats of this type, and its complex numbers made of such. In place."""
+    types = {False: dtype, True: dtype.to_complex()}
+    kinds = (Tensor.is_floating_point, Tensor.is_complex)
+    return model._apply(lambda t: t.to(types[t.is_complex()]) if any(kind(t) for kind in kinds) else t)
+
+
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 

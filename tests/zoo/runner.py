@@ -42,7 +42,7 @@ def run(entries: list[Entry], limits: Limits, finished: Callable[[Record], None]
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
-        context.set_forkserver_preload(preload())
+        context.set_forkserver_preload(preload({entry.suite for entry in entries}))
     waiting, running = list(reversed(entries)), list[Job]()
     with tempfile.TemporaryDirectory() as folder, tqdm(total=len(entries), smoothing=0) as bar:
         try:
@@ -89,6 +89,12 @@ def load(file: Path) -> dict[str, Record]:
         return {}
     records = [restored(data) for data in json.loads(file.read_text(encoding="utf-8"))["models"]]
     return {record.key: record for record in records}
+
+
+def load_versions(file: Path) -> dict[str, str]:
+    """What the models of an earlier run were made of."""
+    found: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))["versions"] if file.exists() else {}
+    return found
 
 
 def dump(file: Path, records: Iterable[Record], versions: dict[str, str]) -> None:

@@ -9,28 +9,33 @@ from torch import nn
 
 import surgery
 from surgery.modules.inputs import Inputs
-from tests.zoo import failures, report, timm_models, torchvision_models, transformers_models
+from tests.zoo import failures, report, thirdparty_models, timm_models, torchvision_models, transformers_models
 from tests.zoo.check import check
-from tests.zoo.entry import Entry, listed
+from tests.zoo.entry import Entry, cast, listed
 from tests.zoo.outputs import with_lines
+from tests.zoo.recipe import floats, given, ints, new
 from tests.zoo.record import Failure, Record, main_reasons, restored
-from tests.zoo.runner import dump, load
+from tests.zoo.runner import dump, load, load_versions
+from tests.zoo.thirdparty import RECIPES
 
 BUILD = {
     "torchvision": torchvision_models.classification,
     "timm": timm_models.build,
     "transformers": transformers_models.build,
+    "thirdparty": thirdparty_models.build,
 }
 SMALL = """
     torchvision/squeezenet1_1 torchvision/shufflenet_v2_x0_5 timm/resnet10t transformers/bert transformers/albert
     transformers/gpt2 transformers/llama transformers/opt transformers/vit transformers/convnext
+    thirdparty/vit_pytorch/vit thirdparty/x_transformers/llama thirdparty/asteroid/conv_tasnet thirdparty/rtdl/resnet
 """.split()
 
 
 @pytest.mark.parametrize("key", SMALL)
 def test_passes(key: str) -> None:
     suite, _, name = key.partition("/")
-    pytest.importorskip(suite, reason=f"{suite} is not installed: pip install {suite}")
+    package = name.partition("/")[0] if suite == "thirdparty" else suite
+    pytest.importorskip(package, reason=f"{package} is not installed: pip install {package}")
     record = check(Entry(suite, name, partial(BUILD[suite], name)))
     assert not record.failures
     assert record.elastic is not None and record.elastic > 0.5
@@ -74,3 +79,32 @@ def test_lists_name_models() -> None:
     for suite in BUILD:
         names = listed(f"{suite}.txt")
         assert len(names) > 4 and len(set(names)) == len(names)
+
+
+def test_every_model_of_other_packages_has_a_recipe() -> None:
+    names = [entry.name for entry in thirdparty_models.entries()]
+    assert set(names) == set(RECIPES)
+    assert len(names) >= 100 and len(thirdparty_models.packages()) >= 25
+
+
+def test_a_recipe_imports_nothing_until_it_is_made() -> None:
+    path = "collections:OrderedDict.fromkeys"
+    made = new(path, [new("builtins:int", "3"), 4])
+    assert list(made()) == [3, 4]
+    run = given([floats(2)], {"mask": ints(5, 3)}, 7, x=floats(1))(0)
+    assert run.args[0][0].shape == (2,) and run.args[1]["mask"].shape == (3,) and run.args[2] == 7
+    assert torch.equal(run.kwargs["x"], given(x=floats(1))(0).kwargs["x"])
+
+
+def test_versions_of_an_earlier_run_are_kept(tmp_path) -> None:
+    assert load_versions(tmp_path / "coverage.json") == {}
+    dump(tmp_path / "coverage.json", [], {"torch": "2"})
+    assert load_versions(tmp_path / "coverage.json") == {"torch": "2"}
+
+
+def test_a_cast_keeps_complex_numbers_complex() -> None:
+    model = nn.Module()
+    model.w, model.c = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    model.register_buffer("i", torch.arange(2))
+    cast(model, torch.float64)
+    assert [t.dtype for t in model.state_dict().values()] == [torch.float64, torch.complex128, torch.int64]

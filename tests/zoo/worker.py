@@ -15,11 +15,10 @@ from .entry import Entry
 from .record import Record
 
 
-def preload() -> list[str]:
-    """What the process that others are forked from imports once."""
-    from .table import SUITES, installed
-
-    return ["tests.zoo.worker", "torch._dynamo", *(suite for suite in SUITES if installed(suite))]
+def preload(suites: set[str]) -> list[str]:
+    """What the process that others are forked from imports once, for these suites."""
+    own = {"thirdparty": "tests.zoo.thirdparty.loaded"}
+    return ["tests.zoo.worker", "torch._dynamo", *(own.get(suite, suite) for suite in sorted(suites))]
 
 
 def work(entry: Entry, file: str, gib: float) -> None:

@@ -70,6 +70,8 @@ class _Reader(Calls):
         plain = inspect.unwrap(function)
         if self.depth >= DEEPEST:
             raise NoSource("functions in functions, too deep to follow")
+        if not isinstance(plain, FunctionType):
+            raise NoSource("a function around one that is not written in Python")
         tree = text(plain.__code__).tree()
         if not isinstance(tree, ast.FunctionDef):
             raise NoSource("a lambda")

@@ -21,7 +21,10 @@ def deciding(module: nn.Module, path: Path) -> Iterator[Path]:
     cls = type(module)
     if cls.__setstate__ is nn.Module.__setstate__ or "__getstate__" not in _own(cls):
         return
-    state = module.__getstate__()
+    try:
+        state = module.__getstate__()
+    except Exception:  # as of what is parametrized: it is copied without one
+        return
     now = _at(vars(module), path)
     for other, value in _integers(state, ()):
         if other != path and value == now and _copied(module, replaced(state, other, value + 1), path) == value + 1:

@@ -50,6 +50,7 @@ def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({}))
         solver = _Solver(analysis, refused)
         solver.state_attributes()
         solver.invert_expressions()
+        solver.state_what_decides()
         solution = solver.solution()
         if solution is not None:
             return solution
@@ -225,6 +226,10 @@ class _Solver:
         for one in self.constraints:
             if one.equal and isinstance(one.origin, Attribute) and isinstance(one.target, SizeOf):
                 self._state((one.origin.module, one.origin.path), one.target.dim)
+        self.state_what_decides()
+
+    def state_what_decides(self) -> None:
+        """What a class makes attributes of, when it is copied, follows as they do."""
         for (module, path), formula in list(self.formulas.items()):
             if module in self.analysis.modules and not any(isinstance(step, Field) for step in path):
                 for other in deciding(self.analysis.modules[module], path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -195,6 +196,28 @@ def test_a_number_that_nothing_explains_says_so() -> None:
     model, x = nn.Sequential(nn.Linear(3, 8), Odd(8), nn.Linear(8, 2)), torch.randn(2, 3)
     (note,) = [note for note in surgery.inspect(model, x).notes if "Odd.odd" in note]
     assert "stays 6" in note and "test_constructed.py" in note
+
+
+@functools.wraps(math.floor)
+def floored(value: float) -> int:
+    return int(value // 1)
+
+
+def test_a_function_that_says_it_is_one_of_c_is_not_followed() -> None:
+    class Half(nn.Module):
+        def __init__(self, c: int):
+            super().__init__()
+            self.half = floored(c / 2)
+            self.a, self.b = nn.Linear(c, self.half), nn.Linear(self.half, c)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x))
+
+        def other(self) -> Tensor:
+            return torch.zeros(self.half)
+
+    model, x = nn.Sequential(nn.Linear(3, 8), Half(8), nn.Linear(8, 2)), torch.randn(2, 3)
+    assert surgery.shrink(model, 0.5, x)[1].a.out_features == 2
 
 
 def test_numbers_that_a_run_has_read_stay_what_they_are() -> None:

@@ -219,6 +219,25 @@ def test_layers_of_einops_that_layers_share(how: str) -> None:
         assert again[1].split is not small[1].split
 
 
+class Gate(nn.Module):
+    """A layer of einops that is told the length of an axis which it only compares."""
+
+    def __init__(self, pattern: str):
+        super().__init__()
+        layers = pytest.importorskip("einops.layers.torch")
+        self.a, self.move, self.b = nn.Linear(16, 4), layers.Rearrange(pattern, h=4), nn.Linear(4, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.move(self.a(x)).flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize("pattern", ["b n h -> b h n", "b n h -> b h n 1"])
+def test_layers_of_einops_that_compare_a_length(pattern: str) -> None:
+    torch.manual_seed(0)
+    small = every_width(in_net(Gate(pattern), 16), X)
+    assert torch.equal(copy.deepcopy(small)(X), small(X))
+
+
 class Norm(nn.Module):
     def __init__(self, size: Callable[[Tensor], int]):
         super().__init__()
