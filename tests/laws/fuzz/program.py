@@ -1,0 +1,169 @@
+"""A program: the source of a model as a file, what it is run on, and how it is imported and forgotten again."""
+
+from __future__ import annotations
+
+import importlib.util
+import linecache
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from surgery.modules.inputs import Inputs
+from tests.laws.fuzz import nets
+from tests.laws.fuzz.fragments import Fragment
+from tests.laws.fuzz.fragments.tables import TABLES
+from tests.laws.fuzz.grammar import expand, tidy
+from tests.laws.fuzz.store import store
+from tests.laws.fuzz.words import WORDS
+from tests.models.init import randomise
+
+IMPORTS = """
+import math
+from collections import namedtuple
+from dataclasses import dataclass
+from functools import partial, reduce
+from types import SimpleNamespace
+from typing import Any
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange, reduce as pooled, repeat
+from einops.layers.torch import Rearrange
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+"""
+OUTPUT = """
+@dataclass
+class Output:
+    logits: Any
+    aux: Any
+"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a program is drawn from: parts can be left out, and the others stay as they are."""
+
+    seed: int
+    kind: str
+    pieces: tuple[tuple[str, str], ...]  # the fragment's name, and the seed of its choices
+
+    @property
+    def story(self) -> str:
+        return f"{self.kind}: " + " > ".join(name for name, _ in self.pieces)
+
+
+@dataclass(frozen=True)
+class Program:
+    recipe: Recipe
+    source: str
+    sizes: Mapping[str, int]
+    inputs: tuple[Inputs, ...]  # the example first
+    exact: frozenset[str]  # classes in which features without weights are none
+    rebuilds: bool
+
+
+def recipe(seed: int) -> Recipe:
+    random = Random(seed)
+    kind = random.choice(list(TABLES))
+    names = list(TABLES[kind])
+    pieces = tuple((random.choice(names), f"{seed}/{i}") for i in range(random.choice((1, 1, 2, 2, 3))))
+    return Recipe(seed, kind, pieces)
+
+
+def program(drawn: Recipe) -> Program:
+    """The program of a recipe, always the same."""
+    random = Random(f"net {drawn.seed}")
+    width = random.choice((6, 8, 8, 12))
+    sizes = {"i": 5, "o": 3, "w0": width}
+    texts, calls, exact, rebuilds, at = [], [], set(), True, "w0"
+    for i, (name, seed) in enumerate(drawn.pieces):
+        fragment = TABLES[drawn.kind][name]
+        values = _drawn(fragment, sizes[at], Random(f"sizes {seed}"))
+        if values is None:
+            continue
+        sizes |= {f"b{i}_{key}": value for key, value in values.items()}
+        args = {"c": f's["{at}"]'} | {key: f's["b{i}_{key}"]' for key in values}
+        own = "".join(word.capitalize() for word in name.replace("'", "").split()) + str(i)
+        drawing = Random(f"text {seed}")
+        text = expand(fragment.text, drawing, WORDS, {})
+        stored = store(text, own, {"c": sizes[at], **values}, args, drawing)
+        texts.append(stored.text)
+        calls.append(stored.given)
+        rebuilds &= stored.rebuilds
+        exact |= {own} if fragment.exact else set()
+        at = at if fragment.out == "c" else f"b{i}_{fragment.out}"
+    net = _net(drawn.kind, calls, f's["{at}"]', random)
+    table = f"SIZES = {sizes!r}\ndef build(**changed):\n    return Net({{**SIZES, **changed}})\n"
+    source = tidy("\n".join([IMPORTS, OUTPUT, *texts, net, table]))
+    return Program(drawn, source, sizes, _inputs(drawn.kind, sizes, random), frozenset(exact | {"Net"}), rebuilds)
+
+
+def _drawn(fragment: Fragment, c: int, random: Random) -> dict[str, int] | None:
+    """Sizes that a fragment can have, or None where it cannot stand here."""
+    for _ in range(20):
+        values = {key: random.choice(options) for key, options in fragment.sizes.items()}
+        if eval(fragment.where, {}, {"c": c, **values}):
+            return values
+    return None
+
+
+def _net(kind: str, calls: Sequence[str], last: str, random: Random) -> str:
+    text = nets.KINDS[kind].replace("STEM", 's["w0"]').replace("HEAD", last)
+    hold, run = nets.HOLDERS[random.choice(list(nets.HOLDERS))]
+    more = ", mask" if kind == "sequence" else ""
+    words = {"blocks": ", ".join(calls), "n": len(calls), "y": "y", "more": more}
+    filled = {"HOLD": [hold.format(**words)], "RUN": [run.format(**words)]}
+    marked = text.replace("HOLD", "$HOLD()").replace("RUN", "$RUN()")
+    return expand(marked, random, {**WORDS, **filled}, {})
+
+
+def _inputs(kind: str, sizes: Mapping[str, int], random: Random) -> tuple[Inputs, ...]:
+    generator = torch.Generator().manual_seed(random.randrange(2**31))
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def mask(b: int, t: int) -> torch.Tensor:
+        return torch.arange(t)[None] < torch.randint(2, t + 1, (b, 1), generator=generator)
+
+    def sequence(b: int, t: int, masked: bool) -> Inputs:
+        return Inputs((drawn(b, t, sizes["i"]),), {"mask": mask(b, t)} if masked else {})
+
+    masked = random.random() < 0.4
+    shapes = [(2, 6), (3, 6), (2, 9), (4, 4)]
+    return tuple(sequence(b, t, masked) for b, t in shapes) + (sequence(2, 5, not masked),)
+
+
+@contextmanager
+def imported(source: str) -> Iterator[ModuleType]:
+    """The module of a source, as a file; nothing of it is left afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        name = f"fuzzed_{Path(folder).name}"
+        file = Path(folder) / f"{name}.py"
+        file.write_text(source, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+            yield module
+        finally:
+            del sys.modules[name]
+            linecache.cache.pop(str(file), None)
+
+
+def built(module: Any, seed: int = 0, **changed: int) -> nn.Module:
+    """A model of the program: always with the same weights."""
+    torch.manual_seed(seed)
+    model: nn.Module = module.build(**changed)
+    return randomise(model, seed).double().eval()
