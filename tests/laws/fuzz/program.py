@@ -6,7 +6,7 @@ import importlib.util
 import linecache
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,30 +117,54 @@ def _drawn(fragment: Fragment, c: int, random: Random) -> dict[str, int] | None:
 
 
 def _net(kind: str, calls: Sequence[str], last: str, random: Random) -> str:
-    text = nets.KINDS[kind].replace("STEM", 's["w0"]').replace("HEAD", last)
+    text, axes, shaped = nets.KINDS[kind]
     hold, run = nets.HOLDERS[random.choice(list(nets.HOLDERS))]
-    more = ", mask" if kind == "sequence" else ""
+    more = ", mask" if kind in MASKED else ""
     words = {"blocks": ", ".join(calls), "n": len(calls), "y": "y", "more": more}
-    filled = {"HOLD": [hold.format(**words)], "RUN": [run.format(**words)]}
-    marked = text.replace("HOLD", "$HOLD()").replace("RUN", "$RUN()")
-    return expand(marked, random, {**WORDS, **filled}, {})
+    kept = nets.KEPT.replace("AXES", axes).replace("SHAPED(self.mean)", shaped.format("self.mean"))
+    parts = {"HOLD": hold.format(**words), "RUN": run.format(**words), "KEEPS": nets.KEEPS, "KEPT": kept}
+    for name in parts:
+        text = text.replace(name, f"${name}()")
+    filled = {name: [part.replace("HEAD", last)] for name, part in parts.items()}
+    text = text.replace("STEM", 's["w0"]').replace("HEAD", last)
+    return expand(text, random, {**WORDS, **filled}, {})
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Draws inputs of a program."""
+
+    generator: torch.Generator
+    sizes: Mapping[str, int]
+
+    def real(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64)
+
+    def ids(self, *shape: int) -> torch.Tensor:
+        return torch.randint(1, 11, shape, generator=self.generator)
+
+    def mask(self, b: int, t: int) -> dict[str, torch.Tensor]:
+        return {"mask": torch.arange(t)[None] < torch.randint(2, t + 1, (b, 1), generator=self.generator)}
+
+
+# by kind: the shapes beside the features, and what is made of one; the first is the example's
+SHAPES: dict[str, tuple[Sequence[tuple[int, ...]], Callable[..., torch.Tensor]]] = {
+    "sequence": (((2, 6), (3, 6), (2, 9), (4, 4)), lambda m, b, t: m.real(b, t, m.sizes["i"])),
+    "tokens": (((2, 6), (3, 6), (2, 9), (4, 4)), lambda m, b, t: m.ids(b, t)),
+    "images": (((2, 6, 6), (3, 6, 6), (2, 12, 6)), lambda m, b, h, w: m.real(b, 3, h, w)),
+    "vectors": (((3,), (4,), (2,)), lambda m, b: m.real(b, m.sizes["i"])),
+}
+MASKED = ("sequence", "tokens")
 
 
 def _inputs(kind: str, sizes: Mapping[str, int], random: Random) -> tuple[Inputs, ...]:
-    generator = torch.Generator().manual_seed(random.randrange(2**31))
-
-    def drawn(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    def mask(b: int, t: int) -> torch.Tensor:
-        return torch.arange(t)[None] < torch.randint(2, t + 1, (b, 1), generator=generator)
-
-    def sequence(b: int, t: int, masked: bool) -> Inputs:
-        return Inputs((drawn(b, t, sizes["i"]),), {"mask": mask(b, t)} if masked else {})
-
-    masked = random.random() < 0.4
-    shapes = [(2, 6), (3, 6), (2, 9), (4, 4)]
-    return tuple(sequence(b, t, masked) for b, t in shapes) + (sequence(2, 5, not masked),)
+    maker = Maker(torch.Generator().manual_seed(random.randrange(2**31)), sizes)
+    shapes, make = SHAPES[kind]
+    masked = kind in MASKED and random.random() < 0.4
+    found = [Inputs((make(maker, *shape),), maker.mask(*shape) if masked else {}) for shape in shapes]
+    if kind in MASKED:  # what the example has, these leave out; or the other way round
+        found.append(Inputs((make(maker, 2, 5),), {} if masked else maker.mask(2, 5)))
+    return tuple(found)
 
 
 @contextmanager
