@@ -15,7 +15,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from surgery.adapters.base import adapter_for
 from surgery.axes.sizes import Decision
-from surgery.capture.attributes import Contents
+from surgery.capture.attributes import Attributes
 from surgery.capture.callsites import chain_to, location
 from surgery.capture.extents import extent, memory_order
 from surgery.capture.frames import Branch, Frame, info
@@ -115,7 +115,7 @@ class Recorder(TorchFunctionMode):
         if parent is not None:
             trace.passed.update({id(v): v for v in (*args, *kwargs.values()) if is_object(v)})
         frame.args, frame.kwargs = trace.lift(args), trace.lift(kwargs)
-        contents = Contents(module)
+        held = Attributes(module)
         try:
             result = call(module, *args, **kwargs)
             frame.output = trace.lift(result)
@@ -125,7 +125,7 @@ class Recorder(TorchFunctionMode):
                 frame.states = sorted({class_name(value) for key, value in objects.items() if key in trace.passed})
         finally:
             trace.stack.pop()
-        stored = [name for name in contents.changed() if name != "training"]
+        stored = [name for name in held.changed() if name != "training"]
         frame.stored = {name: trace.left(vars(module).get(name)) for name in stored}
         return result
 

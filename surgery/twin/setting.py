@@ -74,5 +74,5 @@ def at_widths(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
 @contextlib.contextmanager
 def proven_at(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
     """`at_widths`, and what forwards leave on modules is as before afterwards."""
-    with stored_kept(ready(wrapped)), at_widths(wrapped, widths):
+    with stored_kept(wrapped, ready(wrapped)), at_widths(wrapped, widths):
         yield

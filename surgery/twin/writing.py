@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from surgery.errors import InputError
+from surgery.modules.contents import Contents
 from surgery.plan import cutting
-from surgery.twin.elastic import Elastic, elastic_of, put_back
+from surgery.twin.elastic import KEY, Elastic, elastic_of, put_back
 from surgery.twin.memory import Absent, Stored
 from surgery.twin.state import State, Widths
 
-FILLED = (list, dict, set, deque)
+_OWN = frozenset(vars(nn.Module())) | {KEY}
 
 
 def assign(elastic: Elastic, module: nn.Module, name: str, value: Tensor) -> None:
@@ -35,8 +33,10 @@ def flush(elastic: Elastic, module: nn.Module) -> None:
     for name in list(elastic.memory.gathered):
         elastic.give_back(module, name)
     for name, lent in elastic.memory.lent.items():
-        parts, value = elastic.kept(name), lent.value.detach()
-        if parts is not None and not torch.equal(value, cutting.read(lent.whole.detach(), parts)):
+        parts, value = elastic.kept(name) if name in elastic.tensors else None, lent.value.detach()
+        if parts is None and not value.is_set_to(lent.whole):
+            lent.whole.data = value
+        elif parts is not None and not torch.equal(value, cutting.read(lent.whole.detach(), parts)):
             cutting.write(lent.whole.data, value, parts)
     assigned, elastic.memory.assigned = elastic.memory.assigned, {}
     for name, value in assigned.items():
@@ -140,11 +140,15 @@ def clear_stored(modules: Iterable[nn.Module]) -> None:
 
 
 @contextlib.contextmanager
-def stored_kept(state: State, cleared: bool = False) -> Iterator[None]:
-    """What forwards have left on modules is as before afterwards; `cleared` takes away inside what follows widths."""
+def stored_kept(wrapped: nn.Module, state: State, cleared: bool = False) -> Iterator[None]:
+    """What forwards have left on modules is as before afterwards; `cleared` takes away inside what follows widths.
+
+    That goes for what modules of the model hold in containers and objects, within each other too.
+    """
+    held = (vars(module).items() for module in wrapped.modules())
+    contents = Contents((value for values in held for name, value in values if name not in _OWN), objects=True)
     found = [(module, elastic) for module in state.writes.storing if (elastic := elastic_of(module)) is not None]
     values = [{name: vars(module).get(name, Absent) for name in elastic.stored} for module, elastic in found]
-    contents = [{name: copy.copy(v) for name, v in value.items() if isinstance(v, FILLED)} for value in values]
     stored, at = [dict(elastic.stored) for _, elastic in found], state.writes.stored_at
     try:
         if cleared:
@@ -152,18 +156,11 @@ def stored_kept(state: State, cleared: bool = False) -> Iterator[None]:
         yield
     finally:
         state.writes.stored_at = at
-        for (module, elastic), before, filled, kept in zip(found, values, contents, stored, strict=True):
+        contents.put_back()
+        for (module, elastic), before, kept in zip(found, values, stored, strict=True):
             elastic.stored = kept
             for name, value in before.items():
                 if value is Absent:
                     vars(module).pop(name, None)
-                    continue
-                vars(module)[name] = value
-                if name in filled:
-                    _refill(value, filled[name])
-
-
-def _refill(container: Any, before: Any) -> None:
-    """Give a container the items that it had."""
-    container.clear()
-    (container.extend if isinstance(container, list | deque) else container.update)(before)
+                else:
+                    vars(module)[name] = value

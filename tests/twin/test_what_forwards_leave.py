@@ -101,6 +101,32 @@ def test_shrink_and_reorder_leave_what_the_twin_has_left_alone(name: str) -> Non
     assert kept(wrapped)[0] is loss and kept(wrapped)[1:] == (calls, seen)
 
 
+def counters(net: Any, y: Tensor) -> Tensor:
+    net.notes["n"] += 1
+    net.nested["a"]["n"] += 1
+    net.nested["seen"].append(net.notes["n"])
+    net.recent.append(net.notes["n"])
+    net.tally.calls += 1
+    return y * net.notes["n"] + net.nested["a"]["n"] + len(net.recent) + net.tally.calls
+
+
+def test_proofs_leave_no_trace_in_containers_and_objects() -> None:
+    """Numbers that are counted in place, however deep they lie; and the small model starts where its twin stands."""
+    held: dict[str, Any] = {"notes": {"n": 0}, "nested": {"a": {"n": 0}, "seen": []}, "recent": deque(maxlen=2)}
+    model = Given(lambda net, x: net.b(counters(net, net.a(x)).relu()), **held, tally=Tally()).double()
+    wrapped = surgery.wrap(model, INPUTS[0]).eval()
+    wrapped(INPUTS[0])
+    small = surgery.shrink(wrapped, 0.5)
+    surgery.reorder(wrapped, {"a.o": torch.arange(7, -1, -1)})
+    for net, n in ((model, 0), (wrapped, 1), (small, 1)):
+        assert (
+            net.notes["n"] == net.nested["a"]["n"] == net.tally.calls == len(net.nested["seen"]) == len(net.recent) == n
+        )
+    with surgery.at_widths(wrapped, 0.5):
+        for x in INPUTS:
+            assert (wrapped(x) - small(x)).abs().max() <= EXACT * 10
+
+
 class Carries(nn.Module):
     """Starts every forward from a hidden state that the last one has left, in a way of its own."""
 

@@ -1,4 +1,4 @@
-"""`python -m tests.laws.fuzz`: run many random programs; each that fails is written to a folder, with the seed that makes it."""
+"""`python -m tests.laws.fuzz`: run many random programs. Each that fails is written to a folder, with its seed."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def gap(place: str, a: Any, b: Any, tolerance: float = EXACT) -> str | None:
         return _tensors(place, a.detach(), b.detach(), tolerance)
     if isinstance(a, OPAQUE) or isinstance(b, OPAQUE) or callable(a):
         return None
-    left, right = _parts(a), _parts(b)
+    left, right = parts(a), parts(b)
     if left is None or right is None:
         return None if _equal(a, b, tolerance) else f"{place}: {a!r} against {b!r}"
     if list(left) != list(right):
@@ -48,7 +48,7 @@ def _equal(a: Any, b: Any, tolerance: float) -> bool:
     return bool(a == b) if type(a) is type(b) or isinstance(a, int | str) else True
 
 
-def _parts(value: Any) -> Mapping[Any, Any] | None:
+def parts(value: Any) -> Mapping[Any, Any] | None:
     if isinstance(value, Mapping):
         return value
     if isinstance(value, list | tuple):
@@ -63,7 +63,9 @@ def _parts(value: Any) -> Mapping[Any, Any] | None:
 def kept(model: nn.Module, names: Mapping[str, list[str]]) -> dict[str, Any]:
     """What the modules of a model hold in attributes of these names, as code sees it; tensors are copied."""
     modules = dict(model.named_modules())
-    return {f"{path}:{name}": _copied(getattr(modules[path], name, None)) for path, own in names.items() for name in own}
+    return {
+        f"{path}:{name}": _copied(getattr(modules[path], name, None)) for path, own in names.items() for name in own
+    }
 
 
 def attributes(model: nn.Module) -> dict[str, list[str]]:
@@ -90,7 +92,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     else:
-        for one in (_parts(value) or {}).values():
+        for one in (parts(value) or {}).values():
             yield from tensors(one)
 
 

@@ -92,7 +92,6 @@ def full_width(trial: Trial) -> None:
 
 def forwards(what: str, pair: tuple[nn.Module, nn.Module], inputs: Inputs, names: Mapping[str, list[str]]) -> None:
     """One forward and backward of two models that must agree."""
-    a, b = pair
     given = [ran(model, inputs) for model in pair]
     same(what, *given)
     state = [alike.kept(model, names) for model in pair]

@@ -64,7 +64,7 @@ y = y - SHAPED(self.mean)||
 n = y.shape[-1]
 if n not in self.cache:
     self.cache[n] = <|torch.linspace(0, 1, n, dtype=y.dtype)||torch.ones(n, dtype=y.dtype)||torch.full((n,), 0.5).to(y)|>
-y = y + self.cache[n].sum() * 0.01||self.aux_loss = y.abs().mean() if self.training else None||
+y = y * self.cache[n]||self.aux_loss = y.abs().mean() if self.training else None||
 if not self.training:
     y = y.clone()||
 self.history.append(float(y.detach().mean()))
@@ -107,7 +107,7 @@ class Net(nn.Module):
         HOLD
         <head|self.head = nn.Linear(HEAD, 11, bias=False)
         <|if self.head.weight.shape == self.embed.weight.shape:
-            self.head.weight = self.embed.weight|| |>||self.to = nn.Linear(HEAD, STEM)||self.norm, self.head = nn.LayerNorm(HEAD), nn.Linear(HEAD, s["o"])||self.head = nn.Parameter(torch.randn(HEAD, 11))|>
+            self.head.weight = self.embed.weight|| |>||self.back = nn.Linear(HEAD, STEM)||self.norm, self.head = nn.LayerNorm(HEAD), nn.Linear(HEAD, s["o"])||self.head = nn.Parameter(torch.randn(HEAD, 11))|>
         <pos|self.pos = nn.Embedding(32, STEM)||self.pos = nn.Parameter(torch.zeros(1, 32, STEM))|| || |>
         KEEPS
 
@@ -117,7 +117,7 @@ class Net(nn.Module):
         <pos|y = y + self.pos(torch.arange(ids.shape[1]))||y = y + self.pos[:, : <|ids.size(1)||y.shape[1]|>]||y = y * math.sqrt($last(y))||y = y * self.embed.embedding_dim ** 0.5|>
         RUN
         KEPT
-        <head|return self.head(y)||return <|F.linear(self.to(y), self.embed.weight)||self.to(y) @ self.embed.weight.t()||torch.einsum("btc,vc->btv", self.to(y), self.embed.weight)|>||
+        <head|return self.head(y)||return <|F.linear(self.back(y), self.embed.weight)||self.back(y) @ self.embed.weight.t()||torch.einsum("btc,vc->btv", self.back(y), self.embed.weight)|>||
         return self.head(self.norm(y)[:, <|-1||0||1:|>])||return y @ self.head|>
 """
 
@@ -138,7 +138,7 @@ class Net(nn.Module):
         KEPT
         <head|return self.head(<|y.mean((2, 3))||F.adaptive_avg_pool2d(y, 1).flatten(1)||y.flatten(2).mean(-1)||torch.flatten(F.adaptive_max_pool2d(y, 1), 1)||rearrange(F.adaptive_avg_pool2d(y, 1), "b c 1 1 -> b c")|>)||
         return self.head(<|self.pool(y).flatten(1)||self.pool(y).view(y.size(0), -1)||self.pool(y).reshape(len(y), self.head.in_features)||torch.flatten(self.pool(y), 1)||self.pool(y).permute(0, 2, 3, 1).flatten(1)||self.pool(y).view(-1, <|4 * $dim(y, 1)||self.head.in_features|>)|>)||
-        return <|self.head(y)||{"out": self.head(y), "features": y.mean()}||self.head(y).mean((2, 3))|>||return self.head(y)|>
+        return <|self.head(y)||{"out": self.head(y), "features": y.abs().mean()}||self.head(y).mean((2, 3))|>||return self.head(y)|>
 """
 
 VECTORS = """
@@ -147,7 +147,7 @@ class Net(nn.Module):
         super().__init__()
         <stem|self.stem = nn.Linear(s["i"], STEM)||self.stem = nn.Sequential(nn.Linear(s["i"], STEM), nn.BatchNorm1d(STEM))||self.one, self.two = nn.Linear(2, STEM), nn.Linear(s["i"] - 2, STEM)|>
         HOLD
-        <head|self.head = nn.Linear(HEAD, s["o"])||self.heads = nn.ModuleList([nn.Linear(HEAD, n) for n in (1, 2)])||self.out = nn.Parameter(torch.randn(s["o"], HEAD))||self.mean, self.std = nn.Linear(HEAD, 2), nn.Linear(HEAD, 2)|>
+        <head|self.head = nn.Linear(HEAD, s["o"])||self.heads = nn.ModuleList([nn.Linear(HEAD, n) for n in (1, 2)])||self.out = nn.Parameter(torch.randn(s["o"], HEAD))||self.mu, self.std = nn.Linear(HEAD, 2), nn.Linear(HEAD, 2)|>
         KEEPS
 
     def forward(self, x):
@@ -156,7 +156,7 @@ class Net(nn.Module):
         KEPT
         <head|return self.head(<|y||y.relu()||torch.cat([y[:1], y[1:]])|>)||return <|[head(y) for head in self.heads]||torch.cat([head(y) for head in self.heads], 1)||{i: head(y) for i, head in enumerate(self.heads)}|>||
         return <|F.linear(y, self.out)||y @ self.out.T||(y[:, None] * self.out).sum(-1)|>||
-        return <|Output(self.mean(y), F.softplus(self.std(y)))||(self.mean(y), self.std(y).exp().clamp(max=9.0))|>|>
+        return <|Output(self.mu(y), F.softplus(self.std(y)))||(self.mu(y), self.std(y).exp().clamp(max=9.0))|>|>
 """
 
 # kind of data: the model, the axes of `y` that are no features, and how features are laid along the others

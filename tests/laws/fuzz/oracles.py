@@ -1,24 +1,27 @@
 """What knows nothing of plans: the original code with features zeroed, and the original code made smaller.
 
-**Zeroed.** Where features that are zero are as good as none (a fragment says so: `exact`), the original model gives with
-their weights zeroed what the small model gives without them. Which weights those are is enumerated here from the plan's
-layouts, position by position, and not cut by the library: a plan that is wrong, or code that slices elsewhere, is seen.
+**Zeroed.** Where features that are zero are as good as none (a fragment says so: `exact`), the original model gives
+with their weights zeroed what the small model gives without them. Which weights those are is enumerated here from the
+plan's layouts, position by position, and not cut by the library: a wrong plan, and code that slices elsewhere, is seen.
 
 **Rebuilt.** The program made with one smaller integer is the code that a user would write for a smaller model. If its
-tensors have the shapes of a shrunk model at exactly one group and width, it must compute the same with the same tensors.
+tensors have the shapes of a shrunk model at exactly one group and width, it must compute the same with these tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
 import surgery
+from tests.laws.fuzz import alike
 from tests.laws.fuzz.checks import Check, Trial, Wrong, kept, ran, same
 
 TRIED = 3  # groups
+Shapes: TypeAlias = "tuple[tuple[str, tuple[int, ...]], ...]"  # of all parameters
 
 
 def zeroed(trial: Trial) -> None:
@@ -59,11 +62,12 @@ def rebuilt(trial: Trial) -> None:
     if not trial.program.rebuilds:
         return
     plan, full = trial.plan, trial.plan.full()
-    shapes = {}
+    shapes: dict[Shapes, list[tuple[str, int]]] = {}
+    whole = {name: tuple(p.shape) for name, p in trial.build().named_parameters()}
     for name, group in plan.groups.items():
         for width in range(group.granularity, group.size, group.granularity):
-            shapes.setdefault(_shapes(plan, {**full, name: width}), []).append((name, width))
-    found = {}
+            shapes.setdefault(_shapes(plan, whole, {**full, name: width}), []).append((name, width))
+    found: dict[Shapes, list[tuple[str, int]]] = {}
     for key, size in trial.program.sizes.items():
         for value in range(1, size) if key not in ("i", "o") else ():
             try:
@@ -76,8 +80,9 @@ def rebuilt(trial: Trial) -> None:
         _compare(trial, found[made][0], shapes[made][0])
 
 
-def _shapes(plan: surgery.Plan, widths: Mapping[str, int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple((n, tuple(sum(kept(dim, widths)) for dim in plan.layouts[n])) for n in plan.parameters)
+def _shapes(plan: surgery.Plan, whole: Mapping[str, tuple[int, ...]], widths: Mapping[str, int]) -> Shapes:
+    cut = {n: tuple(sum(kept(dim, widths)) for dim in dims) for n, dims in plan.layouts.items()}
+    return tuple((name, cut.get(name, shape)) for name, shape in whole.items())
 
 
 def _compare(trial: Trial, changed: tuple[str, int], cut: tuple[str, int]) -> None:
@@ -96,13 +101,22 @@ def _compare(trial: Trial, changed: tuple[str, int], cut: tuple[str, int]) -> No
 
 
 def _integers(model: nn.Module) -> list[tuple[str, str, int]]:
-    """Integers that modules hold under names of their own."""
+    """Integers that modules hold, in objects and containers too."""
     return [
         (path, name, value)
         for path, module in model.named_modules()
-        for name, value in sorted(vars(module).items())
-        if type(value) is int and not name.startswith("surgery_")
+        for name, value in sorted(inside(vars(module)))
+        if not name.startswith("surgery_")
     ]
+
+
+def inside(values: object, place: str = "", depth: int = 3) -> Iterator[tuple[str, int]]:
+    """Integers in values within values, and where they are."""
+    if type(values) is int:
+        yield place, values
+    elif depth and (parts := alike.parts(values)) is not None:
+        for key, value in parts.items():
+            yield from inside(value, f"{place}.{key}" if place else str(key), depth - 1)
 
 
 def _floats(model: nn.Module, other: nn.Module) -> None:

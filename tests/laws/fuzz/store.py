@@ -55,12 +55,19 @@ STYLES: dict[str, Style] = {
         read="self.{n}",
         member="    @property\n    def {n}(self):\n        return self.dims[{i}]\n",
     ),
-    "method": Style(PLAIN, "self._{n} = {n}", "self.get_{n}()", member="    def get_{n}(self):\n        return self._{n}\n"),
+    "method": Style(
+        PLAIN, "self._{n} = {n}", "self.get_{n}()", member="    def get_{n}(self):\n        return self._{n}\n"
+    ),
     "keywords": Style(
         "def __init__(self, **kw):\n    super().__init__()\n    self.kw = kw\n    {names} = {picked}",
         read='self.kw["{n}"]',
     ),
-    "named tuple": Style(CONFIG, read="self.config.{n}", given="Sizes_NAME({named})", more="Sizes_NAME = namedtuple('Sizes_NAME', '{spaced}')\n"),
+    "named tuple": Style(
+        CONFIG,
+        read="self.config.{n}",
+        given="Sizes_NAME({named})",
+        more="Sizes_NAME = namedtuple('Sizes_NAME', '{spaced}')\n",
+    ),
     "constants": Style(PLAIN, read="{upper}_NAME", more="{constants}\n", rebuilds=False),
     "numbers": Style(PLAIN, read="{value}", rebuilds=False),
 }  # fmt: skip
@@ -102,7 +109,9 @@ def store(text: str, name: str, values: Mapping[str, int], args: Mapping[str, st
         written = re.sub(rf"@{n}\b", style.read.format(n=n, i=i, upper=n.upper(), value=values[n]), written)
     members = [line for n in names if n in used for line in _each(style.member, names, values, only=n)]
     written = style.more.format(**words) + written + "\n" + "\n".join(members)
-    return Stored(written.replace("NAME", name), f"{name}({style.given.format(**words)})".replace("NAME", name), style.rebuilds)
+    return Stored(
+        written.replace("NAME", name), f"{name}({style.given.format(**words)})".replace("NAME", name), style.rebuilds
+    )
 
 
 def _each(line: str, names: Sequence[str], values: Mapping[str, int], only: str = "") -> list[str]:

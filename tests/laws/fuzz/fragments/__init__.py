@@ -1,7 +1,7 @@
 """Pieces of models: a class as text, with choices, and which sizes it may have.
 
-To add a spelling, write another alternative into a text (`a || b`), or another word into `words.py`. To add a piece, write
-another `Fragment` into a table here. `python -m tests.laws.fuzz --show NAME` prints a few programs that have it.
+To add a spelling, write another alternative into a text (`a || b`), or another word into `words.py`. To add a piece,
+write another `Fragment` into a table here.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ class NAME(nn.Module):
         k, v = self.kv(x).view(b, -1, 2, @heads, @d).permute(2, 0, 3, 1, 4)
         y = ((q @ k.mT) <|* @d ** -0.5||/ math.sqrt(@d)|>).softmax(-1) @ v
         y = y.transpose(1, 2).flatten(2)
-        return <|self.proj(y) + z||self.proj(y)|>
+        return x + <|(self.proj(y) + z).mean(1, keepdim=True)||self.proj(y).sum(1)[:, None]||self.proj(y).amax(1, keepdim=True)|>
 """
 
 LINEAR = """

@@ -45,7 +45,7 @@ class NAME(nn.Module):
         self.out = nn.Linear(<how|m||n * m||n * (n - 1) // 2||m||n|>, c)
 
     def forward(self, x):
-        v = <|torch.einsum("bc,cnm->bnm", x, self.embed)||(x @ self.embed.flatten(1)).view(-1, @n, <|@m||self.embed.shape[2]||-1|>)||torch.tensordot(x, self.embed, dims=([1], [0]))|>
+        v = <|torch.einsum("bc,cnm->bnm", x, self.embed)||(x @ self.embed.flatten(1)).view(len(x), @n, <|@m||self.embed.shape[2]||-1|>)||torch.tensordot(x, self.embed, dims=([1], [0]))|>
         <how|y = v.sum(1).square() - v.square().sum(1)||y = v.flatten(1)||
         i, j = torch.triu_indices(@n, @n, 1)
         y = (v @ v.transpose(1, 2))[:, i, j]||y = v.prod(1)||y = v.norm(dim=-1)|>
