@@ -115,7 +115,7 @@ class Recorder(TorchFunctionMode):
         if parent is not None:
             trace.passed.update({id(v): v for v in (*args, *kwargs.values()) if is_object(v)})
         frame.args, frame.kwargs = trace.lift(args), trace.lift(kwargs)
-        held = Attributes(module)
+        held, buffers = Attributes(module), dict(module._buffers)
         try:
             result = call(module, *args, **kwargs)
             frame.output = trace.lift(result)
@@ -127,6 +127,8 @@ class Recorder(TorchFunctionMode):
             trace.stack.pop()
         stored = [name for name in held.changed() if name != "training"]
         frame.stored = {name: trace.left(vars(module).get(name)) for name in stored}
+        now = module._buffers.items()
+        frame.assigned = {name: trace.left(value) for name, value in now if value is not buffers.get(name)}
         return result
 
     def apply(self, run: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:

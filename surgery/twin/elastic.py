@@ -15,7 +15,7 @@ from surgery.axes.formulas import Origin
 from surgery.axes.layout import Layout
 from surgery.errors import InputError
 from surgery.modules.code.rewritten import Rewritten
-from surgery.modules.containers import located, swapped
+from surgery.modules.containers import containers, located, swapped
 from surgery.modules.plain_data import replaced
 from surgery.plan import cutting
 from surgery.twin.memory import Absent, Gathered, Memory, Shown, Stored
@@ -174,7 +174,7 @@ class Elastic:
             return shown.value
         result = self._replaced(name, self._with_slices(module, name, value))
         if self.state.forward.depth:
-            self.memory.shown[name] = Shown(moment, value, result)
+            self.memory.shown[name] = Shown(moment, value, result, containers(result))
             self.state.writes.dirty.append(module)
         return result
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from surgery.errors import InputError
 from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of
@@ -40,7 +41,10 @@ class Member:
         """Pickled and copied by the plain class, since classes that are made here have no importable name."""
         cls: Any = type(self)
         own = getattr(cls.surgery_base, "__getstate__", None)
-        state = vars(self) if own is None or own is getattr(object, "__getstate__", None) else own(self)
+        return self._reduced(vars(self) if own is None or own is getattr(object, "__getstate__", None) else own(self))
+
+    def _reduced(self, state: Any) -> tuple[Any, ...]:
+        cls: Any = type(self)
         plain = {key: value for key, value in state.items() if key != KEY} if isinstance(state, dict) else state
         return _rebuild, (cls.surgery_base, cls.surgery_names), (plain, vars(self).get(KEY))
 
@@ -213,7 +217,8 @@ def _rebuild(base: Any, names: tuple[tuple[str, ...], ...]) -> nn.Module:
 
 def _deepcopy(self: Any, memo: dict[int, Any]) -> nn.Module:
     """Copied as any module, where its class has a way of its own, which would make another class."""
-    make, given, state = self.__reduce_ex__(2)
+    whole = is_parametrized(self)  # its class refuses to give a state, and copies all attributes itself
+    make, given, state = self._reduced(vars(self)) if whole else self.__reduce_ex__(2)
     memo[id(self)] = made = make(*given)
     made.__setstate__(copy.deepcopy(state, memo))
     return cast(nn.Module, made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ def flush(elastic: Elastic, module: nn.Module) -> None:
     """Write back what a forward has changed in gathered tensors, and what it has assigned to buffers."""
     for name in list(elastic.memory.gathered):
         elastic.give_back(module, name)
+    for name, shown in elastic.memory.shown.items():
+        if shown.value is not shown.source:
+            _take_back(elastic, name, shown.source, shown.value, shown.given)
     for name, lent in elastic.memory.lent.items():
         parts, value = elastic.kept(name) if name in elastic.tensors else None, lent.value.detach()
         if parts is None and not value.is_set_to(lent.whole):
@@ -42,6 +46,44 @@ def flush(elastic: Elastic, module: nn.Module) -> None:
     for name, value in assigned.items():
         if module._buffers.get(name) is not None:
             _commit(elastic, module, name, value)
+
+
+def _take_back(elastic: Elastic, place: str, source: Any, shown: Any, given: Any) -> None:
+    """Put what a forward has changed in its copy of a container into that container, slices into whole tensors."""
+    if isinstance(source, dict) and isinstance(shown, dict) and isinstance(given, dict):
+        for key in given.keys() - shown.keys():
+            source.pop(key, None)
+        for key, item in shown.items():
+            at, now = f"{place}[{key!r}]", source.get(key)
+            if key not in given or not _untouched(item, given[key]):
+                source[key] = _place_of(elastic, at, item, now)
+            else:
+                _take_back(elastic, at, now, item, given[key])
+    elif isinstance(source, list) and isinstance(shown, list) and isinstance(given, list):
+        if len(shown) == len(given):
+            for i, item in enumerate(shown):
+                at = f"{place}[{i}]"
+                if not _untouched(item, given[i]):
+                    source[i] = _place_of(elastic, at, item, source[i])
+                else:
+                    _take_back(elastic, at, source[i], item, given[i])
+        else:
+            whole = {id(item): kept for item, kept in zip(given, source, strict=True)}
+            source[:] = [whole.get(id(item), item) for item in shown]
+
+
+def _untouched(item: Any, given: Any) -> bool:
+    return item is given or (isinstance(given, dict | list) and isinstance(item, dict | list))
+
+
+def _place_of(elastic: Elastic, place: str, value: Any, before: Any) -> Any:
+    """A value as it goes into a container: a slice of the shape that the plan gives the place, in a whole tensor."""
+    if not isinstance(value, Tensor) or not isinstance(before, Tensor) or place not in elastic.unregistered:
+        return elastic.hold(value)
+    parts = elastic.kept(place)
+    if parts is None or value.shape != elastic.shape(place, elastic.state.setting.current):
+        return value
+    return _whole(before, value.detach(), parts)
 
 
 def _commit(elastic: Elastic, module: nn.Module, name: str, value: Tensor, entire: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
@@ -51,7 +52,7 @@ def _equal(a: Any, b: Any, tolerance: float) -> bool:
 def parts(value: Any) -> Mapping[Any, Any] | None:
     if isinstance(value, Mapping):
         return value
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return dict(enumerate(value))
     if isinstance(value, SimpleNamespace):
         return vars(value)
@@ -80,8 +81,10 @@ def attributes(model: nn.Module) -> dict[str, list[str]]:
 def _copied(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().clone()
-    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+    if type(value) in (list, tuple, deque):
         return [_copied(one) for one in value]
+    if isinstance(value, SimpleNamespace):
+        return SimpleNamespace(**_copied(vars(value)))
     if isinstance(value, dict):
         return {key: _copied(one) for key, one in value.items()}
     return value

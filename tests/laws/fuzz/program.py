@@ -27,8 +27,9 @@ from tests.laws.fuzz.words import WORDS
 from tests.models.init import randomise
 
 IMPORTS = """
+import copy
 import math
-from collections import namedtuple
+from collections import deque, namedtuple
 from dataclasses import dataclass
 from functools import partial, reduce
 from types import SimpleNamespace

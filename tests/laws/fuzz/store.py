@@ -68,6 +68,7 @@ STYLES: dict[str, Style] = {
         given="Sizes_NAME({named})",
         more="Sizes_NAME = namedtuple('Sizes_NAME', '{spaced}')\n",
     ),
+    "of the class": Style(PLAIN, read="self.{upper}", member="    {upper} = {value}\n", rebuilds=False),
     "constants": Style(PLAIN, read="{upper}_NAME", more="{constants}\n", rebuilds=False),
     "numbers": Style(PLAIN, read="{value}", rebuilds=False),
 }  # fmt: skip
@@ -115,5 +116,7 @@ def store(text: str, name: str, values: Mapping[str, int], args: Mapping[str, st
 
 
 def _each(line: str, names: Sequence[str], values: Mapping[str, int], only: str = "") -> list[str]:
-    found = [line.format(n=n, i=i, value=values[n]) for i, n in enumerate(names) if not only or n == only]
+    found = [
+        line.format(n=n, i=i, value=values[n], upper=n.upper()) for i, n in enumerate(names) if not only or n == only
+    ]
     return [one for one in found if one.strip()]

@@ -52,7 +52,7 @@ WORDS: dict[str, list[str]] = {
         """,
         "y = torch.stack([F.scaled_dot_product_attention(*z) for z in zip({0}.unbind(1), {1}.unbind(1), {2}.unbind(1))], 1)",
         """
-        scale = 1.0 / math.sqrt(<|@d||$per(@heads * @d, @heads)||self.proj.in_features // @heads|>)
+        scale = 1.0 / math.sqrt(<|@d||@heads * @d // @heads||self.proj.in_features // @heads|>)
         y = (({0} @ {1}.mT) * scale).softmax(-1) @ {2}
         """,
     ],

@@ -5,13 +5,15 @@ from __future__ import annotations
 from tests.laws.fuzz.fragments import Fragment
 from tests.laws.fuzz.fragments.attention import ATTENTION
 from tests.laws.fuzz.fragments.images import IMAGES
+from tests.laws.fuzz.fragments.memories import MEMORIES
 from tests.laws.fuzz.fragments.sequence import SEQUENCE
+from tests.laws.fuzz.fragments.structured import STRUCTURED
 from tests.laws.fuzz.fragments.vectors import VECTORS
 
 KINDS: dict[str, list[Fragment]] = {
-    "sequence": [*ATTENTION, *SEQUENCE],
-    "tokens": [*ATTENTION, *SEQUENCE],
+    "sequence": [*ATTENTION, *SEQUENCE, *STRUCTURED],
+    "tokens": [*ATTENTION, *SEQUENCE, *STRUCTURED],
     "images": IMAGES,
-    "vectors": VECTORS,
+    "vectors": [*VECTORS, *MEMORIES, *STRUCTURED],
 }
 TABLES = {kind: {one.name: one for one in pieces} for kind, pieces in KINDS.items()}
