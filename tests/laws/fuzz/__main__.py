@@ -30,6 +30,7 @@ def main() -> int:
             share += outcome.share
             if outcome.kind != PASSED:
                 tqdm.write(outcome.headline)
+                sys.stdout.flush()
                 report(outcome, options.out)
             bar.set_postfix(counts)
             bar.update()

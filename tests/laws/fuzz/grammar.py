@@ -42,6 +42,22 @@ def expand(text: str, random: Random, words: Mapping[str, Sequence[str]], picked
     return text
 
 
+def labels(text: str) -> dict[str, set[int]]:
+    """How many alternatives each label has, at the places of a text."""
+    found: dict[str, set[int]] = {}
+    at = 0
+    while (mark := MARK.search(text, at)) is not None:
+        at = mark.end()
+        if mark[2] is None:
+            alternatives, at = _alternatives(text, mark.end())
+            if mark[1]:
+                found.setdefault(mark[1], set()).add(len(alternatives))
+            for one in alternatives:
+                for label, counts in labels(one).items():
+                    found.setdefault(label, set()).update(counts)
+    return found
+
+
 def _alternatives(text: str, start: int) -> tuple[list[str], int]:
     """What stands between a mark's start and its end, and where that is."""
     depth, begin, found = 0, start, []

@@ -16,6 +16,22 @@ HOLDERS: dict[str, tuple[str, str]] = {
         "self.blocks = nn.Sequential({blocks})",
         "{y} = self.blocks[:1]({y})\n{y} = self.blocks[1:]({y})",
     ),
+    "first and rest": (
+        "self.first, *rest = [{blocks}]\nself.rest = nn.ModuleList(rest)",
+        "{y} = self.first({y}{more})\nfor block in self.rest:\n    {y} = block({y}{more})",
+    ),
+    "method": (
+        "self.blocks = nn.ModuleList([{blocks}])",
+        "def run(blocks, z):\n    return run(blocks[1:], blocks[0](z{more})) if len(blocks) else z\n{y} = run(self.blocks, {y})",
+    ),
+    "named": (
+        'self.names = []\nfor i, block in enumerate([{blocks}]):\n    self.add_module(f"layer{{i}}", block)\n    self.names.append(f"layer{{i}}")',
+        "for name in self.names:\n    {y} = self._modules[name]({y}{more})",
+    ),
+    "weighted": (
+        "self.blocks = nn.ModuleList([{blocks}])\nself.gates = nn.Parameter(torch.ones({n}))",
+        "for gate, block in zip(self.gates, self.blocks):\n    {y} = block({y}{more}) * gate",
+    ),
     "dict": (
         'self.blocks = nn.ModuleDict({{f"block{{i}}": block for i, block in enumerate([{blocks}])}})',
         "for name, block in self.blocks.items():\n    {y} = block({y}{more})",
@@ -159,10 +175,28 @@ class Net(nn.Module):
         return <|Output(self.mu(y), F.softplus(self.std(y)))||(self.mu(y), self.std(y).exp().clamp(max=9.0))|>|>
 """
 
+PAIRED = """
+class Net(nn.Module):
+    def __init__(self, s):
+        super().__init__()
+        <stem|self.stem = nn.Linear(s["i"], STEM)||self.stem, self.norm = nn.Linear(s["i"], STEM), nn.LayerNorm(STEM)|>
+        HOLD
+        self.head = nn.Linear(HEAD, s["o"])
+        KEEPS
+
+    def forward(self, x, other):
+        y = <stem|self.stem(x)<|.relu()|| |>||self.norm(self.stem(x))|>
+        RUN
+        KEPT
+        return <|self.head(y)||self.head(y.mean(<|0||-2|>))||{"y": self.head(y), "n": y.shape[0]}||SimpleNamespace(y=self.head(y), loss=None)|>
+"""
+
 # kind of data: the model, the axes of `y` that are no features, and how features are laid along the others
 KINDS: dict[str, tuple[str, str, str]] = {
     "sequence": (SEQUENCES, "(0, 1)", "{0}"),
     "tokens": (TOKENS, "(0, 1)", "{0}"),
     "images": (IMAGES, "(0, 2, 3)", "{0}[:, None, None]"),
+    "pairs": (PAIRED, "(0, 1)", "{0}"),
+    "graphs": (PAIRED, "0", "{0}"),
     "vectors": (VECTORS, "0", "{0}"),
 }

@@ -20,7 +20,7 @@ from torch import nn
 from surgery.modules.inputs import Inputs
 from tests.laws.fuzz import nets
 from tests.laws.fuzz.fragments import Fragment
-from tests.laws.fuzz.fragments.tables import TABLES
+from tests.laws.fuzz.fragments.tables import NAMES, TABLES
 from tests.laws.fuzz.grammar import expand, tidy
 from tests.laws.fuzz.store import store
 from tests.laws.fuzz.words import WORDS
@@ -75,8 +75,7 @@ class Program:
 def recipe(seed: int) -> Recipe:
     random = Random(seed)
     kind = random.choice(list(TABLES))
-    names = list(TABLES[kind])
-    pieces = tuple((random.choice(names), f"{seed}/{i}") for i in range(random.choice((1, 1, 2, 2, 3))))
+    pieces = tuple((random.choice(NAMES[kind]), f"{seed}/{i}") for i in range(random.choice((1, 1, 2, 2, 3))))
     return Recipe(seed, kind, pieces)
 
 
@@ -119,8 +118,9 @@ def _drawn(fragment: Fragment, c: int, random: Random) -> dict[str, int] | None:
 
 def _net(kind: str, calls: Sequence[str], last: str, random: Random) -> str:
     text, axes, shaped = nets.KINDS[kind]
-    hold, run = nets.HOLDERS[random.choice(list(nets.HOLDERS))]
-    more = ", mask" if kind in MASKED else ""
+    more = {"sequence": ", mask", "tokens": ", mask", "pairs": ", other", "graphs": ", other"}.get(kind, "")
+    fit = [name for name, (_, run) in nets.HOLDERS.items() if more != ", other" or "{more}" in run]
+    hold, run = nets.HOLDERS[random.choice(fit)]
     words = {"blocks": ", ".join(calls), "n": len(calls), "y": "y", "more": more}
     kept = nets.KEPT.replace("AXES", axes).replace("SHAPED(self.mean)", shaped.format("self.mean"))
     parts = {"HOLD": hold.format(**words), "RUN": run.format(**words), "KEEPS": nets.KEEPS, "KEPT": kept}
@@ -144,16 +144,24 @@ class Maker:
     def ids(self, *shape: int) -> torch.Tensor:
         return torch.randint(1, 11, shape, generator=self.generator)
 
+    def edges(self, nodes: int) -> torch.Tensor:
+        return torch.randint(nodes, (2, 2 * nodes), generator=self.generator)
+
     def mask(self, b: int, t: int) -> dict[str, torch.Tensor]:
         return {"mask": torch.arange(t)[None] < torch.randint(2, t + 1, (b, 1), generator=self.generator)}
 
 
 # by kind: the shapes beside the features, and what is made of one; the first is the example's
-SHAPES: dict[str, tuple[Sequence[tuple[int, ...]], Callable[..., torch.Tensor]]] = {
-    "sequence": (((2, 6), (3, 6), (2, 9), (4, 4)), lambda m, b, t: m.real(b, t, m.sizes["i"])),
-    "tokens": (((2, 6), (3, 6), (2, 9), (4, 4)), lambda m, b, t: m.ids(b, t)),
-    "images": (((2, 6, 6), (3, 6, 6), (2, 12, 6)), lambda m, b, h, w: m.real(b, 3, h, w)),
-    "vectors": (((3,), (4,), (2,)), lambda m, b: m.real(b, m.sizes["i"])),
+SHAPES: dict[str, tuple[Sequence[tuple[int, ...]], Callable[..., tuple[torch.Tensor, ...]]]] = {
+    "sequence": (((2, 6), (3, 6), (2, 9), (4, 4)), lambda m, b, t: (m.real(b, t, m.sizes["i"]),)),
+    "tokens": (((2, 6), (3, 6), (2, 9), (4, 4)), lambda m, b, t: (m.ids(b, t),)),
+    "images": (((2, 6, 6), (3, 6, 6), (2, 12, 6)), lambda m, b, h, w: (m.real(b, 3, h, w),)),
+    "vectors": (((3,), (4,), (2,)), lambda m, b: (m.real(b, m.sizes["i"]),)),
+    "pairs": (
+        ((2, 6, 3), (3, 6, 4), (2, 9, 3), (4, 4, 7)),
+        lambda m, b, t, s: (m.real(b, t, m.sizes["i"]), m.real(b, s, 4)),
+    ),
+    "graphs": (((7,), (9,), (5,)), lambda m, n: (m.real(n, m.sizes["i"]), m.edges(n))),
 }
 MASKED = ("sequence", "tokens")
 
@@ -162,9 +170,9 @@ def _inputs(kind: str, sizes: Mapping[str, int], random: Random) -> tuple[Inputs
     maker = Maker(torch.Generator().manual_seed(random.randrange(2**31)), sizes)
     shapes, make = SHAPES[kind]
     masked = kind in MASKED and random.random() < 0.4
-    found = [Inputs((make(maker, *shape),), maker.mask(*shape) if masked else {}) for shape in shapes]
+    found = [Inputs(make(maker, *shape), maker.mask(*shape) if masked else {}) for shape in shapes]
     if kind in MASKED:  # what the example has, these leave out; or the other way round
-        found.append(Inputs((make(maker, 2, 5),), {} if masked else maker.mask(2, 5)))
+        found.append(Inputs(make(maker, 2, 5), {} if masked else maker.mask(2, 5)))
     return tuple(found)
 
 
