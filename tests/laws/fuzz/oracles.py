@@ -10,6 +10,7 @@ tensors have the shapes of a shrunk model at exactly one group and width, it mus
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
@@ -33,7 +34,7 @@ def zeroed(trial: Trial) -> None:
     for name in free[:TRIED]:
         group = plan.groups[name]
         width = max(group.granularity, group.size // 2 // group.granularity * group.granularity)
-        small = surgery.shrink(trial.build(), {name: width}, trial.program.inputs[0]).eval()
+        small = surgery.shrink(copy.deepcopy(trial.twin), {name: width}).eval()
         whole = trial.build()
         tensors = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
         with torch.no_grad():
@@ -86,7 +87,7 @@ def _shapes(plan: surgery.Plan, whole: Mapping[str, tuple[int, ...]], widths: Ma
 
 
 def _compare(trial: Trial, changed: tuple[str, int], cut: tuple[str, int]) -> None:
-    small = surgery.shrink(trial.build(), dict([cut]), trial.program.inputs[0]).eval()
+    small = surgery.shrink(copy.deepcopy(trial.twin), dict([cut])).eval()
     again = trial.build(**dict([changed]))
     if _integers(small) != _integers(again):
         return  # the same shapes by other integers: fewer heads, or narrower ones

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import linecache
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,7 +93,7 @@ def program(drawn: Recipe) -> Program:
             continue
         sizes |= {f"b{i}_{key}": value for key, value in values.items()}
         args = {"c": f's["{at}"]'} | {key: f's["b{i}_{key}"]' for key in values}
-        own = "".join(word.capitalize() for word in name.replace("'", "").split()) + str(i)
+        own = re.sub(r"\W", "", name.title()) + str(i)
         drawing = Random(f"text {seed}")
         text = expand(fragment.text, drawing, WORDS, {})
         stored = store(text, own, {"c": sizes[at], **values}, args, drawing)
@@ -120,6 +121,7 @@ def _net(kind: str, calls: Sequence[str], last: str, random: Random) -> str:
     text, axes, shaped = nets.KINDS[kind]
     more = {"sequence": ", mask", "tokens": ", mask", "pairs": ", other", "graphs": ", other"}.get(kind, "")
     fit = [name for name, (_, run) in nets.HOLDERS.items() if more != ", other" or "{more}" in run]
+    fit = [name for name in fit if name != "checkpoint" or kind != "vectors"]  # some of those keep a state
     hold, run = nets.HOLDERS[random.choice(fit)]
     words = {"blocks": ", ".join(calls), "n": len(calls), "y": "y", "more": more}
     kept = nets.KEPT.replace("AXES", axes).replace("SHAPED(self.mean)", shaped.format("self.mean"))

@@ -18,7 +18,7 @@ class NAME(nn.Module):
         for <|layer in self.up:
             skip = skips.pop()||layer, skip in zip(self.up, reversed(skips)):||layer, skip in zip(self.up, skips[::-1]):|>
             y = F.interpolate(y, size=<|skip.shape[2:]||skip.shape[-2:]||tuple(skip.shape[-2:])|>)
-            y = <how|layer(torch.cat([y, skip], 1))||layer(y) + skip|>
+            y = <how|layer(torch.cat([y, skip], 1))||layer(y)|>
         return y
 """
 

@@ -20,5 +20,7 @@ KINDS: dict[str, list[Fragment]] = {
     "pairs": [*PAIRS, *PAIRS, *SEQUENCE, *STRUCTURED],
     "graphs": [*GRAPHS, *GRAPHS, *STRUCTURED],
 }
-NAMES = {kind: [one.name for one in pieces] for kind, pieces in KINDS.items()}  # what is there twice is drawn twice as often
+NAMES = {
+    kind: [one.name for one in pieces] for kind, pieces in KINDS.items()
+}  # what is there twice is drawn twice as often
 TABLES = {kind: {one.name: one for one in pieces} for kind, pieces in KINDS.items()}
