@@ -32,7 +32,7 @@ import copy
 import math
 from collections import deque, namedtuple
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cached_property, lru_cache, partial, reduce
 from types import SimpleNamespace
 from typing import Any
 import torch

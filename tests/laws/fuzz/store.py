@@ -58,6 +58,19 @@ STYLES: dict[str, Style] = {
     "method": Style(
         PLAIN, "self._{n} = {n}", "self.get_{n}()", member="    def get_{n}(self):\n        return self._{n}\n"
     ),
+    "cached property": Style(
+        PLAIN + "\n    self.dims = ({names},)",
+        read="self.{n}",
+        member="    @cached_property\n    def {n}(self):\n        return self.dims[{i}]\n",
+    ),
+    "nested namespace": Style(CONFIG, read="self.cfg.{n}", given="SimpleNamespace(name='NAME', {named})"),
+    "config with get": Style(CONFIG, read='self.cfg.get("{n}", 1)', given="dict({named})"),
+    "getattr": Style(PLAIN, "self.{n} = {n}", 'getattr(self, "{n}")'),
+    "getattr of a config": Style(CONFIG, read='getattr(self.cfg, "{n}", 1)', given="SimpleNamespace({named})"),
+    "inner namespace": Style(
+        PLAIN + "\n    self.cfg = SimpleNamespace(sizes=SimpleNamespace({kept}))", read="self.cfg.sizes.{n}"
+    ),
+    "inner dict": Style(PLAIN + '\n    self.cfg = {{"sizes": {{{quoted}}}}}', read='self.cfg["sizes"]["{n}"]'),
     "keywords": Style(
         "def __init__(self, **kw):\n    super().__init__()\n    self.kw = kw\n    {names} = {picked}",
         read='self.kw["{n}"]',
@@ -91,10 +104,11 @@ def store(text: str, name: str, values: Mapping[str, int], args: Mapping[str, st
     kind = random.choice(list(STYLES))
     style = STYLES[kind]
     cfg = "config" if kind in ("dataclass", "named tuple") else "cfg"
-    item = 'cfg["{n}"]' if kind == "config dict" else "cfg.{n}"
+    item = 'cfg["{n}"]' if style.given.startswith("dict") else "cfg.{n}"
     words = {
         "names": ", ".join(names),
         "kept": ", ".join(f"{n}={n}" for n in names),
+        "quoted": ", ".join(f'"{n}": {n}' for n in names),
         "reads": ", ".join(item.format(n=n) for n in names),
         "picked": ", ".join(f'kw["{n}"]' for n in names),
         "named": ", ".join(f"{n}={args[n]}" for n in names),

@@ -21,6 +21,10 @@ WORDS: dict[str, list[str]] = {
     "gate": "{0} * torch.sigmoid({1}) || {0} * {1}.sigmoid() || F.silu({1}) * {0} || torch.mul({0}, {1}.tanh())".split(
         "||"
     ),
+    # what constructors of real code make sure of
+    "check": """assert $last({0}) == @c || if {0}.size(-1) != @c:
+            raise ValueError(f"{0} has {{{0}.size(-1)}} features, not {@c}") || || || assert @heads * @d == self.proj.in_features, "heads" ||
+            """.split("||"),
     # heads, of (batch, heads, positions, width of a head); needs @heads and @d
     "attend": [
         "y = F.scaled_dot_product_attention({0}, {1}, {2}<|, attn_mask=None if mask is None else mask[:, None, None, :].bool() || |>)",

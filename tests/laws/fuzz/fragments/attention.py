@@ -15,6 +15,7 @@ class NAME(nn.Module):
 
     def forward(self, x, mask=None):
         $bt(x)
+        $check(x)
         <|q, k, v = self.qkv(x).<|view||reshape|>(b, t, 3, @heads, <|@d||-1|>).permute(2, 0, 3, 1, 4)<|.unbind(0)|| |>||
         qkv = self.qkv(x).reshape(b, -1, 3, @heads, @d).permute(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]||
@@ -41,6 +42,8 @@ class NAME(nn.Module):
             part = y.narrow(-1, i * @heads * @d, @heads * @d)
             parts.append(part.view(b, t, @heads, @d).transpose(1, 2))
         q, k, v = parts||
+        wq, wk, wv = <|self.qkv.weight.chunk(3)||self.qkv.weight.split(@heads * @d)||self.qkv.weight.view(3, -1, $last(x)).unbind(0)|>
+        q, k, v = (F.linear(x, w).view(b, t, @heads, @d).transpose(1, 2) for w in (wq, wk, wv))||
         w = self.qkv.weight.view(3, @heads, @d, -1)
         q, k, v = torch.einsum("btc,nhdc->nbhtd", x, w)|>
         $attend(q, k, v)
@@ -77,7 +80,10 @@ class NAME(nn.Module):
 
     def forward(self, x, mask=None):
         $bt(x)
-        <hold|q, k, v = self.q(x), self.k(x), self.v(x)||
+        $check(x)
+        <hold|<|q, k, v = self.q(x), self.k(x), self.v(x)||
+        w = torch.cat([self.q.weight, self.k.weight, self.v.weight])
+        q, k, v = F.linear(x, w, torch.cat([self.q.bias, self.k.bias, self.v.bias])).<|chunk(3, -1)||split(@heads * @d, -1)|>|>||
         q, k, v = [getattr(self, name)(x) for name in "qkv"]||
         q, k, v = (m(x) for m in (self.q, self.k, self.v))||
         q, k, v = (self.make[name](x) for name in ("q", "k", "v"))||
@@ -136,6 +142,12 @@ class NAME(nn.Module):
 """
 
 ROTARY = """
+<cache| || || || ||@lru_cache(maxsize=<|None||8|>)
+def table_NAME(t, d):
+    freq = 1.0 / 100 ** (torch.arange(0, d, 2, dtype=torch.float64) / d)
+    angle = torch.arange(t, dtype=torch.float64)[:, None] * torch.cat([freq, freq])
+    return angle.cos(), angle.sin()||TABLES_NAME = {}|| |>
+
 def rotate_NAME(z):
     <|a, b = z.chunk(2, dim=-1)||half = $half($last(z))
     a, b = z[..., :half], z[..., half:]||a, b = z[..., : z.shape[-1] // 2], z[..., z.shape[-1] // 2 :]|>
@@ -151,7 +163,7 @@ class NAME(nn.Module):
         self.register_buffer("sin", torch.cat([angle, angle], -1).sin(), persistent=False)||
         self.freq = 1.0 / 100 ** (torch.arange(0, d, 2) / d)
         self.seen, self.table = 0, None||
-        self.tables = {}|>
+        self.tables = {}|| || || |>
         <scale| || ||self.scale = d ** -0.5|| || |>
 
     def rotary(self, t, x):
@@ -168,13 +180,24 @@ class NAME(nn.Module):
             freq = 1.0 / 100 ** (torch.arange(0, @d, 2, dtype=x.dtype) / @d)
             angle = torch.arange(t, dtype=x.dtype)[:, None] * torch.cat([freq, freq])[None]
             self.tables[t] = (angle.cos(), angle.sin())
-        return self.tables[t]|>
+        return self.tables[t]||
+        return table_NAME(t, @d)||
+        if (t, @d) not in TABLES_NAME:
+            freq = 1.0 / 100 ** (torch.arange(0, @d, 2, dtype=x.dtype) / @d)
+            TABLES_NAME[t, @d] = torch.arange(t, dtype=x.dtype)[:, None] * torch.cat([freq, freq])
+        table = TABLES_NAME[t, @d]
+        return table.cos(), table.sin()||
+        angle = torch.outer(torch.arange(t, dtype=x.dtype), 0.1 ** torch.arange(@d // 2, dtype=x.dtype))
+        return torch.polar(torch.ones_like(angle), angle), None|>
 
     def forward(self, x, mask=None):
         $bt(x)
         q, k, v = self.qkv(x).view(b, t, 3, @heads, @d).permute(2, 0, 3, 1, 4)
         cos, sin = self.rotary(t, x)
-        q, k = (z * cos + rotate_NAME(z) * sin for z in (q, k))
+        if sin is None:
+            q, k = (torch.view_as_real(torch.view_as_complex(z.reshape(*z.shape[:-1], -1, 2)) * cos).flatten(-2) for z in (q, k))
+        else:
+            q, k = (z * cos + rotate_NAME(z) * sin for z in (q, k))
         $attend(q, k, v)
         $merge()
         return x + self.proj(y)
@@ -237,6 +260,23 @@ class NAME(nn.Module):
         return x + self.proj(<|y.transpose(1, 2).flatten(2)||rearrange(y, "b h t d -> b t (h d)")|>)
 """
 
+FUNCTION = """
+class NAME(nn.Module):
+    INIT(c, heads)
+        self.<|in_proj_weight||w|> = nn.Parameter(torch.randn(3 * c, c))
+        self.b = nn.Parameter(torch.zeros(3 * c))
+        self.out = nn.Linear(c, c)
+
+    def forward(self, x, mask=None):
+        w = getattr(self, "in_proj_weight", None)
+        w = self.w if w is None else w
+        y = x.transpose(0, 1)
+        y = F.multi_head_attention_forward(
+            y, y, y, <|@c||x.shape[-1]||self.out.in_features|>, @heads, w, self.b, None, None, False, 0.0,
+            self.out.weight, self.out.bias, training=self.training, need_weights=False)[0]
+        return x + y.transpose(0, 1)
+"""
+
 LAYER = """
 class NAME(nn.Module):
     INIT(c, heads)
@@ -260,5 +300,6 @@ ATTENTION = [
     Fragment("attention with a bias", BIASED, HEADS),
     Fragment("latent attention", LATENT, {**HEADS, "n": (3, 4)}),
     Fragment("linear attention", LINEAR, HEADS),
+    Fragment("attention as a function", FUNCTION, {"heads": (2,)}, "c % heads == 0"),
     Fragment("torch's attention", LAYER, {"heads": (2,)}, "c % heads == 0"),
 ]
