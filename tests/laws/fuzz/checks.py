@@ -110,6 +110,26 @@ def forwards(what: str, pair: tuple[nn.Module, nn.Module], inputs: Inputs, names
             raise Wrong(f"{what}: the gradient of {name} differs")
 
 
+def untouched(trial: Trial) -> None:
+    """What is made of a model and of a twin leaves them as they were, what modules keep included."""
+    for twin, makes in ((False, ("wrap", "inspect", "shrink")), (True, ("shrink", "reorder", "inspect"))):
+        model = copy.deepcopy(trial.twin) if twin else trial.build()
+        names, example = alike.attributes(trial.build()), trial.program.inputs[0]
+        if twin:  # what a model has kept from a forward would be analysed with it
+            with torch.no_grad():
+                ran(model, example)
+        before = alike.kept(model, names), {key: t.clone() for key, t in model.state_dict().items()}
+        for name in makes:
+            more = (
+                ({"shrink": laws.smallest(trial.plan), "reorder": {}}[name],) if name in ("shrink", "reorder") else ()
+            )
+            getattr(surgery, name)(model, *more, *(() if twin else (example,)))
+            same(
+                f"{name} of a {'twin' if twin else 'model'} changes what it keeps", before[0], alike.kept(model, names)
+            )
+            same(f"{name} of a {'twin' if twin else 'model'} changes what keeps", before[1], dict(model.state_dict()))
+
+
 def widths_to_try(trial: Trial) -> Iterator[dict[str, int]]:
     """Each group alone at its smallest, all at their smallest, and mixtures."""
     full, least = trial.plan.full(), laws.smallest(trial.plan)
@@ -125,8 +145,11 @@ def widths_to_try(trial: Trial) -> Iterator[dict[str, int]]:
 
 def every_width(trial: Trial) -> None:
     """Law 2, over several forwards in a row, on each input that the model takes, in both modes."""
-    for widths in widths_to_try(trial):
+    for n, widths in enumerate(widths_to_try(trial)):
         twin = copy.deepcopy(trial.twin)
+        if n % 2 and widths != trial.plan.full():  # what the twin has kept of other widths is not for these
+            with torch.no_grad():
+                ran(twin, trial.taken[False][-1])
         small = surgery.shrink(twin, widths)
         names = alike.attributes(small)
         short = {name: width for name, width in widths.items() if width != trial.plan.groups[name].size}
@@ -192,4 +215,4 @@ def quiet() -> Iterator[None]:
 
 
 Check = Callable[[Trial], None]
-CHECKS: Sequence[Check] = (full_width, every_width, order, gradients_inside)
+CHECKS: Sequence[Check] = (full_width, untouched, every_width, order, gradients_inside)

@@ -17,8 +17,8 @@ HOLDERS: dict[str, tuple[str, str]] = {
         "{y} = self.blocks[:1]({y})\n{y} = self.blocks[1:]({y})",
     ),
     "first and rest": (
-        "self.first, *rest = [{blocks}]\nself.rest = nn.ModuleList(rest)",
-        "{y} = self.first({y}{more})\nfor block in self.rest:\n    {y} = block({y}{more})",
+        "self.start, *rest = [{blocks}]\nself.rest = nn.ModuleList(rest)",
+        "{y} = self.start({y}{more})\nfor block in self.rest:\n    {y} = block({y}{more})",
     ),
     "method": (
         "self.blocks = nn.ModuleList([{blocks}])",

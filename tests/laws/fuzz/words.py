@@ -23,7 +23,7 @@ WORDS: dict[str, list[str]] = {
     ),
     # what constructors of real code make sure of
     "check": """assert $last({0}) == @c || if {0}.size(-1) != @c:
-            raise ValueError(f"{0} has {{{0}.size(-1)}} features, not {@c}") || || || assert @heads * @d == self.proj.in_features, "heads" ||
+            raise ValueError("features: " + str({0}.size(-1))) || || || assert @heads * @d == self.proj.in_features, "heads" ||
             """.split("||"),
     # heads, of (batch, heads, positions, width of a head); needs @heads and @d
     "attend": [

@@ -133,11 +133,34 @@ class NAME(nn.Module):
         return x + self.g(h)
 """
 
+OPTIONAL = """
+class NAME(nn.Module):
+    INIT(c, m)
+        self.f, self.g = nn.Linear(c, m), nn.Linear(m, c)
+        <how|self.kind = nn.Embedding(2, c)||self.token = nn.Parameter(torch.randn(c))||self.scale = nn.Linear(1, m)||self.extra = nn.Linear(m, c)||self.noise = nn.Linear(c, m, bias=False)|>
+
+    def forward(self, x, mask=None):
+        given = mask is not None and mask.dtype == torch.bool and mask.shape == x.shape[:-1]
+        <how|if given:
+            x = x + self.kind(mask.long())||if given:
+            x = torch.where(mask[..., None], x, self.token)|| || || |>
+        h = self.f(x)
+        <how| || ||if given:
+            h = h * self.scale(mask.to(x.dtype)[..., None]).sigmoid()||
+        if given and not mask.all():
+            return x + self.extra(h)||
+        if self.training:
+            h = h + self.noise(x).tanh()|>
+        return x + self.g(h.relu())
+"""
+
 M = {"m": (4, 6, 8)}
 DETAILS = [
     Fragment("wrapped layers", PRENORM, {"m": (4, 6), "n": (1, 2)}),
     Fragment("masked weights", MASKED, {"m": (6, 9)}),
     Fragment("largest features", TOP, {"m": (6, 8)}),
+    # a square layer that the example leaves out cannot be told from another of its shapes
+    Fragment("optional parameters", OPTIONAL, {"m": (4, 6)}, "m != c"),
     Fragment("counted features", COUNTED, M),
     Fragment("made in the forward", INLINE, M),
     Fragment("feature by feature", FEATUREWISE, {"m": (4, 6)}),
