@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import torch
 
 import surgery
-from tests.laws.fuzz.checks import CHECKS, MODES, Trial, quiet, takes
+from tests.laws.fuzz.checks import CHECKS, MODES, Trial, quiet, ran, takes
 from tests.laws.fuzz.oracles import ORACLES
 from tests.laws.fuzz.program import Program, Recipe, built, imported, program, recipe
 
@@ -37,67 +38,48 @@ def run(seed: int) -> Outcome:
 
 
 def tried(drawn: Recipe) -> Outcome:
+    """All checks of the program of a recipe."""
     made = program(drawn)
+    stage = "program"
     with quiet():
-        stage = "program"
         try:
             with imported(made.source) as module:
-                model = built(module)
-                taken = {mode: [one for one in made.inputs if takes(model.train(mode), one)] for mode in MODES}
-                if not all(made.inputs[0] in runs for runs in _by_identity(taken)):
-                    return _outcome(drawn, BROKEN, stage, _why(built(module), made))
+                taken = {mode: [one for one in made.inputs if takes(built(module).train(mode), one)] for mode in MODES}
+                if not all(made.inputs[0] in runs for runs in taken.values()):
+                    return Outcome(drawn, BROKEN, stage, _why(module, made))
                 stage = "wrap"
-                trial = _trial(made, module, taken)
-                if isinstance(trial, Outcome):
-                    return trial
+                twin = surgery.wrap(built(module), made.inputs[0]).eval()
+                plan, generator = surgery.inspect(twin), torch.Generator().manual_seed(drawn.seed)
+                trial = Trial(made, module, plan, twin, generator, taken)
                 for check in (*CHECKS, *ORACLES):
                     stage = check.__name__
                     check(trial)
         except Exception as error:
             kind = BROKEN if stage == "program" else FAILED
-            return _outcome(drawn, kind, stage, f"{type(error).__name__}: {error}", traceback.format_exc())
-    return Outcome(drawn, PASSED, share=trial.plan.elastic_share)
+            if stage == "wrap" and isinstance(error, surgery.SurgeryError):
+                kind = PASSED if "no axis that can change its width" in str(error) else REFUSED
+            return Outcome(drawn, kind, stage, f"{type(error).__name__}: {error}", traceback.format_exc())
+    return Outcome(drawn, PASSED, share=plan.elastic_share)
 
 
-def _by_identity(taken):  # type: ignore[no-untyped-def]
-    return taken.values()
-
-
-def _trial(made: Program, module: object, taken: dict) -> Trial | Outcome:  # type: ignore[type-arg]
-    example = made.inputs[0]
+def _why(module: ModuleType, made: Program) -> str:
+    """Why a program does not run on its example."""
     try:
-        twin = surgery.wrap(built(module), example).eval()
-        plan = surgery.inspect(twin)
-    except surgery.SurgeryError as error:
-        if "no axis that can change its width" in str(error):
-            return _outcome(made.recipe, PASSED, "", "nothing is elastic")
-        return _outcome(made.recipe, REFUSED, "wrap", f"{type(error).__name__}: {error}", traceback.format_exc())
-    return Trial(made, module, plan, twin, torch.Generator().manual_seed(made.recipe.seed), taken)  # type: ignore[arg-type]
-
-
-def _outcome(drawn: Recipe, kind: str, check: str, message: str, trace: str = "") -> Outcome:
-    return Outcome(drawn, kind, check, message, trace)
-
-
-def _why(model, made: Program) -> str:  # type: ignore[no-untyped-def]
-    try:
-        from tests.laws.fuzz.checks import ran
-
-        with torch.no_grad():
-            ran(model, made.inputs[0])
-            ran(model.train(), made.inputs[0])
+        for mode in MODES:
+            with torch.no_grad():
+                ran(built(module).train(mode), made.inputs[0])
     except Exception:
         return traceback.format_exc(limit=-3)
-    return "the model gives no numbers on its example"
+    return "it gives no numbers on its example"
 
 
 def minimal(outcome: Outcome) -> Outcome:
     """The same failure with as few pieces as possible."""
-    for pieces in [(one,) for one in outcome.recipe.pieces] + [
-        outcome.recipe.pieces[:i] + outcome.recipe.pieces[i + 1 :] for i in range(len(outcome.recipe.pieces))
-    ]:
-        if 0 < len(pieces) < len(outcome.recipe.pieces):
-            again = tried(replace(outcome.recipe, pieces=pieces))
-            if again.kind == outcome.kind and again.check == outcome.check:
+    pieces = outcome.recipe.pieces
+    fewer = [(one,) for one in pieces] + [pieces[:i] + pieces[i + 1 :] for i in range(len(pieces))]
+    for some in fewer:
+        if 0 < len(some) < len(pieces):
+            again = tried(replace(outcome.recipe, pieces=some))
+            if (again.kind, again.check) == (outcome.kind, outcome.check):
                 return minimal(again)
     return outcome

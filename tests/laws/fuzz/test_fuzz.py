@@ -23,6 +23,8 @@ def hold(seeds: Iterable[int]) -> None:
     found = [run(seed) for seed in seeds]
     wrong = [minimal(one).headline for one in found if one.kind in (FAILED, BROKEN)]
     assert not wrong, "\n".join([*wrong, "python -m tests.laws.fuzz --only SEED prints one"])
+    shares = [one.share for one in found if one.share]
+    assert sum(shares) > 0.8 * len(found), "plans are worth little"
     refused = [one.headline for one in found if one.kind == REFUSED]
     assert len(refused) <= max(1, len(found) // 25), "\n".join(refused)
 
