@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
+
+from torch import nn
 
 from surgery.axes.formulas import Attribute, Field
 from surgery.axes.sizes import Size
 from surgery.modules.code.bytecode import mentions
+from surgery.modules.contents import Contents
 from surgery.modules.plain_data import ATOMS, LONGEST, altered, is_plain_data
 from surgery.modules.tensors import Parts
 
 
-def remember_attributes(parts: Parts, prefix: str, own_copies: bool) -> list[Contents | Items]:
+def remember_attributes(parts: Parts, prefix: str, own_copies: bool) -> list[Attributes | Contents]:
     """Replace the integers in modules' attributes, also nested in containers, by ones that know their place.
 
     With `own_copies`, objects that are plain data are replaced too, by copies for each module whose code mentions them.
@@ -38,10 +40,12 @@ def remember_attributes(parts: Parts, prefix: str, own_copies: bool) -> list[Con
         new = vars(module)[name] = _remember(value, path, (name,), copies if wanted else None, known)
         if shared and new is not value:
             containers.append(new)
-    return [*map(Contents, copies), *map(Items, containers)]
+    return [*map(Attributes, copies), *(Contents([one]) for one in containers)]
 
 
 _WITHOUT_SIZES = frozenset(ATOMS) - {int}
+_FILLED = (dict, list, set, deque, tuple)
+_TABLES = frozenset(vars(nn.Module()))
 
 
 def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] | None, known: dict[int, bool]) -> Any:
@@ -68,36 +72,20 @@ def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] 
     return copies[-1]
 
 
-_FILLED = (dict, list, set)
-
-
-class Contents:
-    """What a module or an object holds at a moment; of containers, which forwards may fill, the length as well."""
+class Attributes:
+    """What a module or an object holds at a moment, and what is in the containers among it, which forwards may fill."""
 
     def __init__(self, holder: Any):
         self.holder = holder
         self.before = dict(vars(holder))
-        self.lengths = {name: len(value) for name, value in self.before.items() if isinstance(value, _FILLED)}
+        held = {
+            name: value for name, value in self.before.items() if isinstance(value, _FILLED) and name not in _TABLES
+        }
+        self.contents = {name: Contents([value]) for name, value in held.items()}
 
     def changed(self) -> list[str]:
         """The attributes that were set, filled or removed since then."""
         now, before = vars(self.holder), self.before
         changed = [name for name, value in now.items() if name not in before or before[name] is not value]
-        changed += [
-            name for name, length in self.lengths.items() if now.get(name) is before[name] and len(now[name]) != length
-        ]
+        changed += [n for n, contents in self.contents.items() if now.get(n) is before[n] and contents.changed()]
         return changed + [name for name in before if name not in now]
-
-
-class Items:
-    """What a dict or a list holds at a moment."""
-
-    def __init__(self, container: Any):
-        self.container, self.before = container, copy.copy(container)
-
-    def changed(self) -> bool:
-        """Whether other items are in it since then."""
-        now, before = self.container, self.before
-        if isinstance(now, dict):
-            return now.keys() != before.keys() or any(now[key] is not item for key, item in before.items())
-        return len(now) != len(before) or any(a is not b for a, b in zip(now, before, strict=True))

@@ -64,6 +64,7 @@ class Frame:
     stored: dict[str, Any] = field(
         default_factory=dict
     )  # attributes that the forward set, with nodes where they hold tensors
+    assigned: dict[str, Any] = field(default_factory=dict)  # buffers that the forward set
 
 
 @dataclass

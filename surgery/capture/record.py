@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from surgery.capture.attributes import Contents, Items, remember_attributes
+from surgery.capture.attributes import Attributes, remember_attributes
 from surgery.capture.constants import Constants
 from surgery.capture.frames import Branch, Frame
 from surgery.capture.process import wait_for_imports
 from surgery.capture.recorder import Recorder
 from surgery.errors import CaptureError
+from surgery.modules.contents import Contents
 from surgery.modules.copying import copy_of
 from surgery.modules.inputs import Inputs
 from surgery.modules.modes import devices_of, forked, seed
@@ -98,7 +99,7 @@ def _run(
     """What a copy of the model returns; the recorder has the rest. Tensors are put back, whatever happens."""
     twin: Any = copied.model
     args, kwargs = recorder.trace.placeholders(run)
-    before: list[Contents | Items] = []
+    before: list[Attributes | Contents] = []
     try:
         with recorder.watch:
             twin.train(not training).train(training)  # modules clear what they keep between runs

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from surgery.adapters.base import adapter_for
 from surgery.axes.sizes import Decision
-from surgery.capture.attributes import Contents
+from surgery.capture.attributes import Attributes
 from surgery.capture.callsites import chain_to, location
 from surgery.capture.constants import Constants
 from surgery.capture.extents import extent, memory_order
@@ -131,7 +131,7 @@ class Recorder(TorchFunctionMode):
         if parent is not None:
             trace.passed.update({id(v): v for v in (*args, *kwargs.values()) if is_object(v)})
         frame.args, frame.kwargs = trace.lift(args), trace.lift(kwargs)
-        contents = Contents(module)
+        held, buffers = Attributes(module), dict(module._buffers)
         try:
             result = call(module, *args, **kwargs)
             frame.output = trace.lift(result)
@@ -141,8 +141,10 @@ class Recorder(TorchFunctionMode):
                 frame.states = sorted({class_name(value) for key, value in objects.items() if key in trace.passed})
         finally:
             trace.stack.pop()
-        stored = [name for name in contents.changed() if name != "training"]
+        stored = [name for name in held.changed() if name != "training"]
         frame.stored = {name: trace.left(vars(module).get(name)) for name in stored}
+        now = module._buffers.items()
+        frame.assigned = {name: trace.left(value) for name, value in now if value is not buffers.get(name)}
         return result
 
     def apply(self, run: Callable[..., Any], cls: Any, args: Any, kwargs: Any) -> Any:

@@ -54,6 +54,13 @@ def swapped(value: Held, swap: Callable[[Tensor], Tensor], around: tuple[int, ..
     return deque(items, value.maxlen) if isinstance(value, deque) else type(value)(items)
 
 
+def containers(value: Held) -> Held:
+    """The same items in dicts and lists of their own, nested as they are."""
+    if type(value) in _DICTS:
+        return {key: containers(item) for key, item in value.items()}
+    return [containers(item) for item in value] if type(value) is list else value
+
+
 def open_tensors(value: object) -> list[Tensor]:
     """The tensors that `swapped` would reach."""
     found: list[Tensor] = []

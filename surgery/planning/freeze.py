@@ -163,13 +163,19 @@ class Freezer:
         return uses
 
     def _stored(self) -> tuple[tuple[str, str, bool], ...]:
-        """The attributes that forwards set: module, name, and whether what is in them follows the widths."""
+        """The attributes that forwards set: module, name, and whether what is in them follows the widths.
+
+        A flag goes with what its module keeps: it may say that something is there.
+        """
         found: dict[tuple[str, str], bool] = {}
+        flags = set()
         for frame in (frame for capture in self.analysis.captures for frame in capture.frames):
             for name, value in frame.stored.items():
                 key = frame.path or "", name
                 found[key] = found.get(key, False) or self._follows(value)
-        return tuple((*key, follows) for key, follows in found.items())
+                flags |= {key} if isinstance(value, bool) else set()
+        following = {path for (path, _), follows in found.items() if follows}
+        return tuple((*key, follows or (key in flags and key[0] in following)) for key, follows in found.items())
 
     def _viewed(self) -> Iterator[str]:
         for capture in self.analysis.captures:

@@ -21,6 +21,7 @@ from surgery.modules.verify import TOLERANCES
 from surgery.plan.plan import Plan, per_group
 from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
+from surgery.planning.carried import unify_carried
 from surgery.planning.freeze import Freezer, coarser_dtypes
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
@@ -166,6 +167,7 @@ def analyse(parts: Parts, captures: Sequence[Capture], more: Sequence[Capture] =
     counted = len(analysis.macs)
     _add(analysis, more)
     del analysis.macs[counted:]
+    unify_carried(analysis)
     pin_held(analysis)
     return analysis
 

@@ -182,7 +182,7 @@ def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], wi
     """A plain model with the tensors that `take` gives and the attributes of `widths`."""
     state = ready(wrapped)
     check_untouched(wrapped)
-    with stored_kept(state, cleared=True):
+    with stored_kept(wrapped, state, cleared=True):
         small = copy_tree(wrapped, take, {id(state): state})
     strip(small)
     modules: dict[str, nn.Module] = dict(small.named_modules())

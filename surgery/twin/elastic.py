@@ -15,7 +15,7 @@ from surgery.axes.formulas import Origin
 from surgery.axes.layout import Layout
 from surgery.errors import InputError
 from surgery.modules.code.rewritten import Rewritten
-from surgery.modules.containers import located, swapped
+from surgery.modules.containers import containers, located, swapped
 from surgery.modules.plain_data import replaced
 from surgery.plan import cutting
 from surgery.twin.memory import Absent, Gathered, Memory, Shown, Stored
@@ -88,8 +88,7 @@ class Elastic:
         if name in memory.assigned:
             return memory.assigned[name]
         if setting.full or name not in self.tensors:
-            # a forward that assigns a buffer may still need its old value for gradients: that must not be overwritten
-            return tensor.detach() if name in self.rebound and self.state.inside else tensor
+            return self._apart(module, name, tensor) if name in self.rebound and self.state.inside else tensor
         if name in memory.gathered:
             if self.is_buffer(module, name, tensor) or not torch.is_grad_enabled():
                 return memory.gathered[name].value
@@ -125,6 +124,20 @@ class Elastic:
             value = cutting.rescale(value, dim, self.tensors[name], groups, self.state.setting.current)
         if self.state.slice_owners is not None:
             self.state.slice_owners[value] = tensor
+        return value
+
+    def _apart(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+        """A whole buffer as an object of its own, for code that assigns it: gradients may still need the old value.
+
+        What is put into its `data` goes into the buffer when the forward ends.
+        """
+        lent = self.memory.lent.get(name)
+        if lent is not None and lent.whole is tensor:
+            return lent.value
+        value = tensor.detach()
+        if self.writes_data and self.state.forward.depth:
+            self.memory.lent[name] = Gathered(value, 0, tensor)
+            self.state.writes.dirty.append(module)
         return value
 
     def is_buffer(self, module: nn.Module, name: str, tensor: Tensor) -> bool:
@@ -167,7 +180,7 @@ class Elastic:
             return shown.value
         result = self._replaced(name, self._with_slices(module, name, value))
         if self.state.forward.depth:
-            self.memory.shown[name] = Shown(moment, value, result)
+            self.memory.shown[name] = Shown(moment, value, result, containers(result))
             self.state.writes.dirty.append(module)
         return result
 

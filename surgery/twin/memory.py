@@ -34,11 +34,12 @@ class Gathered:
 
 @dataclass
 class Shown:
-    """A container with slices in it, as one forward sees it."""
+    """A container with slices in it, as one forward sees it, and what was in it when it was made."""
 
     moment: tuple[int, bool]
     source: object
     value: Any
+    given: Any
 
 
 @dataclass

@@ -73,6 +73,6 @@ def at_widths(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
 
 @contextlib.contextmanager
 def proven_at(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
-    """`at_widths`, and what forwards leave on modules is as before afterwards."""
-    with stored_kept(ready(wrapped)), at_widths(wrapped, widths):
+    """`at_widths`, from where a small model starts; what forwards leave on modules is as before afterwards."""
+    with stored_kept(wrapped, ready(wrapped), cleared=True), at_widths(wrapped, widths):
         yield

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from surgery.errors import InputError
+from surgery.modules.contents import Contents
 from surgery.plan import cutting
-from surgery.twin.elastic import Elastic, elastic_of, put_back
+from surgery.twin.elastic import KEY, Elastic, elastic_of, put_back
 from surgery.twin.memory import Absent, Stored
 from surgery.twin.state import State, Widths
 
-FILLED = (list, dict, set, deque)
+_OWN = frozenset(vars(nn.Module())) | {KEY}
 
 
 def assign(elastic: Elastic, module: nn.Module, name: str, value: Tensor) -> None:
@@ -34,14 +33,57 @@ def flush(elastic: Elastic, module: nn.Module) -> None:
     """Write back what a forward has changed in gathered tensors, and what it has assigned to buffers."""
     for name in list(elastic.memory.gathered):
         elastic.give_back(module, name)
+    for name, shown in elastic.memory.shown.items():
+        if shown.value is not shown.source:
+            _take_back(elastic, name, shown.source, shown.value, shown.given)
     for name, lent in elastic.memory.lent.items():
-        parts, value = elastic.kept(name), lent.value.detach()
-        if parts is not None and not torch.equal(value, cutting.read(lent.whole.detach(), parts)):
+        parts, value = elastic.kept(name) if name in elastic.tensors else None, lent.value.detach()
+        if parts is None and not value.is_set_to(lent.whole):
+            lent.whole.data = value
+        elif parts is not None and not torch.equal(value, cutting.read(lent.whole.detach(), parts)):
             cutting.write(lent.whole.data, value, parts)
     assigned, elastic.memory.assigned = elastic.memory.assigned, {}
     for name, value in assigned.items():
         if module._buffers.get(name) is not None:
             _commit(elastic, module, name, value)
+
+
+def _take_back(elastic: Elastic, place: str, source: Any, shown: Any, given: Any) -> None:
+    """Put what a forward has changed in its copy of a container into that container, slices into whole tensors."""
+    if isinstance(source, dict) and isinstance(shown, dict) and isinstance(given, dict):
+        for key in given.keys() - shown.keys():
+            source.pop(key, None)
+        for key, item in shown.items():
+            at, now = f"{place}[{key!r}]", source.get(key)
+            if key not in given or not _untouched(item, given[key]):
+                source[key] = _place_of(elastic, at, item, now)
+            else:
+                _take_back(elastic, at, now, item, given[key])
+    elif isinstance(source, list) and isinstance(shown, list) and isinstance(given, list):
+        if len(shown) == len(given):
+            for i, item in enumerate(shown):
+                at = f"{place}[{i}]"
+                if not _untouched(item, given[i]):
+                    source[i] = _place_of(elastic, at, item, source[i])
+                else:
+                    _take_back(elastic, at, source[i], item, given[i])
+        else:
+            whole = {id(item): kept for item, kept in zip(given, source, strict=True)}
+            source[:] = [whole.get(id(item), item) for item in shown]
+
+
+def _untouched(item: Any, given: Any) -> bool:
+    return item is given or (isinstance(given, dict | list) and isinstance(item, dict | list))
+
+
+def _place_of(elastic: Elastic, place: str, value: Any, before: Any) -> Any:
+    """A value as it goes into a container: a slice of the shape that the plan gives the place, in a whole tensor."""
+    if not isinstance(value, Tensor) or not isinstance(before, Tensor) or place not in elastic.unregistered:
+        return elastic.hold(value)
+    parts = elastic.kept(place)
+    if parts is None or value.shape != elastic.shape(place, elastic.state.setting.current):
+        return value
+    return _whole(before, value.detach(), parts)
 
 
 def _commit(elastic: Elastic, module: nn.Module, name: str, value: Tensor, entire: bool = False) -> None:
@@ -140,11 +182,15 @@ def clear_stored(modules: Iterable[nn.Module]) -> None:
 
 
 @contextlib.contextmanager
-def stored_kept(state: State, cleared: bool = False) -> Iterator[None]:
-    """What forwards have left on modules is as before afterwards; `cleared` takes away inside what follows widths."""
+def stored_kept(wrapped: nn.Module, state: State, cleared: bool = False) -> Iterator[None]:
+    """What forwards have left on modules is as before afterwards; `cleared` takes away inside what follows widths.
+
+    That goes for what modules of the model hold in containers and objects, within each other too.
+    """
+    held = (vars(module).items() for module in wrapped.modules())
+    contents = Contents((value for values in held for name, value in values if name not in _OWN), objects=True)
     found = [(module, elastic) for module in state.writes.storing if (elastic := elastic_of(module)) is not None]
     values = [{name: vars(module).get(name, Absent) for name in elastic.stored} for module, elastic in found]
-    contents = [{name: copy.copy(v) for name, v in value.items() if isinstance(v, FILLED)} for value in values]
     stored, at = [dict(elastic.stored) for _, elastic in found], state.writes.stored_at
     try:
         if cleared:
@@ -152,18 +198,11 @@ def stored_kept(state: State, cleared: bool = False) -> Iterator[None]:
         yield
     finally:
         state.writes.stored_at = at
-        for (module, elastic), before, filled, kept in zip(found, values, contents, stored, strict=True):
+        contents.put_back()
+        for (module, elastic), before, kept in zip(found, values, stored, strict=True):
             elastic.stored = kept
             for name, value in before.items():
                 if value is Absent:
                     vars(module).pop(name, None)
-                    continue
-                vars(module)[name] = value
-                if name in filled:
-                    _refill(value, filled[name])
-
-
-def _refill(container: Any, before: Any) -> None:
-    """Give a container the items that it had."""
-    container.clear()
-    (container.extend if isinstance(container, list | deque) else container.update)(before)
+                else:
+                    vars(module)[name] = value

@@ -261,3 +261,17 @@ def test_at_widths_suspends_drawing(model: Net, training: bool) -> None:
     assert surgery.widths(wrapped) == {"fc1.o": 8, "fc2.o": 4} and wrapped.fc1.weight.shape == (8, 6)
     assert torch.equal(drawn, state_of(wrapped).generator.get_state()), "nothing was drawn"
     assert seen_widths(wrapped, 1) != [(8, 4)] and wrapped.training
+
+
+def test_a_twin_with_computed_weights_is_copied_as_its_model_is() -> None:
+    """torch makes such models refuse to be pickled, but not to be copied."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 3))
+    wrapped = surgery.wrap(model, X).eval()
+    again = copy.deepcopy(wrapped)
+    with torch.no_grad():
+        wrapped[2].weight.zero_()
+    for widths in (1.0, 0.5):
+        with surgery.at_widths(again, widths):
+            small = surgery.shrink(again, widths)
+            assert torch.allclose(again(X), small(X)) and not torch.allclose(again(X), wrapped(X))

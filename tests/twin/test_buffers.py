@@ -157,3 +157,30 @@ def test_a_table_that_is_held_twice_is_one_table(direct: bool) -> None:
     small = surgery.shrink(wrapped, 0.5)
     assert small.a.out_features == 3 and small.one.table is small.one._buffers is small.two._buffers
     torch.testing.assert_close(wrapped.eval()(x), expected)
+
+
+class Averages(nn.Module):
+    """Keeps a running mean in two ways: it puts a new value into `data`, and it assigns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.register_buffer("mean", torch.zeros(6))
+
+    def start(self) -> None:
+        self.mean = torch.zeros(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean.data = self.mean * 0.9 + x.detach().mean(0) * 0.1
+        return self.out(self.fc(x - self.mean).relu())
+
+
+@pytest.mark.parametrize("widths", [1.0, 0.5])
+def test_what_is_put_into_the_data_of_a_buffer_is_kept(widths: float) -> None:
+    model, alone = Averages().train(), Averages()
+    wrapped = surgery.wrap(model, X).train()
+    with surgery.at_widths(wrapped, widths):
+        for i in range(3):
+            wrapped(X + i), alone(X + i)
+    assert torch.equal(model.mean, alone.mean) and torch.equal(wrapped.mean, alone.mean) and alone.mean.any()

@@ -101,6 +101,68 @@ def test_shrink_and_reorder_leave_what_the_twin_has_left_alone(name: str) -> Non
     assert kept(wrapped)[0] is loss and kept(wrapped)[1:] == (calls, seen)
 
 
+def test_a_flag_goes_with_what_it_says_is_there() -> None:
+    def normed(net: Any, x: Tensor) -> Tensor:
+        y = net.a(x)
+        if not net.ready:
+            net.mean, net.std, net.ready = y.detach().mean(0), y.detach().std(0) + 0.1, True
+        net.calls += 1
+        return net.b(((y - net.mean) / net.std).relu())
+
+    model = Given(normed, ready=False, mean=None, std=None, calls=0).double()
+    wrapped = surgery.wrap(model, INPUTS[0]).eval()
+    for width in (1.0, 0.5, 0.25, 1.0):
+        small = surgery.shrink(wrapped, width)
+        with surgery.at_widths(wrapped, width):
+            for x in INPUTS:
+                assert (wrapped(x) - small(x)).abs().max() <= EXACT * 10
+    assert wrapped.ready and wrapped.calls == 12
+
+
+def test_what_a_twin_has_kept_is_left_out_of_proofs() -> None:
+    """A small model starts as before any forward, and so does its twin beside it."""
+
+    def centred(net: Any, x: Tensor) -> Tensor:
+        y = net.a(x)
+        now = y.detach().mean(0)
+        net.mean = now if net.mean is None else 0.5 * net.mean + 0.5 * now
+        return net.b((y - net.mean).relu())
+
+    wrapped = surgery.wrap(Given(centred, mean=None).double(), INPUTS[0]).eval()
+    for x in INPUTS:
+        wrapped(x)
+    before = wrapped.mean.clone()
+    surgery.shrink(wrapped, 1.0)
+    surgery.reorder(wrapped, {"a.o": torch.arange(7, -1, -1)})
+    assert torch.equal(wrapped.mean, before)
+
+
+def counters(net: Any, y: Tensor) -> Tensor:
+    net.notes["n"] += 1
+    net.nested["a"]["n"] += 1
+    net.nested["seen"].append(net.notes["n"])
+    net.recent.append(net.notes["n"])
+    net.tally.calls += 1
+    return y * net.notes["n"] + net.nested["a"]["n"] + len(net.recent) + net.tally.calls
+
+
+def test_proofs_leave_no_trace_in_containers_and_objects() -> None:
+    """Numbers that are counted in place, however deep they lie; and the small model starts where its twin stands."""
+    held: dict[str, Any] = {"notes": {"n": 0}, "nested": {"a": {"n": 0}, "seen": []}, "recent": deque(maxlen=2)}
+    model = Given(lambda net, x: net.b(counters(net, net.a(x)).relu()), **held, tally=Tally()).double()
+    wrapped = surgery.wrap(model, INPUTS[0]).eval()
+    wrapped(INPUTS[0])
+    small = surgery.shrink(wrapped, 0.5)
+    surgery.reorder(wrapped, {"a.o": torch.arange(7, -1, -1)})
+    for net, n in ((model, 0), (wrapped, 1), (small, 1)):
+        assert (
+            net.notes["n"] == net.nested["a"]["n"] == net.tally.calls == len(net.nested["seen"]) == len(net.recent) == n
+        )
+    with surgery.at_widths(wrapped, 0.5):
+        for x in INPUTS:
+            assert (wrapped(x) - small(x)).abs().max() <= EXACT * 10
+
+
 class Carries(nn.Module):
     """Starts every forward from a hidden state that the last one has left, in a way of its own."""
 
