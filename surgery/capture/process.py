@@ -25,6 +25,7 @@ from torch import nn
 from surgery.axes.sizes import observing
 from surgery.capture.decisions import PLAIN_RANGE, Range
 from surgery.errors import CaptureError
+from surgery.modules.code.rewritten import STANDS_FOR
 
 PATIENCE = 60.0  # seconds that a recording waits for the imports of other threads
 
@@ -94,6 +95,9 @@ def _shape(*args: Any) -> Any:
     if CURRENT.get() is not None:
         return einops.einops._reconstruct_from_shape_uncached(*args)
     return _REPLACED["shape"].before(*args)
+
+
+setattr(_shape, STANDS_FOR, einops.einops._reconstruct_from_shape_uncached)
 
 
 def _exec_module(loader: SourceFileLoader, module: Any) -> None:

@@ -83,3 +83,22 @@ def test_a_module_imported_while_recording_sees_pythons_own_range(tmp_path, monk
     surgery.inspect(Importing(), torch.randn(2, 8))
     assert sys.modules.pop("keeps_range").kept is range
     assert builtins.__import__ is before
+
+
+def test_a_new_forward_that_calls_what_recordings_replace() -> None:
+    """einops keeps shapes, so recordings put a function in place of one of its own, which new forwards know by name."""
+    from einops import rearrange
+
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 12), nn.Linear(12, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = rearrange(self.a(x), "b t (h d) -> b t h d", h=3).softmax(1)
+            return self.b(rearrange(y, "b t h d -> b t (h d)"))
+
+    x = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    small = surgery.shrink(Heads(), {"a.o.0": 2}, x)
+    assert "forward" in vars(small)
+    assert surgery.inspect(small, x).fixed  # it runs, though a new forward cannot be changed again

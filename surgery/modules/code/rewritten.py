@@ -26,6 +26,7 @@ from surgery.modules.code.source import Definition, NoSource, Span, Text, at, ex
 SIZE, SEEN = "surgery_size_", "surgery_seen_"
 MODULE = "surgery_module"  # the argument by which a function that is no method of the module is given it
 CALL = "surgery_call_"
+STANDS_FOR = "surgery_stands_for"  # names the function that another one is called in place of, while a run is recorded
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,8 @@ class Redirect:
         plain = getattr(function, "__func__", function)
         if isinstance(plain, functools._lru_cache_wrapper):  # what it has kept are sizes of other widths
             return self(plain.__wrapped__)
+        if hasattr(plain, STANDS_FOR):
+            return self(getattr(plain, STANDS_FOR))
         if not isinstance(plain, FunctionType):
             call = type(function).__call__  # of an object that is called
             if isinstance(call, FunctionType):

@@ -201,6 +201,31 @@ def gradients_inside(trial: Trial) -> None:
                 raise Wrong(f"at {widths}: a gradient beyond the width, in {name}")
 
 
+def smaller_again(trial: Trial) -> None:
+    """Law 3: a small model is a model like any other, and smaller ones nest. For every other program."""
+    if trial.program.recipe.seed % 2:
+        return
+    widths, example = laws.random_widths(trial.plan, trial.generator), trial.program.inputs[0]
+    small = surgery.shrink(copy.deepcopy(trial.twin), widths).eval()
+    try:
+        again = surgery.wrap(small, example).eval()
+    except surgery.InputError as error:
+        if "no axis that can change its width" in str(error):
+            return
+        raise
+    further = laws.smallest(surgery.inspect(again))
+    least = surgery.shrink(again, further).eval()
+    if set(further) != {name for name, width in widths.items() if width > 1}:
+        return  # groups of width 1 are gone, and with them the numbers in the names of their neighbours
+    steps = {name: trial.plan.groups[name].granularity for name in further}
+    if steps != further:
+        return
+    at_once = surgery.shrink(copy.deepcopy(trial.twin), {**widths, **further}).eval()
+    for inputs in trial.taken[False]:
+        with torch.no_grad():
+            same(f"first to {widths}, then to {further}", ran(at_once, inputs), ran(least, inputs), 1e-8)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Models in float64, random states that are put back, no warnings."""
@@ -215,4 +240,4 @@ def quiet() -> Iterator[None]:
 
 
 Check = Callable[[Trial], None]
-CHECKS: Sequence[Check] = (full_width, untouched, every_width, order, gradients_inside)
+CHECKS: Sequence[Check] = (full_width, untouched, every_width, order, gradients_inside, smaller_again)
