@@ -29,7 +29,7 @@ MAY = {
     "refitting": "errors axes modules adapters plan twin",
     "shrinking": "errors nested axes modules adapters plan twin planning refitting",
     "curves": "errors",
-    "measuring": "errors modules plan twin shrinking curves",
+    "measuring": "errors modules plan twin refitting shrinking curves",
     "surgery": "errors modules rules adapters plan twin planning training refitting shrinking curves measuring",
     "demo": "errors modules curves surgery",
     "cli": "errors training curves surgery demo",
@@ -41,6 +41,7 @@ DOORS = {
     ("modules", "axes"): {"surgery.axes.formulas"},  # the steps of a path
     ("plan", "modules"): {"surgery.modules.code.rewritten"},  # a new forward is part of a plan
     ("twin", "axes"): {"surgery.axes.formulas", "surgery.axes.layout"},
+    ("measuring", "refitting"): {"surgery.refitting.statistics"},
     ("refitting", "axes"): {"surgery.axes.layout"},
     ("refitting", "adapters"): {"surgery.adapters.plain_attention"},  # torch's own hides its last layer
     ("twin", "adapters"): {"surgery.adapters.base"},  # what containers decide is decided again

@@ -136,6 +136,7 @@ HEADER: dict[str, Callable[[object], Any]] = {
     "timing": _fields,
     "weights": str,
     "recalibrated": lambda value: int(_number(value)),
+    "refitted": lambda value: int(_number(value)),
     "statistics": str,
     "precision": lambda value: None if value is None else _number(value),
     "multiple": lambda value: int(_number(value)),

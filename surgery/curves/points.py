@@ -52,6 +52,7 @@ class Rows(Sequence[Point]):
         timing: what latencies were measured with: device, threads, calls; empty where none were.
         weights: a hash of the model's tensors, or "" where rows were not kept in a file.
         recalibrated: on how many batches BatchNorm statistics were estimated anew for each row.
+        refitted: on how many batches what reads cut features was fitted for each row.
         statistics: a hash of these batches, or "" where rows were not kept in a file.
         multiple: what all widths were rounded to multiples of.
         base: the full model, where it is known and no row.
@@ -67,6 +68,7 @@ class Rows(Sequence[Point]):
     timing: Mapping[str, str | int] = field(default_factory=dict, kw_only=True)
     weights: str = field(default="", kw_only=True)
     recalibrated: int = field(default=0, kw_only=True)
+    refitted: int = field(default=0, kw_only=True)
     statistics: str = field(default="", kw_only=True)
     multiple: int = field(default=1, kw_only=True)
     base: Point | None = field(default=None, kw_only=True)

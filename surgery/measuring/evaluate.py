@@ -18,7 +18,7 @@ from surgery.curves.score import Score
 from surgery.measuring.ledger import Ledger, digest, digest_of, header
 from surgery.measuring.options import Options
 from surgery.measuring.rows import Row
-from surgery.measuring.scoring import Found, Here, Scorer, Validate
+from surgery.measuring.scoring import Found, Here, Refitted, Scorer, Validate
 from surgery.measuring.stopped import Guard, stopped
 from surgery.measuring.timer import Timer
 from surgery.measuring.workers import Workers
@@ -167,12 +167,17 @@ def opened(
     """
     plan = captured(wrapped, options.examples)
     timed, executor, batches = options.timed(name, wrapped), options.workers(), options.batches(wrapped)
-    hashes = {"weights": digest(wrapped), "statistics": digest_of(batches)} if options.resume is not None else {}
-    first = header(plan, recalibrated=len(batches), **hashes)
+    fitted_on = options.fitted_on(wrapped)
+    hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if options.resume else {}
+    first = header(plan, recalibrated=len(batches), refitted=len(fitted_on), **hashes)
     first = replace(first, timing=where(wrapped) if options.measure_latency else {}, multiple=options.multiple)
     ledger = Ledger(plan, first, options.resume)
     timer = None if timed is None else Timer(wrapped, timed)
-    scorer = Here(wrapped, validate, batches) if executor is None else Workers(executor, wrapped, validate, batches)
+    scorer: Scorer = Here(wrapped, validate, batches)
+    if executor is not None:
+        scorer = Workers(executor, wrapped, validate, batches)
+    elif fitted_on:
+        scorer = Refitted(wrapped, validate, fitted_on, batches)
     with evaluating(wrapped), tqdm(desc=name, total=total, disable=not options.progress, unit="width") as bar:
         silent = options.recalibrate is False
         yield Evaluator(name, wrapped, plan, scorer, ledger, bar, timer, each, told=silent, multiple=options.multiple)

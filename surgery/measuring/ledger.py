@@ -80,11 +80,12 @@ CHECKED = {
     "sizes": "another model",
     "weights": "the model with other weights",
     "recalibrated": "scores with other BatchNorm statistics",
-    "statistics": "scores with other BatchNorm statistics",
+    "refitted": "scores of models that were fitted on other batches",
+    "statistics": "scores with other BatchNorm statistics, or fitted on other batches",
 }
 
 
-def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, statistics: str = "") -> Curve:
+def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, refitted: int = 0, statistics: str = "") -> Curve:
     """A curve without points, for a model."""
     full = plan.cost_model.at(plan.full())
     return Curve(
@@ -94,6 +95,7 @@ def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, statistics: 
         sizes=plan.full(),
         weights=weights,
         recalibrated=recalibrated,
+        refitted=refitted,
         statistics=statistics,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ from torch import nn
 
 from surgery.curves.points import AnyPath
 from surgery.errors import InputError
-from surgery.modules.inputs import Examples
+from surgery.modules.inputs import Examples, Inputs
+from surgery.modules.labelled import Batch
+from surgery.refitting.statistics import batches_of
 from surgery.twin.setting import examples_of
 from surgery.twin.statistics import Recalibrate, batches_for
 
@@ -25,6 +28,7 @@ class Options:
     resume: AnyPath | None = None
     progress: bool = True
     multiple: int = 1
+    refit: Iterable[Batch] | None = None
 
     def timed(self, name: str, wrapped: nn.Module) -> Examples | None:
         """What latency is measured on, or None where it is not. Raises InputError where nothing is known to run."""
@@ -38,6 +42,14 @@ class Options:
     def batches(self, wrapped: nn.Module) -> list[Examples]:
         """What BatchNorm statistics are estimated on before each score; none where they stay as they are."""
         return batches_for(wrapped, self.recalibrate)
+
+    def fitted_on(self, wrapped: nn.Module) -> list[Inputs]:
+        """What small models are fitted on before each score; none where slices are scored as they are."""
+        if self.refit is None:
+            return []
+        if self.executor is not None:
+            raise InputError("refit= fits each model here: leave out executor=, or nest the model first")
+        return batches_of(wrapped, self.refit)
 
     def workers(self) -> Executor | None:
         """Where scores are computed, or None for here. Raises InputError where it is no executor."""

@@ -15,7 +15,8 @@ from surgery.errors import InputError
 from surgery.measuring.rows import Row
 from surgery.measuring.stopped import Guard
 from surgery.modules.batchnorm import recalibrate
-from surgery.modules.inputs import Examples
+from surgery.modules.inputs import Examples, Inputs
+from surgery.shrinking.shrink import shrink
 from surgery.twin.elastic import state_of
 from surgery.twin.setting import proven_at
 from surgery.twin.statistics import stale
@@ -63,6 +64,30 @@ class Here:
         for row in rows:
             with guard(row):
                 found = scored(self.wrapped, row.widths, self.validate, self.batches)
+            yield row, found
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """Scores small models that are fitted to the full one, in their order.
+
+    Attributes:
+        batches: what they are fitted on.
+        statistics: what BatchNorm statistics are estimated on; where empty, the batches.
+    """
+
+    wrapped: nn.Module
+    validate: Validate
+    batches: Sequence[Inputs]
+    statistics: Sequence[Examples] = ()
+    here = True
+
+    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
+        for row in rows:
+            with guard(row):
+                small = shrink(self.wrapped, row.widths, refit=self.batches, recalibrate=list(self.statistics) or None)
+                with torch.no_grad():
+                    found = Found(as_score(self.validate(small.eval())))
             yield row, found
 
 

@@ -18,6 +18,7 @@ from surgery.measuring.options import Options
 from surgery.measuring.rows import Row, listed
 from surgery.measuring.scoring import Validate, check_validate
 from surgery.modules.inputs import Examples
+from surgery.modules.labelled import Batch
 from surgery.plan.plan import Plan
 from surgery.plan.widths import check_multiple
 from surgery.twin.statistics import Recalibrate
@@ -83,13 +84,15 @@ def sensitivity(
     resume: AnyPath | None = None,
     progress: bool = True,
     multiple: int = 1,
+    refit: Iterable[Batch] | None = None,
 ) -> Sensitivity:
     """The score and the costs of `wrapped` with each axis alone at each of `fractions`, all others full.
 
     Args:
         fractions: of the one axis that is cut.
         groups: globs or module paths of the axes to cut; by default all of them.
-        validate, examples, measure_latency, recalibrate, executor, resume, progress, multiple: as for `surgery.sweep`.
+        validate, examples, measure_latency, recalibrate, executor, resume, progress, multiple, refit: as for
+            `surgery.sweep`.
 
     Raises:
         as `surgery.sweep` does.
@@ -102,7 +105,7 @@ def sensitivity(
     names = list(plan.groups) if patterns == ["*"] else list(dict.fromkeys(n for p in patterns for n in plan.find(p)))
     cuts = alone(plan, {name: (name,) for name in names}, wanted, functools.partial(plan.widths, multiple=multiple))
     rows = [Row(plan.full(), 1.0), *(row for found in cuts.values() for row in found)]
-    options = Options(examples, measure_latency, recalibrate, executor, resume, progress, multiple)
+    options = Options(examples, measure_latency, recalibrate, executor, resume, progress, multiple, refit)
     with opened("sensitivity", wrapped, validate, options, total=len(rows)) as evaluate:
         return collected(evaluate.ledger.curve(evaluate(rows)), cuts)
 

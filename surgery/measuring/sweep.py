@@ -18,6 +18,7 @@ from surgery.measuring.rows import distinct
 from surgery.measuring.scoring import Validate, check_validate
 from surgery.measuring.stopped import SweepError
 from surgery.modules.inputs import Examples
+from surgery.modules.labelled import Batch
 from surgery.plan.widths import WidthSpec, check_multiple
 from surgery.twin.statistics import Recalibrate
 
@@ -38,6 +39,7 @@ def sweep(
     resume: AnyPath | None = None,
     progress: bool = True,
     multiple: int = 1,
+    refit: Iterable[Batch] | None = None,
 ) -> Curve:
     """Score, parameters, bytes, MACs and latency of `wrapped` at each of `widths`, in their order.
 
@@ -63,6 +65,8 @@ def sweep(
         progress: show a progress bar.
         multiple: round all widths to multiples of this, as `shrink(..., multiple=)` does, so that what is measured is
             what ships.
+        refit: batches of inputs, without labels: `validate` is called with the small model that `shrink(..., refit=)`
+            gives. Pass the same batches to `shrink` for the model that is chosen.
 
     Raises:
         WidthError: `widths` has an entry that the model cannot have; nothing was run.
@@ -71,7 +75,7 @@ def sweep(
         SweepError: a row failed or was interrupted, or a score is not a finite number. Its `curve` keeps the rows
             that were finished.
     """
-    options = Options(examples, measure_latency, recalibrate, executor, resume, progress, multiple)
+    options = Options(examples, measure_latency, recalibrate, executor, resume, progress, multiple, refit)
     check_validate("sweep", validate)
     check_multiple(multiple)
     plan = captured(wrapped, examples)

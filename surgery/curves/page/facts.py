@@ -78,7 +78,7 @@ def code(section: Section, place: int) -> str:
     """Two lines of Python that make the model of a point."""
     series, _, point = section.rows[place]
     curve = list(section.curves.values())[series]
-    more = ", recalibrate=batches" if curve.recalibrated else ""
+    more = ", refit=batches" if curve.refitted else ", recalibrate=batches" if curve.recalibrated else ""
     if point.fraction is not None:
         widths = repr(float(point.fraction))
         more = f", multiple={curve.multiple}{more}" if curve.multiple > 1 else more

@@ -22,6 +22,7 @@ INTRO = (
     "start to make more mistakes. Say what you can afford, or pick a point."
 )
 NO_SCRIPT = "Without JavaScript this page shows one model in full. All others are in the tables."
+FITTED = "batches: the {} batches of inputs that what reads features was fitted on in the sweep."
 BATCHES = "batches: the {} batches of training inputs that BatchNorm statistics were estimated on in the sweep."
 LUCK = "Allow for luck: one standard error counts as nothing"
 ERRORS = "± and thin bars: one standard error of the score."
@@ -199,8 +200,10 @@ def _code(section: Section, picked: int) -> Element:
         tag("button", "Copy", type="button", class_="copy script"),
         tag("p", class_="same script"),
     ]
-    if batches := max(curve.recalibrated for curve in section.curves.values()):
-        parts.append(tag("p", BATCHES.format(batches), class_="remark"))
+    curves = section.curves.values()
+    for said, batches in ((FITTED, max(c.refitted for c in curves)), (BATCHES, max(c.recalibrated for c in curves))):
+        if batches:
+            parts.append(tag("p", said.format(batches), class_="remark"))
     if section.load:
         parts += [tag("h3", "To load the saved model"), tag("pre", tag("code", section.load), tabindex=0)]
     return tag("div", *parts, class_="python")

@@ -25,6 +25,7 @@ from surgery.measuring.searching.choices import Allowed, allowed
 from surgery.measuring.searching.local_search import exchange
 from surgery.measuring.sweep import warned
 from surgery.modules.inputs import Examples
+from surgery.modules.labelled import Batch
 from surgery.plan.plan import Plan
 from surgery.plan.widths import check_multiple
 from surgery.twin.elastic import state_of
@@ -46,6 +47,7 @@ def search(
     executor: Executor | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,
+    refit: Iterable[Batch] | None = None,
 ) -> Curve:
     """For each budget the widths of every axis, found by real evaluation: a curve whose points are a nested chain.
 
@@ -62,8 +64,8 @@ def search(
         evaluations: how often `validate` is called at most. Deep models are searched in blocks of axes that move
             together, as many as this allows.
         multiple: widths are multiples of this, as hardware likes, where a group is not smaller.
-        validate, examples, measure_latency, recalibrate, executor, resume, progress: as for `surgery.sweep`. Latency is
-            measured for every candidate only where a budget limits it.
+        validate, examples, measure_latency, recalibrate, executor, resume, progress, refit: as for `surgery.sweep`.
+            Latency is measured for every candidate only where a budget limits it.
 
     Raises:
         WidthError: a budget that no uniform model fits.
@@ -78,7 +80,7 @@ def search(
     if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < len(wanted) + 1:
         raise InputError(f"search: evaluations={evaluations}, but the full and uniform models are {len(wanted) + 1}")
     timed = any(budget.timed for budget in wanted)
-    options = Options(examples, measure_latency or timed, recalibrate, executor, resume, progress, multiple)
+    options = Options(examples, measure_latency or timed, recalibrate, executor, resume, progress, multiple, refit)
     with opened("search", wrapped, validate, options, total=evaluations, each=timed) as evaluate:
         widths = functools.partial(allowed, plan, multiple=multiple, minimum=state_of(wrapped).minimum)
         if any(isinstance(item.given, str) for budget in wanted for item in budget.bounds if item.measure == "latency"):
