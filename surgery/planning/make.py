@@ -28,7 +28,7 @@ from surgery.planning.repeats import repeats
 from surgery.planning.solving.solve import Solution, solve
 from surgery.planning.supported import check_model
 from surgery.planning.unreached import reach
-from surgery.planning.unread import pin_constants, pin_unread
+from surgery.planning.unread import pin_constants, pin_unread, unread_integers
 
 WORTH = 0.5  # of what is elastic, a plan for inputs of other lengths as well may cost the rest
 ROUNDS = 20  # of a rehearsal beyond one for each group and forward: larger steps take a few
@@ -93,7 +93,8 @@ def _drafted(parts: Parts, examples: Examples, rehearse: bool, other: Inputs | N
     pin_unread(analysis)
     pin_constants(analysis)
     solution = solve(analysis)
-    draft = _Draft(analysis, axis_names(analysis), min_widths(analysis), (*notes, *_precision(parts, captures)))
+    notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))
+    draft = _Draft(analysis, axis_names(analysis), min_widths(analysis), notes)
     return draft, _rehearsed(draft, draft.plan(solution), examples, all_widths=rehearse)
 
 

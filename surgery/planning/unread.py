@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import torch
 from torch import fx
 
 from surgery.axes import signature
 from surgery.axes.algebra import Axis, Dim, axes_of, pin
 from surgery.capture.recorder import call_name
+from surgery.modules.code.bytecode import mentions
 from surgery.nested import fold
 from surgery.planning.analysis import Analysis, Layer, group_axes
 from surgery.rules.base import tensors_in
@@ -47,6 +49,20 @@ def _read(analysis: Analysis) -> Iterator[Axis]:
             given = list(node.args[1:] if call_name(node.target) == "__setitem__" else node.args)
             nodes = [*fold((given, node.kwargs), fx.Node), node]
             yield from _axes(dim for one in nodes for dims in tensors_in(analysis.values.get(one)) for dim in dims)
+
+
+def unread_integers(analysis: Analysis) -> Iterator[str]:
+    """A note for each buffer of integers that no run has read and some code reads: it may hold places of units."""
+    for name, tensor in analysis.parts.tensors.items():
+        owner, _, attribute = name.rpartition(".")
+        whole = tensor.dtype in (torch.int32, torch.int64, torch.int16, torch.uint8, torch.int8) and tensor.dim() > 0
+        if not whole or name in analysis.tensors or owner not in analysis.modules or owner in analysis.layers:
+            continue
+        if mentions(type(analysis.modules[owner]), {attribute}):
+            yield (
+                f"{name}, integers that the example inputs do not read, stays as it is: if it holds places of units, "
+                "they are those of the full width"
+            )
 
 
 def pin_constants(analysis: Analysis) -> None:

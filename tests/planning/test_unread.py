@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import surgery
 from tests.laws.laws import EXACT, random_widths, shrunk_is_wrapped
-from tests.small_models import Given, weights
+from tests.small_models import Given, Heads, weights
 
 GENERATOR = torch.Generator().manual_seed(0)
 SHORT, LONG = (torch.randn(2, n, 6, generator=GENERATOR, dtype=torch.float64) for n in (6, 40))
@@ -135,3 +135,20 @@ def test_every_width_of_a_table_runs_on_other_lengths() -> None:
     wrapped = surgery.wrap(with_table("positions by a slice"), SHORT).eval()
     for _ in range(4):
         shrunk_is_wrapped(wrapped, random_widths(surgery.inspect(wrapped), GENERATOR), LONG)
+
+
+def test_indices_that_only_other_methods_read_are_named() -> None:
+    class Aligned(Heads):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("chosen", torch.tensor([0, 2]), persistent=False)
+            self.register_buffer("never", torch.tensor([0, 2]), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.attend(self.embed(x)))
+
+        def aligned(self, weights: Tensor) -> Tensor:
+            return weights[:, self.chosen]
+
+    notes = surgery.inspect(Aligned(), torch.randn(2, 4, 5)).notes
+    assert [note.partition(",")[0] for note in notes if "places of units" in note] == ["chosen"]
