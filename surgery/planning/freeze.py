@@ -13,7 +13,7 @@ from surgery.axes import layout
 from surgery.axes.algebra import Axis, Dim, Sum, axes_of, extent, resolve
 from surgery.axes.formulas import Agreed, Arithmetic, Attribute, Constant, Extent, LayoutSize, Origin, SizeOf, leaves
 from surgery.axes.layout import Layout, Unit
-from surgery.axes.sizes import Size
+from surgery.axes.sizes import Sign, Size
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
 from surgery.capture.recorder import call_name
@@ -165,10 +165,11 @@ class Freezer:
     def _stored(self) -> tuple[tuple[str, str, bool], ...]:
         """The attributes that forwards set: module, name, and whether what is in them follows the widths.
 
-        A flag goes with what its module keeps: it may say that something is there.
+        A flag goes with what its module keeps, and so does a number that code compares with zero: they may say that
+        something is there.
         """
         found: dict[tuple[str, str], bool] = {}
-        flags = set()
+        flags = set(self._counters())
         for frame in (frame for capture in self.analysis.captures for frame in capture.frames):
             for name, value in frame.stored.items():
                 key = frame.path or "", name
@@ -176,6 +177,13 @@ class Freezer:
                 flags |= {key} if isinstance(value, bool) else set()
         following = {path for (path, _), follows in found.items() if follows}
         return tuple((*key, follows or (key in flags and key[0] in following)) for key, follows in found.items())
+
+    def _counters(self) -> Iterator[tuple[str, str]]:
+        """The attributes that code has asked whether they are zero."""
+        for decision in (branch.decision for capture in self.analysis.captures for branch in capture.branches):
+            for one, other in ((decision.left, decision.right), (decision.right, decision.left)):
+                if decision.sign is Sign.EQ and isinstance(one, Attribute) and other == Constant(0):
+                    yield one.module, str(one.path[0])
 
     def _viewed(self) -> Iterator[str]:
         for capture in self.analysis.captures:

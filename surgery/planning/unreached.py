@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from surgery.axes.algebra import Dims, extent, pin, unify
+from surgery.axes.algebra import Dim, Dims, axes_of, extent, pin, resolve, unify
 from surgery.capture.frames import info
 from surgery.capture.record import Capture, capture
 from surgery.errors import CaptureError
@@ -35,16 +35,17 @@ def reach(analysis: Analysis) -> None:
     """Account for unreached modules.
 
     A module that nothing mentions is dead code and stays fixed. One that could run is analysed on the inputs of a
-    reached sibling of the same class and shapes (experts of a mixture); where there is none, every axis that it could
-    receive is pinned.
+    reached sibling of the same class and shapes (experts of a mixture); where there is none, or siblings are given
+    different axes, so that nothing tells which one it is like, every axis that it could receive is pinned.
     """
     uses = _uses(analysis)
     for path in list(_unreached(analysis, set(uses))):
         owner, attribute = _owner(analysis, path)
         if not mentions(type(analysis.modules[owner]), {attribute, "children", "modules", "getattr", "_modules"}):
             continue
-        sibling = _sibling(analysis, path, uses)
-        if sibling is None or not _follow(analysis, path, uses[sibling]):
+        siblings = [uses[other] for other in _siblings(analysis, path, uses)]
+        alike = siblings and all(_given(analysis, use) == _given(analysis, siblings[0]) for use in siblings)
+        if not alike or not _follow(analysis, path, siblings[0]):
             sizes = {size for _, shape in _shapes(analysis.modules[path]) for size in shape}
             reason = (
                 f"{path}, which the example inputs do not reach, could receive it "
@@ -126,14 +127,20 @@ def _shapes(module: nn.Module) -> list[tuple[str, torch.Size]]:
     return [(name, parameter.shape) for name, parameter in module.named_parameters()]
 
 
-def _sibling(analysis: Analysis, path: str, uses: dict[str, _Use]) -> str | None:
+def _siblings(analysis: Analysis, path: str, uses: dict[str, _Use]) -> Iterator[str]:
+    """The reached modules beside one that are of its class and shapes."""
     module, parent = analysis.modules[path], path.rpartition(".")[0]
     for name, child in analysis.modules[parent].named_children():
         other = f"{parent}.{name}".lstrip(".")
         alike = type(child) is type(module) and _shapes(child) == _shapes(module)
         if alike and other in uses and uses[other].frame is not None:
-            return other
-    return None
+            yield other
+
+
+def _given(analysis: Analysis, use: _Use) -> list[list[Dim | None]]:
+    """The dimensions that a module was given, as far as they may be cut."""
+    given = tensors_in(fill((use.args, use.kwargs), analysis.values.get))
+    return [[resolve(dim) if any(not axis.pin for axis in axes_of(dim)) else None for dim in dims] for dims in given]
 
 
 def _follow(analysis: Analysis, path: str, use: _Use) -> bool:

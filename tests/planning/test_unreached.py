@@ -108,3 +108,25 @@ class Constant(Named):
 @pytest.mark.parametrize(("cls", "free"), [(Named, True), (Computed, False), (Formatted, False), (Constant, False)])
 def test_a_name_that_is_computed_could_be_any(cls: type[Named], free: bool) -> None:
     assert ("a.o" in surgery.inspect(cls(), X).groups) is free
+
+
+def test_a_part_beside_siblings_of_several_roles_is_like_none_of_them() -> None:
+    class Roles(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.i, self.f, self.g, self.extra, self.o = (
+                nn.Linear(a, b) for a, b in ((5, 6), (6, 6), (6, 6), (6, 6), (6, 3))
+            )
+
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+            x = self.i(x)
+            h = self.f(x)
+            return self.o(x + (self.g(h.relu()) if mask is None else self.extra(h)))
+
+    x, mask = torch.randn(4, 5), torch.ones(4)
+    pinned = surgery.inspect(Roles(), x)
+    assert not pinned.groups and any("extra, which the example inputs do not reach" in f.reason for f in pinned.fixed)
+    wrapped = surgery.wrap(Roles(), surgery.batches([x, (x, mask)]))
+    for name in surgery.inspect(wrapped).groups:
+        small = surgery.shrink(wrapped, {name: 1})
+        assert small(x).shape == small(x, mask).shape

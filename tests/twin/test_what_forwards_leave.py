@@ -101,15 +101,20 @@ def test_shrink_and_reorder_leave_what_the_twin_has_left_alone(name: str) -> Non
     assert kept(wrapped)[0] is loss and kept(wrapped)[1:] == (calls, seen)
 
 
-def test_a_flag_goes_with_what_it_says_is_there() -> None:
+@pytest.mark.parametrize("flag", ["ready", "steps"])
+def test_a_flag_goes_with_what_it_says_is_there(flag: str) -> None:
+    """A flag, or a number that is none: it is told by `== 0`. Other numbers go on counting."""
+
     def normed(net: Any, x: Tensor) -> Tensor:
         y = net.a(x)
-        if not net.ready:
-            net.mean, net.std, net.ready = y.detach().mean(0), y.detach().std(0) + 0.1, True
+        if not net.ready if flag == "ready" else net.steps == 0:
+            net.mean, net.std = y.detach().mean(0), y.detach().std(0) + 0.1
+        net.ready = True
+        net.steps += 1
         net.calls += 1
         return net.b(((y - net.mean) / net.std).relu())
 
-    model = Given(normed, ready=False, mean=None, std=None, calls=0).double()
+    model = Given(normed, ready=False, steps=0, mean=None, std=None, calls=0).double()
     wrapped = surgery.wrap(model, INPUTS[0]).eval()
     for width in (1.0, 0.5, 0.25, 1.0):
         small = surgery.shrink(wrapped, width)

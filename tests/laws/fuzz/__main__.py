@@ -24,7 +24,7 @@ def main() -> int:
     seeds = range(options.seed, options.seed + options.programs)
     counts: Counter[str] = Counter()
     share = 0.0
-    with tqdm(total=len(seeds), unit="program", disable=None) as bar:
+    with tqdm(total=len(seeds), unit="program", mininterval=0.1 if sys.stderr.isatty() else 60) as bar:
         for outcome in outcomes(seeds, options.jobs):
             counts[outcome.kind] += 1
             share += outcome.share
@@ -32,7 +32,7 @@ def main() -> int:
                 tqdm.write(outcome.headline)
                 sys.stdout.flush()
                 report(outcome, options.out)
-            bar.set_postfix(counts)
+            bar.set_postfix(counts, refresh=False)
             bar.update()
     print(f"{dict(counts)}; {share / max(1, counts[PASSED]):.1%} of the parameters are elastic, on average")
     return int(counts[FAILED] + counts[BROKEN] > 0)

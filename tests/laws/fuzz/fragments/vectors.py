@@ -88,7 +88,7 @@ WRITTEN = """
 class NAME(nn.Module):
     INIT(c, m)
         <how|self.f, self.g = nn.Linear(c, m), nn.Linear(m, c)
-        self.mean, self.std, self.ready = None, None, False||self.f, self.g = nn.Linear(c, m), nn.Linear(m, c)
+        self.mean, self.std, <flag|self.ready = None, None, False||self.count = None, None, 0|>||self.f, self.g = nn.Linear(c, m), nn.Linear(m, c)
         self.register_buffer("mean", torch.zeros(m))
         self.register_buffer("count", torch.zeros(()))||self.f, self.g = nn.Linear(c, m), nn.Linear(m, c)
         self.history = []||self.f, self.g = nn.Linear(c, m), nn.Linear(m, c)
@@ -97,8 +97,9 @@ class NAME(nn.Module):
 
     def forward(self, x):
         h = self.f(x).relu()
-        <how|if not self.ready:
-            self.mean, self.std, self.ready = h.detach().mean(0), h.detach().std(0) + 0.1, True
+        <how|<flag|if not self.ready:||if self.count == 0:|>
+            self.mean, self.std = h.detach().mean(0), h.detach().std(0) + 0.1
+        <flag|self.ready = True||self.count += 1|>
         h = (h - self.mean) / self.std||
         if self.training:
             <|self.count += 1
