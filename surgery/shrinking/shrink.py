@@ -103,15 +103,13 @@ def shrink(
     small = cut_copy(wrapped, plan, chosen)
     prove(wrapped, small, plan, chosen, examples)
     tell(small, plan, chosen, examples)
+    if fitted_on:  # on the statistics of the full model, which what is fitted comes near to
+        full = plain_copy(wrapped, plan, lambda _, tensor: tensor, plan.full())
+        fit(full, [Member(small, chosen)], plan, fitted_on)
     if batches:
         estimate(small, batches)
     elif recalibrate is not False and stale(wrapped, chosen):
         warn_stale("shrink", wrapped)
-    if fitted_on:
-        full = plain_copy(wrapped, plan, lambda _, tensor: tensor, plan.full())
-        fit(full, [Member(small, chosen)], plan, fitted_on)
-    if fitted_on and batches:
-        estimate(small, batches)
     return small
 
 

@@ -165,3 +165,19 @@ def test_no_batches_is_an_error_that_says_so() -> None:
             surgery.shrink(model, 0.5, X, refit=given)
         with pytest.raises(surgery.InputError, match="batches"):
             surgery.nest(model, given, X)
+
+
+def test_norms_are_those_of_the_full_model_while_what_is_before_them_is_fitted() -> None:
+    """Statistics of the slice would hand on other inputs than those that the fitted layers give."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for a, b in ((6, 32), (32, 32), (32, 32), (32, 32)):
+        layers += [nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(32, 3)).double()
+    surgery.recalibrate(model, BATCHES)
+    model = surgery.sort(model.eval(), X, by=surgery.absorbed(BATCHES))
+    errors = [
+        F.mse_loss(surgery.shrink(model, 0.5, X, recalibrate=BATCHES, refit=refit)(X), model(X)).item()
+        for refit in (None, BATCHES)
+    ]
+    assert errors[1] < 0.3 * errors[0]
