@@ -8,7 +8,7 @@ import operator
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import nn
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_inspect(commands)
     _add_report(commands)
+    _add_compress(commands)
     return parser
 
 
@@ -89,6 +90,21 @@ def _add_report(commands: Commands) -> None:
     command.set_defaults(run=_report)
 
 
+def _add_compress(commands: Commands) -> None:
+    text = "Cut a trained model to a budget: an order, a search over all axes, a refit. No training, and no labels."
+    command = commands.add_parser(
+        "compress", help=text, description=text,
+        epilog="example: surgery compress mine:trained --batches mine:loader --budget '50%% macs' --out smaller",
+    )  # fmt: skip
+    command.add_argument("model", metavar="MODULE:FACTORY", help="a function without arguments: the trained model")
+    command.add_argument("--batches", required=True, metavar="MODULE:LOADER", help="inputs, or a function with them")
+    command.add_argument("--budget", required=True, help="such as '50%% macs', '30%% params', '2000000 bytes'")
+    command.add_argument("--validate", metavar="MODULE:FUNCTION", help="scores a model; default: how like the full one")
+    command.add_argument("--evaluations", type=_positive, default=40, help="models to score; default: %(default)s")
+    command.add_argument("--out", type=Path, default=Path("compressed"), help="a folder; default: %(default)s")
+    command.set_defaults(run=_compress)
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -119,6 +135,20 @@ def _report(arguments: argparse.Namespace) -> None:
         print(f"{path} ({path.stat().st_size / 1e3:,.0f} kB)")
 
 
+def _compress(arguments: argparse.Namespace) -> None:
+    from surgery.recipes.compress import compress, write
+
+    batches, validate = load(arguments.batches), arguments.validate and load(arguments.validate)
+    batches = _attempt(f"calling {arguments.batches}()", batches) if callable(batches) else batches
+    found = compress(
+        load_model(arguments.model), batches, arguments.budget, validate=validate, evaluations=arguments.evaluations
+    )
+    print(found.curve)
+    print(f"the full model scores {found.full:.4f}")
+    for path in write(found, arguments.out):
+        print(path)
+
+
 def _names(paths: Sequence[str]) -> dict[str, str]:
     """The files by their names without folder and ending, or by their whole paths where these would be the same."""
     short = {Path(path).stem: path for path in paths}
@@ -137,13 +167,7 @@ def load_model(spec: str) -> nn.Module:
 
     The current folder is importable. Raises InputError for a bad spec, a failed import or call, or another result.
     """
-    name, colon, path = spec.partition(":")
-    if not (name and colon and path):
-        raise InputError(f"{spec!r} is not MODULE:FACTORY: write for example torchvision.models:resnet18")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    module = _attempt(f"importing {name}", lambda: importlib.import_module(name))
-    factory = _attempt(f"looking for {path} in {name}", lambda: operator.attrgetter(path)(module))
+    factory = load(spec)
     if isinstance(factory, nn.Module):
         return factory
     if not callable(factory):
@@ -152,6 +176,17 @@ def load_model(spec: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"{spec}() returned {type(model).__name__}, not a torch.nn.Module")
     return model
+
+
+def load(spec: str) -> Any:
+    """What `module:name` names; the current folder is importable. Raises InputError where it cannot be had."""
+    name, colon, path = spec.partition(":")
+    if not (name and colon and path):
+        raise InputError(f"{spec!r} is not MODULE:FACTORY: write for example torchvision.models:resnet18")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    module = _attempt(f"importing {name}", lambda: importlib.import_module(name))
+    return _attempt(f"looking for {path} in {name}", lambda: operator.attrgetter(path)(module))
 
 
 def _attempt(doing: str, action: Callable[[], T]) -> T:

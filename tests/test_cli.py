@@ -32,6 +32,11 @@ def tagger():
             return self.head(self.embed(words) * self.scale(extra))
     return Tagger()
 
+loader = [torch.randn(16, 4) for _ in range(6)]
+
+def scored(model):
+    return -float(model(loader[0]).square().mean())
+
 ready = small()
 nothing = lambda: None
 number = 3
@@ -188,3 +193,30 @@ def test_python_m_surgery_is_the_command(workplace):
     command = [sys.executable, "-m", "surgery", "inspect", "my_models:nothing", "--input", "1"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 2 and "returned NoneType" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_compress_writes_a_small_model_that_loads(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "compress",
+        "my_models:small",
+        "--batches",
+        "my_models:loader",
+        "--budget",
+        "60% macs",
+        "--evaluations",
+        "6",
+    ]
+    assert main([*command, "--out", str(workplace / "made")]) == 0
+    assert "the full model scores 1.0000" in capsys.readouterr().out
+    assert {file.name for file in (workplace / "made").iterdir()} == {
+        "small.safetensors", "small.json", "curve.json", "report.html",
+    }  # fmt: skip
+    assert main([*command, "--validate", "my_models:scored", "--out", str(workplace / "other")]) == 0
+
+
+@pytest.mark.parametrize("budget", ["half", "50%", "50 % macs", "-3 macs", "50% flops"])
+def test_a_budget_that_cannot_be_read_is_refused(
+    budget: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compress", "my_models:small", "--batches", "my_models:loader", f"--budget={budget}"]) == 2
+    assert "is not like '50% macs'" in capsys.readouterr().err

@@ -99,7 +99,8 @@ class Section:
         """The limits that the page opens with, as keywords of `choose`."""
         if self.limits or not self.share:
             return dict(self.limits)
-        return {"min_score": math.floor(1e5 * (self.reference.score - LOSS)) / 1e5}
+        least = min(self.reference.score - LOSS, max(point.score for point in self.curve))  # a search may have no more
+        return {"min_score": math.floor(1e5 * least) / 1e5}
 
     def pick(self) -> int:
         """The place in `curve` of the point that these limits choose. WidthError where none is within them."""

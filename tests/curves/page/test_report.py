@@ -295,3 +295,12 @@ def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=re.escape("pip install 'model-surgery[plot]'")):
         surgery.report(nested(), tmp_path / "r.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_page_opens_where_no_row_is_near_the_full_model(tmp_path) -> None:
+    """A searched curve knows the full model beside its rows; all of them may lose more than a page opens with."""
+    curve = nested()
+    base = dataclasses.replace(curve[0], score=0.99)
+    points = tuple(dataclasses.replace(point, score=point.score / 2) for point in curve[1:])
+    few = dataclasses.replace(curve[1:], points=points, base=base, uniform=())
+    assert surgery.report(few, tmp_path / "page.html")
