@@ -196,16 +196,7 @@ def test_python_m_surgery_is_the_command(workplace):
 
 
 def test_compress_writes_a_small_model_that_loads(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [
-        "compress",
-        "my_models:small",
-        "--batches",
-        "my_models:loader",
-        "--budget",
-        "60% macs",
-        "--evaluations",
-        "6",
-    ]
+    command = ["compress", "my_models:small", "--batches", "my_models:loader", "--budget=60% macs", "--evaluations=6"]
     assert main([*command, "--out", str(workplace / "made")]) == 0
     assert "the full model scores 1.0000" in capsys.readouterr().out
     assert {file.name for file in (workplace / "made").iterdir()} == {
