@@ -50,6 +50,7 @@ class Analysis:
     min_units: list[tuple[Dim, str]] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
+    read: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # attributes that runs read without a trace
 
     def __post_init__(self) -> None:
         self.model, self.modules = self.parts.model, self.parts.modules

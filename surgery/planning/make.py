@@ -25,6 +25,7 @@ from surgery.planning.carried import unify_carried
 from surgery.planning.freeze import Freezer, coarser_dtypes
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
+from surgery.planning.silent import read_silently
 from surgery.planning.solving.solve import Solution, solve
 from surgery.planning.supported import check_model
 from surgery.planning.unreached import reach
@@ -93,6 +94,10 @@ def _drafted(parts: Parts, examples: Examples, rehearse: bool, other: Inputs | N
     pin_unread(analysis)
     pin_constants(analysis)
     solution = solve(analysis)
+    outputs = [run.output for run in captures if not run.training]
+    analysis.read |= read_silently(parts, examples, outputs, solution.unread)
+    if analysis.read:
+        solution = solve(analysis)
     notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))
     draft = _Draft(analysis, axis_names(analysis), min_widths(analysis), notes)
     return draft, _rehearsed(draft, draft.plan(solution), examples, all_widths=rehearse)

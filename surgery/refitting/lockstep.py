@@ -6,6 +6,7 @@ pass: no run begins anew, and what is kept is what each run needs to go on.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,6 +14,7 @@ import torch
 
 from surgery.refitting.sites import Visit
 
+KINDS = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)  # devices with casts of their own
 Pause = Callable[[Visit], None]
 
 
@@ -30,12 +32,18 @@ class Run(threading.Thread):
         self.error: BaseException | None = None
         self.done = self.stopped = False
         self._mine, self._theirs = threading.Semaphore(0), threading.Semaphore(0)
+        self.casts = [
+            torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in KINDS
+        ]  # each thread has its own
 
     def run(self) -> None:
         self._mine.acquire()
         try:
             if not self.stopped:
-                with torch.no_grad():
+                with contextlib.ExitStack() as stack:
+                    stack.enter_context(torch.no_grad())
+                    for cast in self.casts:
+                        stack.enter_context(cast)
                     self.body(self.pause)
         except _Stopped:
             pass

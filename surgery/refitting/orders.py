@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from surgery.modules.labelled import Batch
-from surgery.modules.modes import evaluating
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
-from surgery.refitting.statistics import Gram, batches_of, gather
-from surgery.twin.setting import at_widths
+from surgery.refitting.statistics import Gram, apart, batches_of, gather
 
 Readers: TypeAlias = "list[tuple[Gram, Tensor]]"  # each with the unit of every column
 Score: TypeAlias = "Callable[[Group, Readers], Tensor]"
 RIDGE = 1e-3  # of the mean square of a column
+TINY = 1e-30  # where all inputs are zero
 STEPS = 48  # the units of a group go in shares of one in so many of those that are left
 AMONG = 4  # and of so many candidates for each
 
@@ -71,8 +70,7 @@ def absorbed(batches: Iterable[Batch]) -> Absorbed:
 
 
 def _scores(wrapped: nn.Module, plan: Plan, batches: Iterable[Batch], score: Score) -> dict[str, Tensor]:
-    with evaluating(wrapped), at_widths(wrapped, 1.0):
-        grams = gather(wrapped, plan, batches_of(wrapped, batches))
+    grams = gather(apart(wrapped).eval(), plan, batches_of(wrapped, batches))
     found = {}
     for name, group in plan.groups.items():
         readers = [(gram, owners) for gram in grams.values() if bool(((owners := gram.owners(plan, name)) >= 0).any())]
@@ -129,7 +127,7 @@ class _Reader:
 
 def _reader(gram: Gram, owners: Tensor) -> _Reader:
     mean = gram.mean
-    damped = mean + RIDGE * mean.diagonal().mean() * torch.eye(len(mean)).double()
+    damped = mean + (RIDGE * mean.diagonal().mean() + TINY) * torch.eye(len(mean)).double()
     scale = (gram.weight @ mean * gram.weight).sum().clamp_min(torch.finfo(torch.float64).tiny)
     return _Reader(torch.cholesky_inverse(torch.linalg.cholesky(damped)), gram.weight, owners, scale)
 

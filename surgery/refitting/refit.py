@@ -13,7 +13,7 @@ under structural dropout, in closed form.
 from __future__ import annotations
 
 import contextlib
-import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,12 +25,11 @@ from surgery.adapters.plain_attention import MultiheadAttention
 from surgery.axes import layout
 from surgery.axes.layout import Layout
 from surgery.modules.inputs import Inputs
-from surgery.modules.modes import evaluating
 from surgery.modules.tree import named_modules, named_parameters
 from surgery.plan.plan import Plan
 from surgery.refitting.lockstep import Pause, together
 from surgery.refitting.sites import Listener, Site, Visit
-from surgery.refitting.statistics import ROWS, names_of, picked, whole, with_ones
+from surgery.refitting.statistics import ROWS, apart, check_finite, names_of, picked, whole, with_ones
 
 RIDGES = (1e-3, 1e-2, 1e-1)  # of the mean square of a column; which one is right, rows tell that were held out
 TINY = torch.finfo(torch.float64).tiny
@@ -58,41 +57,41 @@ def refit(
     for member in members:
         member.parameters = {plan.canonical(name): p for name, p in named_parameters(member.model)}
     originals = {plan.canonical(name): p for name, p in named_parameters(full)}
-    shared = _used_otherwise(full, plan, batches[0])
+    several = _used_several_times(full, plan, batches[0])
     models = [full, *(member.model for member in members)]
-    names = {id(model): names_of(model, plan) for model in models}
     found: dict[str, Tensor] = {}
-    with contextlib.ExitStack() as stack:
-        for model in models:
-            stack.enter_context(evaluating(model))
-            stack.enter_context(open_attention(model))
-        pairs = list(itertools.product(models, batches))
-        bodies = [_body(model, names[id(model)], run) for model, run in pairs]
-        sites = tqdm(together(bodies), "refit", disable=not progress, leave=False, unit=" sites")
-        for weight, visits in sites:
-            if weight in shared:
-                continue
-            rows = [visits[i : i + len(batches)] for i in range(0, len(visits), len(batches))]
-            known = [visit for visit in visits if visit is not None]
-            if all(visit.site == known[0].site for visit in known) and any(rows[0]):
-                found |= _fit(known[0].site, originals, rows, members, plan)
+    bodies = [_body(model, plan, run) for model in models for run in batches]
+    for weight, visits in tqdm(together(bodies), "refit", disable=not progress, leave=False, unit=" sites"):
+        rows = [visits[i : i + len(batches)] for i in range(0, len(visits), len(batches))]
+        known = [visit for visit in visits if visit is not None]
+        site = known[0].site
+        if not {weight, site.bias} & several and all(visit.site == site for visit in known) and any(rows[0]):
+            found |= _fit(site, originals, rows, members, plan)
     return found
 
 
-def _body(model: nn.Module, names: Mapping[int, str], run: Inputs) -> Callable[[Pause], None]:
+def _body(model: nn.Module, plan: Plan, run: Inputs) -> Callable[[Pause], None]:
+    """A run of a copy, over the same parameters: what a forward keeps on modules is not that of another batch."""
+
     def body(pause: Pause) -> None:
-        with Listener(names, pause):
-            model(*run.args, **run.kwargs)
+        copy = apart(model).eval()
+        with open_attention(copy), Listener(names_of(copy, plan), pause):
+            copy(*run.args, **run.kwargs)
 
     return body
 
 
-def _used_otherwise(full: nn.Module, plan: Plan, run: Inputs) -> set[str]:
-    """The parameters that other calls than those at sites use, such as a table of words that is the last weight."""
-    with evaluating(full), open_attention(full), Listener(names_of(full, plan), lambda _: None) as listener:
-        full(*run.args, **run.kwargs)
-    others: set[str] = listener.others
-    return others
+def _used_several_times(full: nn.Module, plan: Plan, run: Inputs) -> set[str | None]:
+    """The parameters that are used at several places: a table of words as the last weight, a layer called twice."""
+    seen: Counter[str] = Counter()
+    copy = apart(full).eval()
+
+    def visited(visit: Visit) -> None:
+        seen.update(name for name in (visit.site.weight, visit.site.bias) if name is not None)
+
+    with open_attention(copy), Listener(names_of(copy, plan), visited) as listener:
+        copy(*run.args, **run.kwargs)
+    return {*listener.others, *(name for name, times in seen.items() if times > 1)}
 
 
 @contextlib.contextmanager
@@ -179,6 +178,8 @@ def _seen(
         for moments, rows in zip(parts, (~held, held), strict=True):
             moments.inputs += (x[rows].T @ x[rows]).double().cpu()
             moments.lacks += (lack[rows].T @ x[rows]).double().cpu()
+    for moments in parts:
+        check_finite(site.weight, moments.lacks)
     return _Seen(out, columns, *parts)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,16 @@ from tqdm import tqdm
 
 from surgery.axes.layout import units
 from surgery.errors import InputError
+from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Inputs, runs
 from surgery.modules.labelled import Batch
 from surgery.modules.tree import named_parameters
 from surgery.plan.plan import Plan
 from surgery.refitting.sites import Listener, Site, Visit
+from surgery.twin.install import strip
 from surgery.twin.statistics import fitting
 
+M = TypeVar("M", bound=nn.Module)
 ROWS = 8192  # of a site, in all batches together
 WIDEST = 16384  # columns: a Gram matrix of so many takes 2 GiB
 
@@ -114,4 +118,17 @@ def gather(model: nn.Module, plan: Plan, batches: Sequence[Inputs], progress: bo
             model(*run.args, **run.kwargs)
         others |= listener.others
         number += 1
+    for name, gram in found.items():
+        check_finite(name, gram.sums)
     return {name: gram for name, gram in found.items() if name not in others}
+
+
+def check_finite(weight: str, sums: Tensor) -> None:
+    """Raises InputError where what a weight was given holds NaN or infinity."""
+    if not bool(sums.isfinite().all()):
+        raise InputError(f"{weight} is given NaN or infinity on these batches: leave out the inputs that make it")
+
+
+def apart(model: M) -> M:
+    """A plain copy over the same parameters, with buffers of its own: what it keeps of a run stays off `model`."""
+    return strip(copy_tree(model, lambda _, x: x if isinstance(x, nn.Parameter) else x.detach().clone()))

@@ -12,7 +12,7 @@ from surgery.modules.labelled import Batch
 from surgery.plan.widths import WidthSpec
 from surgery.refitting.refit import Member, refit
 from surgery.refitting.statistics import batches_of
-from surgery.shrinking.shrink import M, cut_copy, like, plain_copy, prepared
+from surgery.shrinking.shrink import M, check_unscaled, cut_copy, like, plain_copy, prepared
 
 FULL = 4.0  # how much the full width counts
 
@@ -47,6 +47,7 @@ def nest(
     Raises InputError for no batches, and for weights that are not one positive number for each width.
     """
     wrapped, plan, _ = prepared(model, example_inputs)
+    check_unscaled(wrapped)
     chosen = [plan.widths(spec) for spec in widths]
     counts = [FULL if one == plan.full() else 1.0 for one in chosen] if weights is None else list(weights)
     if len(counts) != len(chosen) or not chosen or not all(count > 0 for count in counts):

@@ -98,6 +98,8 @@ def shrink(
     check_multiple(multiple)
     wrapped, plan, examples = prepared(model, example_inputs)
     fitted_on = [] if refit is None else batches_of(wrapped, refit)
+    if fitted_on:
+        check_unscaled(wrapped)
     batches, chosen = batches_for(wrapped, recalibrate), plan.widths(widths, multiple)
     batches = batches or ([] if recalibrate is False else [*fitted_on])
     small = cut_copy(wrapped, plan, chosen)
@@ -111,6 +113,12 @@ def shrink(
     elif recalibrate is not False and stale(wrapped, chosen):
         warn_stale("shrink", wrapped)
     return small
+
+
+def check_unscaled(wrapped: nn.Module) -> None:
+    """Raises InputError for a twin whose narrow weights are multiples of the full ones: a fit would undo that."""
+    if getattr(ready(wrapped).draw, "rescale", False):
+        raise InputError("a refit does not go with paper(rescale=True): wrap the model with another draw")
 
 
 def tell(small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> None:

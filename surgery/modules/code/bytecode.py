@@ -40,10 +40,11 @@ def reads(cls: type, name: str) -> bool:
     return False
 
 
-@functools.cache
-def assigned(cls: type) -> frozenset[str]:
-    """The names of the attributes that the code of a module class, its constructor apart, assigns."""
-    codes = (code for function in _functions(cls) for code in _codes(function.__code__))
+@functools.lru_cache(maxsize=2048)
+def assigned(cls: type, apart: frozenset[CodeType] = frozenset()) -> frozenset[str]:
+    """The names of the attributes that the code of a module class assigns, its constructor and some functions apart."""
+    functions = [function for function in _functions(cls) if function.__code__ not in apart]
+    codes = (code for function in functions for code in _codes(function.__code__))
     steps = (step for code in codes for step in dis.get_instructions(code))
     return frozenset(step.argval for step in steps if step.opname == "STORE_ATTR")
 

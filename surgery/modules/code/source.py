@@ -9,7 +9,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import inspect
 import linecache
+import textwrap
+import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
@@ -102,6 +105,9 @@ _FUTURE = 0x1FE0000  # the compiler flags of `from __future__ import ...`
 @functools.lru_cache(maxsize=1024)
 def _text(key: _Identity) -> Text:
     code = key.code
+    alone = _alone(code)
+    if alone is not None:
+        return alone
     source = "".join(linecache.getlines(code.co_filename))
     definitions, imports = _read(source)
     for owner, definition in definitions:
@@ -113,11 +119,65 @@ def _text(key: _Identity) -> Text:
         if "@pytest_ar" in code.co_names:  # pytest compiles the asserts of test files in its own way
             return found
         for known in (imports, []):  # an interactive cell may use what another one has imported
-            again = found.compile(found.tree(), imports=known)
-            if (again.co_code, again.co_names, again.co_varnames) == (code.co_code, code.co_names, code.co_varnames):
+            if _compiles_to(found, known, code):
                 return found
     what = "is not the code that runs" if source else "is not available"
     raise NoSource(f"the source of {code.co_qualname} ({code.co_filename}) {what}")
+
+
+def _alone(code: CodeType) -> Text | None:
+    """The source of a function, read from its own lines: whole files can be long. None where that does not do."""
+    owner, inside = code.co_qualname.split(".")[-2:] if "." in code.co_qualname else ("", code.co_qualname)
+    if owner == "<locals>" or not inside.isidentifier():
+        return None
+    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
+    try:
+        block = inspect.getblock(lines)
+        parsed = ast.parse(textwrap.dedent("".join(block))).body
+    except (SyntaxError, IndentationError, tokenize.TokenError):
+        return None
+    if len(parsed) != 1 or not isinstance(parsed[0], ast.FunctionDef) or parsed[0].name != code.co_name:
+        return None
+    margin = len(block[0]) - len(block[0].lstrip())
+    first, last = parsed[0].lineno - 1, parsed[0].end_lineno
+    body = "".join([block[first][margin:], *block[first + 1 : last]]).rstrip("\n")
+    place = (code.co_filename, code.co_firstlineno + first, margin)
+    found = Text(code.co_qualname, owner, *place, body, code.co_freevars, code.co_flags & _FUTURE)
+    try:
+        return found if _compiles_to(found, [], code) else None
+    except SyntaxError:
+        return None
+
+
+def _compiles_to(found: Text, imports: Sequence[str], code: CodeType) -> bool:
+    again = found.compile(found.tree(), imports=imports)
+    return (again.co_code, again.co_names, again.co_varnames) == (code.co_code, code.co_names, code.co_varnames)
+
+
+def outline(code: CodeType) -> Definition:
+    """The syntax tree of a function that is only to be read: from its own lines, if these use its very names.
+
+    Raises NoSource where its source cannot be had.
+    """
+    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
+    try:
+        tree = ast.parse(textwrap.dedent("".join(inspect.getblock(lines)))).body[0]
+    except (SyntaxError, tokenize.TokenError, IndexError):
+        return text(code).tree()
+    if not isinstance(tree, ast.FunctionDef) or tree.name != code.co_name:
+        return text(code).tree()
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    if not {name for name in code.co_names if not name.startswith("_")} <= used | _imported(tree):
+        return text(code).tree()
+    ast.increment_lineno(tree, code.co_firstlineno - 1)
+    return tree
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {part for node in found for alias in node.names for part in alias.name.split(".")}
+    return names | {node.module for node in found if isinstance(node, ast.ImportFrom) and node.module}
 
 
 @functools.lru_cache(maxsize=64)

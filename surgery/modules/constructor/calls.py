@@ -14,7 +14,7 @@ from torch import nn
 from surgery.axes.formulas import Field, Origin
 from surgery.modules.code.source import NoSource
 from surgery.modules.constructor.expressions import Expressions
-from surgery.modules.constructor.scope import constant
+from surgery.modules.constructor.scope import Unreadable, constant
 from surgery.modules.constructor.values import Built, Items, Value, item, listed
 
 Arguments = dict[str, Value]
@@ -36,6 +36,8 @@ class Calls(Expressions):
             return Built(function, given or {}, self.listed(node.args) if container else Items())
         if isinstance(function, FunctionType) and not self.loops:
             return self.called(node, function)
+        if function in (setattr, delattr, vars):
+            raise Unreadable("attributes are set by their names")
         return self.unlike(node)
 
     def called(self, node: ast.Call, function: FunctionType) -> Value:

@@ -9,6 +9,7 @@ from surgery.axes.formulas import Arithmetic, Field, Origin
 from surgery.modules.constructor.scope import SELF, Scope, constant
 from surgery.modules.constructor.values import Given, Items, Value, item, joined
 
+PURE = frozenset("int float abs min max len round sum bool str isinstance hasattr tuple list sorted range".split())
 SIGNS: Mapping[type[ast.operator], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%",
 }  # fmt: skip
@@ -24,7 +25,14 @@ class Expressions(Scope):
         return found
 
     def unlike(self, node: ast.expr) -> Value:
-        """A value that is computed by a way that is not followed: the same code over the same values is the same."""
+        """A value that is computed by a way that is not followed: the same code over the same values is the same.
+
+        Calls may have effects: each gives another value, and what their methods are called of is known no more.
+        """
+        calls = [one for one in ast.walk(node) if isinstance(one, ast.Call)]
+        if any(not isinstance(one.func, ast.Name) or one.func.id not in PURE for one in calls):
+            self.forget(calls)
+            return self.fresh(ast.unparse(node))
         used = [self.names.get(key) for key in map(self.key, ast.walk(node)) if key in self.names]
         known = tuple(value for value in used if isinstance(value, Origin))
         if used and len(known) == len(used):

@@ -6,13 +6,14 @@ import ast
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
-from types import FunctionType
+from types import CodeType, FunctionType
 
 from torch import nn
 
-from surgery.modules.code.source import NoSource, text
+from surgery.modules.code.bytecode import assigned
+from surgery.modules.code.source import NoSource, outline
 from surgery.modules.constructor.calls import Calls
-from surgery.modules.constructor.scope import SELF
+from surgery.modules.constructor.scope import SELF, Unreadable
 from surgery.modules.constructor.values import Built, Constructed, Given, Items, Value, item
 
 DEEPEST = 8  # functions in functions
@@ -32,10 +33,12 @@ def _constructed(cls: type) -> Constructed:
     reader = _Reader(cls)
     try:
         reader.construct(cls.__mro__, {name: Given(name) for name in names})
-    except (NoSource, RecursionError):
+    except (NoSource, Unreadable, RecursionError):
         return Constructed()
+    unseen = assigned(cls, frozenset(reader.followed))  # by methods that run later, or are not followed
     own = {name.removeprefix(SELF): value for name, value in reader.names.items() if name.startswith(SELF)}
-    return Constructed(own, reader.either, reader.lines)
+    own = {name: value for name, value in own.items() if name not in unseen}
+    return Constructed(own, reader.either, reader.lines, frozenset(reader.elsewhere))
 
 
 def _parameters(cls: type) -> list[str]:
@@ -53,6 +56,8 @@ class _Reader(Calls):
         self.depth = 0
         self.returned: list[Value] = []
         self.lines: dict[str, tuple[str, int]] = {}
+        self.elsewhere: set[str] = set()
+        self.followed: set[CodeType] = set()
 
     def construct(self, mro: Sequence[type], given: Mapping[str, Value]) -> None:
         """Follow the first constructor in an order of classes."""
@@ -72,7 +77,9 @@ class _Reader(Calls):
             raise NoSource("functions in functions, too deep to follow")
         if not isinstance(plain, FunctionType):
             raise NoSource("a function around one that is not written in Python")
-        tree = text(plain.__code__).tree()
+        if self.depth and not self.worth(plain):
+            raise NoSource("of another file")
+        tree = outline(plain.__code__)
         if not isinstance(tree, ast.FunctionDef):
             raise NoSource("a lambda")
         outside = self.names, self.function, self.me, self.mro, self.returned
@@ -89,7 +96,14 @@ class _Reader(Calls):
             self.names, self.function, self.me, self.mro, self.returned = outside
             self.depth -= 1
         self.names |= made
+        self.followed.add(plain.__code__)
         return result
+
+    def worth(self, function: FunctionType) -> bool:
+        """Whether a function is followed: constructors, and what stands in a file with one of the class."""
+        made = [vars(cls).get("__init__") for cls in self.cls.__mro__]
+        files = {one.__code__.co_filename for one in made if isinstance(one, FunctionType)}
+        return function.__name__ == "__init__" or function.__code__.co_filename in files
 
     def attributes(self) -> dict[str, Value]:
         """The attributes of the module so far."""
@@ -113,9 +127,23 @@ class _Reader(Calls):
         """Follow statements; whether the code goes on after them."""
         for statement in statements:
             follow = getattr(self, f"do_{type(statement).__name__.lower()}", None)
-            if follow is not None and follow(statement) is False:
+            if follow is None:
+                self.forget([statement])
+            elif follow(statement) is False:
                 return False
         return True
+
+    def do_pass(self, _: ast.stmt) -> None:
+        """What changes nothing that is followed."""
+
+    do_import = do_importfrom = do_assert = do_pass
+
+    def do_functiondef(self, statement: ast.FunctionDef) -> None:
+        """A function of the constructor's own may set what is around it, whenever it is called."""
+        self.forget([statement])
+        if any(isinstance(node, ast.Nonlocal) for node in ast.walk(statement)):
+            raise Unreadable("a function inside sets variables of the constructor")
+        self.names.pop(statement.name, None)
 
     def do_return(self, statement: ast.Return) -> bool:
         self.returned.append(self.value(statement.value) if statement.value else None)
@@ -185,7 +213,12 @@ class _Reader(Calls):
                 self.assign(one, item(value, i))
             return
         key = self.key(target)
-        if key is not None:
+        if key is None:  # an item, or an attribute of something else
+            self.forget(
+                [ast.Subscript(target.value, target.slice, ast.Store())] if isinstance(target, ast.Subscript) else []
+            )
+            self.elsewhere |= {target.attr} if isinstance(target, ast.Attribute) else set()
+        else:
             self.names[key] = value
             if key.startswith(SELF) and self.function is not None:
                 self.lines[key.removeprefix(SELF)] = self.function.__code__.co_filename, target.lineno

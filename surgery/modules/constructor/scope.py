@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import FunctionType
 
 from surgery.axes.formulas import Constant, Origin
 from surgery.modules.constructor.values import OTHER, Built, Choice, Given, Other, Value
+
+
+class Unreadable(Exception):
+    """A constructor sets attributes in a way that cannot be followed."""
+
 
 SELF = "self."  # before the names of attributes
 
@@ -55,6 +60,18 @@ class Scope:
         if all(isinstance(value, Built) for value in objects):
             return Choice(tuple(value for value in objects if isinstance(value, Built)))
         return self.fresh(name, *real)
+
+    def forget(self, nodes: Iterable[ast.AST]) -> None:
+        """Know no more of what code sets that is not followed: variables, attributes, what methods are called of."""
+        for one in (one for node in nodes for one in ast.walk(node)):
+            target: ast.AST | None = one if isinstance(getattr(one, "ctx", None), ast.Store | ast.Del) else None
+            if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute):
+                target = one.func.value
+            while isinstance(target, ast.Subscript):
+                target = target.value
+            key = None if target is None else self.key(target)
+            if key is not None and (key.startswith(SELF) or key in self.names):
+                self.names[key] = None
 
     def merge(self, *branches: Mapping[str, Value]) -> None:
         """Know what holds after several ways through the code."""

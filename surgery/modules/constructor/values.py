@@ -70,6 +70,7 @@ class Constructed:
     attributes: Mapping[str, Value] = field(default_factory=dict)
     either: Mapping[Given, tuple[Origin, ...]] = field(default_factory=dict)
     lines: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # where attributes are set last
+    elsewhere: frozenset[str] = frozenset()  # names of attributes that it sets on other objects
 
     def integers(self) -> Iterator[tuple[tuple[str, *Steps], Origin]]:
         """The integers in attributes, by the paths of these."""

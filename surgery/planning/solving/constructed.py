@@ -57,7 +57,8 @@ def _note(analysis: Analysis, key: Key, value: int, where: str, follows: bool) -
 def _unread(expressions: Expressions) -> Iterator[tuple[Key, Origin, int, str]]:
     """The integers of modules that no run has read and nothing states: what they are made of, and in which line."""
     analysis = expressions.analysis
-    read = set(_read(analysis))
+    read = {*_read(analysis), *analysis.read}
+    elsewhere = {name for module in analysis.modules.values() for name in constructed(module).elsewhere}
     for path, module in analysis.modules.items():
         if path in analysis.layers or path in analysis.transparent:
             continue
@@ -65,7 +66,7 @@ def _unread(expressions: Expressions) -> Iterator[tuple[Key, Origin, int, str]]:
         made = constructed(module) if held else Constructed()
         for keys, origin in made.integers():
             value = _held(module, keys)
-            known = (path, keys) in expressions.formulas or (path, keys) in read
+            known = (path, keys) in expressions.formulas or (path, keys) in read or keys[0] in elsewhere
             if value is not None and not known and any(isinstance(leaf, Given) for leaf in leaves(origin)):
                 yield (path, keys), origin, value, line(made.lines[keys[0]]) if keys[0] in made.lines else ""
 
@@ -122,6 +123,8 @@ class _Makers:
         if stated:
             return self.distinct(stated)
         if isinstance(origin, Arithmetic):
+            if origin.sign != "*" and any(isinstance(side, Constant) for side in (origin.left, origin.right)):
+                return []  # a number of blocks, a size of patches: what such a share stands for, nothing tells
             sides = self.evaluate(path, origin.left, up), self.evaluate(path, origin.right, up)
             return self.distinct(Arithmetic(origin.sign, *pair) for pair in itertools.product(*sides))
         return self.solve(path, origin, up) if isinstance(origin, Given) else [origin]
@@ -151,10 +154,21 @@ class _Makers:
         """What the parts of a module say of the expressions that they were given."""
         for relative, built in made.modules():
             for child in self.paths(path, relative, built):
+                yield from self.fixed(child, built)
                 for leaf in dict.fromkeys(leaf for origin, _ in self.stated(child) for leaf in leaves(origin)):
                     given = _inside(built.given.get(leaf.name), leaf) if isinstance(leaf, Given) else None
                     if given is not None and isinstance(leaf, Given):
                         yield from ((given, target) for target in self.solve(child, leaf, up=False))
+
+    def fixed(self, child: str, built: Built) -> Iterator[tuple[Origin, Origin]]:
+        """What a layer was given for an attribute that does not follow: a size of kernels, a number of layers."""
+        module = self.modules[child]
+        layer = child in self.expressions.analysis.layers or type(module).__module__.startswith("torch.nn.")
+        for name, given in built.given.items() if layer else ():
+            held = vars(module).get(name)
+            value = held[0] if isinstance(held, tuple) and len(set(held)) == 1 else held
+            if isinstance(given, Origin) and type(value) is int and (child, (name,)) not in self.expressions.formulas:
+                yield given, Constant(value)
 
     def paths(self, path: str, relative: str, built: Built) -> Iterator[str]:
         """The modules that a constructor has made at a relative path, in which `*` is any item."""
@@ -172,8 +186,9 @@ class _Makers:
             stated = self.stated(path)
             found = self.distinct(target for origin, target in stated if origin == leaf)
             found = found or self.distinct(one for pair in stated for one in self.inverted(path, leaf, *pair))
-            either = constructed(self.modules[path]).either.get(leaf, ())
-            found = found or self.distinct(one for origin in either for one in self.evaluate(path, origin, up))
+            either = [self.evaluate(path, one, up) for one in constructed(self.modules[path]).either.get(leaf, ())]
+            if not found and all(either):
+                found = self.distinct(one for options in either for one in options)
             self.solved[key] = found or (self.above(path, leaf) if up else [])
         return self.solved[key]
 

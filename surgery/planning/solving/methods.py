@@ -5,6 +5,7 @@ Such a method gets the sizes of the forward, if all recorded calls of it are cal
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import CodeType, FunctionType
@@ -40,12 +41,12 @@ def _methods(
             continue  # several widths in one method
         name = routine.text.name.rpartition(".")[2]
         holders = [p for p, module in below.items() if _is_method(type(module), name, routine, elsewhere)]
-        for holder in [path] if path in holders else holders:
-            yield holder, name, routine
+        if path in holders or len(holders) == 1:  # of several, nothing tells which one was called
+            yield path if path in holders else holders[0], name, routine
 
 
 def _is_method(cls: type, name: str, routine: Routine, elsewhere: set[int]) -> bool:
-    function = getattr(cls, name, None)
+    function = inspect.getattr_static(cls, name, None)
     if not isinstance(function, FunctionType) or id(function.__code__) in elsewhere:
         return False
     return function.__code__.co_qualname == routine.text.name and text(function.__code__) == routine.text

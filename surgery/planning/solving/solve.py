@@ -39,6 +39,7 @@ class Solution:
     formulas: dict[Key, Origin] = field(default_factory=dict)
     rewrites: dict[str, Rewrite] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unread: frozenset[Key] = frozenset()  # attributes with formulas that, as it seems, no run has read
 
 
 def solve(analysis: Analysis, refused: Mapping[str, str] = MappingProxyType({})) -> Solution:
@@ -86,7 +87,8 @@ class _Solver:
         kept = {one.place for one in in_code if not one.equal}
         unread, notes = follow_constructors(self.expressions)
         notes += turns(self.expressions, self.samples, kept)
-        return Solution(self.formulas | unread, with_methods(self.analysis, rewrites), tuple(notes))
+        methods = with_methods(self.analysis, rewrites)
+        return Solution(self.formulas | unread, methods, tuple(notes), frozenset(unread))
 
     def unify_places(self, unmet: Sequence[SizeConstraint]) -> bool:
         """Whether dimensions became one: those that one place in the code, which runs several times, is asked for.

@@ -1,0 +1,56 @@
+"""Attributes that a run reads in ways that leave no trace: as an index, in a text, as the key of a table.
+
+An attribute that no run reads may hold any number. So those that seem to be unread are changed, all at once, in a copy:
+if it comes to the same, they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from surgery.modules.copying import copy_of
+from surgery.modules.differences import difference
+from surgery.modules.inputs import Examples, runs
+from surgery.modules.plain_data import replaced
+from surgery.modules.tensors import Parts
+from surgery.modules.verify import proving
+from surgery.planning.solving.expressions import Key
+
+
+def read_silently(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Iterable[Key]) -> set[Key]:
+    """Those of some integer attributes that a run reads: `recorded` is what it returns for each of the examples.
+
+    All of them where a run does not return the same twice, or holds no values.
+    """
+    keys = list(keys)
+    if not keys or not _matters(parts, examples, recorded, keys):
+        return set()
+    return set(keys) if _matters(parts, examples, recorded, ()) else _found(parts, examples, recorded, keys)
+
+
+def _found(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Sequence[Key]) -> set[Key]:
+    """Which of these matter, if together they do: halves first."""
+    if len(keys) == 1:
+        return set(keys)
+    halves = keys[: len(keys) // 2], keys[len(keys) // 2 :]
+    matter = [half for half in halves if _matters(parts, examples, recorded, half)]
+    return set().union(*(_found(parts, examples, recorded, half) for half in matter or ())) or set(keys)
+
+
+def _matters(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Sequence[Key]) -> bool:
+    """Whether a copy with other numbers there does not come to the same."""
+    model = copy_of(parts, lambda _, tensor: tensor)
+    try:
+        for path, (name, *steps) in keys:
+            attributes = vars(model.modules[path])
+            old: Any = attributes[name]
+            for step in steps:
+                old = old[step]
+            attributes[name] = replaced(attributes[name], steps, old + 1)
+        with proving(model.model) as output:
+            for known, run in zip(recorded, runs(examples), strict=False):
+                difference(known, output(model.model, run))
+    except Exception:  # it does not run, or says something else
+        return True
+    return False
