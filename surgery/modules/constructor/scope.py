@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from types import FunctionType
 
@@ -87,7 +88,7 @@ class Scope:
             return None
         cells = dict(zip(self.function.__code__.co_freevars, self.function.__closure__ or (), strict=False))
         if node.id not in cells:
-            return self.function.__globals__.get(node.id)
+            return self.function.__globals__.get(node.id, getattr(builtins, node.id, None))
         try:
             return cells[node.id].cell_contents
         except ValueError:  # an empty cell

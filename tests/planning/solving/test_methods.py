@@ -109,3 +109,35 @@ def pickled(module: nn.Module) -> nn.Module:
     file.seek(0)
     found: Callable[..., nn.Module] = torch.load
     return found(file, weights_only=False)
+
+
+def test_static_methods_and_siblings_keep_their_own() -> None:
+    class Block(nn.Module):
+        def __init__(self, d: int):
+            super().__init__()
+            self.d, self.lin = d, nn.Linear(d, d)
+
+        def split(self, x: Tensor) -> Tensor:
+            return x.reshape(x.shape[0], 4, self.d // 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.lin(x)
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.i, self.a, self.b, self.o = nn.Linear(5, 64), Block(64), Block(64), nn.Linear(64, 3)
+
+        @staticmethod
+        def halves(x: Tensor) -> Tensor:
+            return x.view(x.shape[0], 2, 32)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a.split(self.a(self.i(x))).softmax(-1).flatten(1)
+            return self.o(self.halves(self.b(h)).softmax(1).flatten(1))
+
+    model, x = Two(), torch.randn(3, 5)
+    groups = surgery.inspect(model, x).groups
+    assert {"a.lin.o.0", "a.lin.o.1", "b.lin.o.0", "b.lin.o.1"} <= groups.keys()
+    small = surgery.shrink(model, {"a.lin.o.0": 2}, x)
+    assert "split" not in vars(small.b) and "halves" not in vars(small)
