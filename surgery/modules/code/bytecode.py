@@ -43,9 +43,13 @@ def reads(cls: type, name: str) -> bool:
 @functools.lru_cache(maxsize=2048)
 def assigned(cls: type, apart: frozenset[CodeType] = frozenset()) -> frozenset[str]:
     """The names of the attributes that the code of a module class assigns, its constructor and some functions apart."""
-    functions = [function for function in _functions(cls) if function.__code__ not in apart]
-    codes = (code for function in functions for code in _codes(function.__code__))
-    steps = (step for code in codes for step in dis.get_instructions(code))
+    codes = [function.__code__ for function in _functions(cls) if function.__code__ not in apart]
+    return frozenset().union(*map(_stored, codes))
+
+
+@functools.lru_cache(maxsize=8192)  # classes of a library share the methods of their bases
+def _stored(code: CodeType) -> frozenset[str]:
+    steps = (step for inner in _codes(code) for step in dis.get_instructions(inner))
     return frozenset(step.argval for step in steps if step.opname == "STORE_ATTR")
 
 
@@ -58,9 +62,14 @@ def filled(cls: type) -> frozenset[str]:
 
     They stand in the line that does it, or in one that gives them another name.
     """
+    return frozenset().union(*(_filled(function.__code__) for function in _functions(cls)))
+
+
+@functools.lru_cache(maxsize=8192)
+def _filled(code: CodeType) -> frozenset[str]:
     found: set[str] = set()
-    for code in (code for function in _functions(cls) for code in _codes(function.__code__)):
-        steps = list(dis.get_instructions(code))
+    for inner in _codes(code):
+        steps = list(dis.get_instructions(inner))
         filling = {_line(s) for s in steps if s.opname == "STORE_SUBSCR" or s.argval in _FILLING}
         named = {_line(step) for step, then in itertools.pairwise(steps) if then.opname == "STORE_FAST"}
         lines = filling | named if filling else filling
