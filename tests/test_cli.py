@@ -205,7 +205,9 @@ def test_compress_writes_a_small_model_that_loads(workplace: Path, capsys: pytes
     assert main([*command, "--validate", "my_models:scored", "--out", str(workplace / "other")]) == 0
 
 
-@pytest.mark.parametrize("budget", ["half", "50%", "50 % macs", "-3 macs", "50% flops"])
+@pytest.mark.parametrize(
+    "budget", ["half", "50%", "50 % macs", "-3 macs", "50% flops", "nan macs", "inf params", "0.5 macs"]
+)
 def test_a_budget_that_cannot_be_read_is_refused(
     budget: str, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

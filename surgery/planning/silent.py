@@ -6,8 +6,8 @@ if it comes to the same, they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from surgery.modules.copying import copy_of
 from surgery.modules.differences import difference
@@ -17,6 +17,10 @@ from surgery.modules.tensors import Parts
 from surgery.modules.verify import proving
 from surgery.planning.solving.expressions import Key
 
+Other: TypeAlias = "Callable[[int], int]"
+# What is tried in place of a number. One is none of it: code that asks for more than one asks what there is to repeat.
+OTHERS: tuple[Other, ...] = (lambda n: n + 1, lambda n: max(2, n // 2))
+
 
 def read_silently(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Iterable[Key]) -> set[Key]:
     """Those of some integer attributes that a run reads: `recorded` is what it returns for each of the examples.
@@ -24,22 +28,27 @@ def read_silently(parts: Parts, examples: Examples, recorded: Sequence[Any], key
     All of them where a run does not return the same twice. On the meta device there are no values to compare: there,
     those that a run fails without.
     """
-    keys = list(keys)
-    if not keys or not _matters(parts, examples, recorded, keys):
-        return set()
-    return set(keys) if _matters(parts, examples, recorded, ()) else _found(parts, examples, recorded, keys)
+    left, found = list(keys), set[Key]()
+    for other in OTHERS if left else ():
+
+        def matter(some: Sequence[Key], other: Other = other) -> bool:
+            return _matters(parts, examples, recorded, some, other)
+
+        if matter(left):
+            found |= set(left) if matter(()) else _found(left, matter)
+            left = [key for key in left if key not in found]
+    return found
 
 
-def _found(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Sequence[Key]) -> set[Key]:
+def _found(keys: Sequence[Key], matter: Callable[[Sequence[Key]], bool]) -> set[Key]:
     """Which of these matter, if together they do: halves first."""
     if len(keys) == 1:
         return set(keys)
     halves = keys[: len(keys) // 2], keys[len(keys) // 2 :]
-    matter = [half for half in halves if _matters(parts, examples, recorded, half)]
-    return set().union(*(_found(parts, examples, recorded, half) for half in matter or ())) or set(keys)
+    return set().union(*(_found(half, matter) for half in halves if matter(half))) or set(keys)
 
 
-def _matters(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Sequence[Key]) -> bool:
+def _matters(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Sequence[Key], other: Other) -> bool:
     """Whether a copy with other numbers there does not come to the same."""
     model, hollow = copy_of(parts, lambda _, tensor: tensor), any(p.is_meta for p in parts.parameters.values())
     try:
@@ -48,7 +57,7 @@ def _matters(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Se
             old: Any = attributes[name]
             for step in steps:
                 old = old[step]
-            attributes[name] = replaced(attributes[name], steps, old + 1)
+            attributes[name] = replaced(attributes[name], steps, other(old))
         with proving(model.model) as output:
             for known, run in zip(recorded, runs(examples), strict=False):
                 made = output(model.model, run)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import copy
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,14 +51,14 @@ def compress(
 
     Raises InputError for a budget that cannot be read or fewer than two batches; and what `surgery.search` raises.
     """
-    limits, given = _limits(budget), list(batches)
+    limits, given = _limits(budget), [_inputs(model, batch) for batch in batches]
     if len(given) < 2:
         raise surgery.InputError(f"compress needs several batches, as some are kept for the scores: got {len(given)}")
     held, used = given[::HELD], [batch for i, batch in enumerate(given) if i % HELD]
-    example = surgery.batches([_inputs(used[0])])
+    example = used[0]
     ordered = surgery.sort(model, example, by=surgery.absorbed(used)).eval()
     wrapped = surgery.wrap(ordered, example, calibration=used)
-    score = validate or agreement(ordered, [_inputs(batch) for batch in held])
+    score = validate or agreement(ordered, held)
     curve = surgery.search(
         wrapped, score, [limits], evaluations=evaluations, refit=used, progress=progress,
         measure_latency="max_latency" in limits,
@@ -80,27 +83,43 @@ def agreement(model: nn.Module, inputs: Sequence[Any]) -> Callable[[nn.Module], 
 @torch.no_grad()
 def _said(model: nn.Module, given: Any) -> Tensor:
     """All numbers that a model returns, in one row."""
-    args, kwargs = (
-        (given, {}) if isinstance(given, tuple) else ((), given) if isinstance(given, dict) else ((given,), {})
-    )
-    found = [x for x in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(x, Tensor) and x.is_floating_point()]
-    return torch.cat([x.flatten().double() for x in found])
+    made = model(*given) if isinstance(given, tuple) else model(**given)
+    found = [x for x in pytree.tree_leaves(made) if isinstance(x, Tensor) and x.is_floating_point()]
+    if not found:
+        raise surgery.InputError("the model returns no numbers that could be compared: pass validate=")
+    return torch.cat([x.flatten().double() for x in found]).nan_to_num()
 
 
-def _inputs(batch: Any) -> Any:
-    """A batch without the labels that a DataLoader gives as the last of a list."""
-    return batch[0] if isinstance(batch, list) else batch
+@torch.no_grad()
+def _inputs(model: nn.Module, batch: Any) -> Any:
+    """What of a batch a model takes: all of it, or what stands before the labels."""
+    if isinstance(batch, dict):
+        takes = inspect.signature(model.forward).parameters
+        return batch if _is_open(takes) else {key: value for key, value in batch.items() if key in takes}
+    parts = tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+    for count in range(len(parts), 1, -1):
+        try:
+            copy.deepcopy(model).eval()(*parts[:count])
+        except Exception:  # these are not all inputs
+            continue
+        return parts[:count]
+    return parts[:1]
+
+
+def _is_open(takes: Mapping[str, inspect.Parameter]) -> bool:
+    return any(one.kind is one.VAR_KEYWORD for one in takes.values())
 
 
 def _limits(budget: str) -> dict[str, Any]:
     """A budget in words as `surgery.search` takes it."""
-    amount, _, measure = budget.strip().partition(" ")
+    amount, _, measure = str(budget).strip().partition(" ")
     measure = measure.strip().lower()
     try:
         value = float(amount.removesuffix("%"))
     except ValueError:
         value = -1.0
-    if measure not in MEASURES or value <= 0:
+    share = amount.endswith("%") or measure == "latency"
+    if measure not in MEASURES or not (0 if share else 1) < value < math.inf:
         raise surgery.InputError(f"budget {budget!r} is not like '50% macs' or '2000000 bytes': {', '.join(MEASURES)}")
     return {f"max_{measure}": amount if amount.endswith("%") else value if measure == "latency" else int(value)}
 

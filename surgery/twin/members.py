@@ -86,9 +86,9 @@ class Member:
         if not _taken(self, name, value):
             super().__setattr__(name, value)
 
-    def register_buffer(self: Any, name: str, tensor: Tensor | None, *args: Any, **kwargs: Any) -> None:
+    def register_buffer(self: Any, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         if not _taken(self, name, tensor):
-            super().register_buffer(name, tensor, *args, **kwargs)  # type: ignore[misc]
+            super().register_buffer(name, tensor, persistent)  # type: ignore[misc]
 
 
 FLAG = (

@@ -15,7 +15,7 @@ from surgery.axes.formulas import Field, Origin
 from surgery.modules.code.source import NoSource
 from surgery.modules.constructor.expressions import Expressions
 from surgery.modules.constructor.scope import Unreadable, constant
-from surgery.modules.constructor.values import Built, Items, Value, item, listed
+from surgery.modules.constructor.values import OTHER, Built, Given, Items, Value, item, joined, listed
 
 Arguments = dict[str, Value]
 
@@ -102,7 +102,10 @@ class Calls(Expressions):
         found = item(self.value(node.func.value), node.args[0].value)
         return self.one_of(ast.unparse(node), found, *map(self.value, node.args[1:]))
 
-    call_pop = call_get
+    def call_pop(self, node: ast.Call) -> Value:
+        """Of keyword arguments, what lies there; a list is another one afterwards."""
+        base = self.value(node.func.value) if isinstance(node.func, ast.Attribute) else None
+        return self.call_get(node) if isinstance(base, Given) else None
 
     def call_append(self, node: ast.Call) -> Value:
         """A list that grows."""
@@ -110,7 +113,15 @@ class Calls(Expressions):
         if key in self.names and len(node.args) == 1:
             assert key is not None
             self.names[key] = self.grown(self.names[key], self.value(node.args[0]))
-        return None
+        return OTHER
+
+    def call_extend(self, node: ast.Call) -> Value:
+        """A list that grows by another one."""
+        key = self.key(node.func.value) if isinstance(node.func, ast.Attribute) else None
+        if key is not None and key in self.names and len(node.args) == 1:
+            old, new = self.names[key], self.value(node.args[0])
+            self.names[key] = joined([old, new]) if isinstance(old, Items) and not self.loops else None
+        return OTHER
 
     def grown(self, value: Value, new: Value) -> Value:
         if isinstance(value, Built) and issubclass(value.cls, nn.Sequential | nn.ModuleList):

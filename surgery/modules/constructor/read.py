@@ -14,7 +14,7 @@ from surgery.modules.code.bytecode import assigned
 from surgery.modules.code.source import NoSource, outline
 from surgery.modules.constructor.calls import Calls
 from surgery.modules.constructor.scope import SELF, Unreadable
-from surgery.modules.constructor.values import Built, Constructed, Given, Items, Value, item
+from surgery.modules.constructor.values import OTHER, Built, Constructed, Given, Items, Value, item, joined
 
 DEEPEST = 8  # functions in functions
 
@@ -121,7 +121,7 @@ class _Reader(Calls):
         function = next((vars(cls)["__init__"] for cls in mro if "__init__" in vars(cls)), None)
         given = self.arguments(ast.Call(node.func, arguments, node.keywords), function, bound=True)
         self.construct(mro, given if given is not None else {})
-        return None
+        return OTHER
 
     def body(self, statements: Sequence[ast.stmt]) -> bool:
         """Follow statements; whether the code goes on after them."""
@@ -168,6 +168,9 @@ class _Reader(Calls):
         key = self.key(statement.target)
         if key is not None:
             old, new = self.names.get(key), self.value(statement.value)
+            if isinstance(old, Items) and isinstance(statement.op, ast.Add) and not self.loops:
+                self.names[key] = joined([old, new])
+                return
             self.names[key] = None if self.loops else self.arithmetic(statement.op, old, new) or self.fresh(key)
 
     def do_if(self, statement: ast.If) -> bool:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from torch import nn
 
+from surgery.adapters.base import adapter_class, attribute_path
 from surgery.axes.formulas import Agreed, Arithmetic, Attribute, Constant, Origin, invert, leaves
 from surgery.axes.samples import spread
 from surgery.axes.sizes import COMPARISONS, Size
@@ -163,11 +164,15 @@ class _Makers:
     def fixed(self, child: str, built: Built) -> Iterator[tuple[Origin, Origin]]:
         """What a layer was given for an attribute that does not follow: a size of kernels, a number of layers."""
         module = self.modules[child]
-        layer = child in self.expressions.analysis.layers or type(module).__module__.startswith("torch.nn.")
-        for name, given in built.given.items() if layer else ():
+        cls, adapter = type(module), adapter_class(type(module))
+        if adapter is None and not cls.__module__.startswith("torch.nn."):
+            return
+        sizes = {attribute_path(name)[0] for _, name in adapter(module).attributes()} if adapter is not None else set()
+        for name, given in built.given.items():
             held = vars(module).get(name)
             value = held[0] if isinstance(held, tuple) and len(set(held)) == 1 else held
-            if isinstance(given, Origin) and type(value) is int and (child, (name,)) not in self.expressions.formulas:
+            follows = name in sizes or (child, (name,)) in self.expressions.formulas
+            if isinstance(given, Origin) and type(value) is int and not follows:
                 yield given, Constant(value)
 
     def paths(self, path: str, relative: str, built: Built) -> Iterator[str]:

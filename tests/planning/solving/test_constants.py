@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -149,6 +150,18 @@ class Outside(nn.Module):
 STAY = [Patches, Kernel, Default, Pooled, Drawn, Inserted, Replaced, Matched, Named, Later, Outside]
 
 
+class Popped(Hidden):
+    def __init__(self, hidden: int = 16, inputs: int = 16):
+        nn.Module.__init__(self)
+        sizes = [hidden, inputs]
+        width = sizes.pop(0)
+        self.other = sizes.pop(0)
+        self.i, self.o = nn.Linear(8, width), nn.Linear(width, 5)
+
+
+STAY.append(Popped)
+
+
 @pytest.mark.parametrize("cls", STAY, ids=lambda cls: cls.__name__)
 def test_what_the_constructor_does_not_prove_stays(cls: Callable[[], Any]) -> None:
     model = cls()
@@ -161,6 +174,8 @@ READ: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "as a text": lambda m, x: x * len(f"{m.n}" * m.n),
     "as a key": lambda m, x: x * {16: 2.0, 8: 3.0}.get(m.n, 5.0),
     "as an index": lambda m, x: x * list(range(40))[m.n],
+    "by a logarithm": lambda m, x: x * int(math.log2(m.n)),
+    "compared with a number": lambda m, x: x * (2.0 if m.n > 10 else 1.0),
     "in a loop": lambda m, x: x * sum(1 for _ in range(m.n)),
 }
 

@@ -231,3 +231,39 @@ def test_numbers_that_a_run_has_read_stay_what_they_are() -> None:
 
     model, x = nn.Sequential(nn.Linear(3, 8), Scaled(8), nn.Linear(8, 2)), torch.randn(2, 3)
     assert surgery.shrink(model, 0.5, x)[1].c == 8
+
+
+class Normed(nn.Module):
+    """Layers that hold the same number in other forms: a tuple, a table of which only the weight is read."""
+
+    def __init__(self, dim: int = 16):
+        super().__init__()
+        self.dim, self.count = dim, 6
+        self.i, self.norm, self.o = nn.Linear(3, dim), nn.LayerNorm(dim), nn.Linear(dim, 2)
+        self.queries = nn.Embedding(6, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.o(self.norm(self.i(x) + self.queries.weight[: x.shape[1]]))
+
+
+def test_layers_that_hold_the_number_in_another_form_agree() -> None:
+    model, x = Normed(), torch.randn(2, 5, 3)
+    assert not [note for note in surgery.inspect(model, x).notes if "Normed.dim" in note]
+    small = surgery.shrink(model, 0.5, x)
+    assert (small.dim, small.count, small.queries.embedding_dim) == (8, 6, 8)
+
+
+def test_layers_in_lists_that_grow() -> None:
+    class Listed(nn.Module):
+        def __init__(self, inp: int = 3, out: int = 16):
+            super().__init__()
+            layers: list[nn.Module] = [nn.Linear(inp, 8)]
+            layers.extend([nn.ReLU(), nn.Linear(8, out)])
+            layers += [nn.ReLU()]
+            layers.append(nn.Linear(out, 2))
+            self.out, self.net = out, nn.Sequential(*layers)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+    assert surgery.shrink(Listed(), 0.5, torch.randn(2, 3)).out == 8
