@@ -7,7 +7,7 @@ if it comes to the same, they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from surgery.modules.copying import copy_of
 from surgery.modules.differences import difference
@@ -17,9 +17,13 @@ from surgery.modules.tensors import Parts
 from surgery.modules.verify import proving
 from surgery.planning.solving.expressions import Key
 
-Other: TypeAlias = "Callable[[int], int]"
-# What is tried in place of a number. One is none of it: code that asks for more than one asks what there is to repeat.
-OTHERS: tuple[Other, ...] = (lambda n: n + 1, lambda n: max(2, n // 2))
+
+def other(number: int) -> int:
+    """A number to try in place of one: about half of it, odd where that was even; and not one.
+
+    Code that asks for more than one asks what there is to repeat.
+    """
+    return number // 2 + 1 if number > 3 else number + 1
 
 
 def read_silently(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Iterable[Key]) -> set[Key]:
@@ -28,16 +32,14 @@ def read_silently(parts: Parts, examples: Examples, recorded: Sequence[Any], key
     All of them where a run does not return the same twice. On the meta device there are no values to compare: there,
     those that a run fails without.
     """
-    left, found = list(keys), set[Key]()
-    for other in OTHERS if left else ():
+    keys = list(keys)
 
-        def matter(some: Sequence[Key], other: Other = other) -> bool:
-            return _matters(parts, examples, recorded, some, other)
+    def matter(some: Sequence[Key]) -> bool:
+        return _matters(parts, examples, recorded, some)
 
-        if matter(left):
-            found |= set(left) if matter(()) else _found(left, matter)
-            left = [key for key in left if key not in found]
-    return found
+    if not keys or not matter(keys):
+        return set()
+    return set(keys) if matter(()) else _found(keys, matter)
 
 
 def _found(keys: Sequence[Key], matter: Callable[[Sequence[Key]], bool]) -> set[Key]:
@@ -48,7 +50,7 @@ def _found(keys: Sequence[Key], matter: Callable[[Sequence[Key]], bool]) -> set[
     return set().union(*(_found(half, matter) for half in halves if matter(half))) or set(keys)
 
 
-def _matters(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Sequence[Key], other: Other) -> bool:
+def _matters(parts: Parts, examples: Examples, recorded: Sequence[Any], keys: Sequence[Key]) -> bool:
     """Whether a copy with other numbers there does not come to the same."""
     model, hollow = copy_of(parts, lambda _, tensor: tensor), any(p.is_meta for p in parts.parameters.values())
     try:
