@@ -50,3 +50,12 @@ def test_a_model_without_numbers_needs_a_score() -> None:
 
     with pytest.raises(surgery.InputError, match="pass validate="):
         compress(Told(), FORMS["inputs alone"], "60% params", evaluations=4, progress=False)
+
+
+def test_norms_of_the_full_model_stay_what_they_are() -> None:
+    """Its statistics are those that it was trained with, whatever the batches say."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    found = compress(model, list((3 * torch.randn(64, 6) + 1).split(8)), "50% macs", evaluations=4, progress=False)
+    assert found.full == pytest.approx(1.0)
+    assert not torch.equal(found.model[1].running_mean, model[1].running_mean[: found.model[1].num_features])

@@ -57,7 +57,7 @@ def compress(
     held, used = given[::HELD], [batch for i, batch in enumerate(given) if i % HELD]
     example = used[0]
     ordered = surgery.sort(model, example, by=surgery.absorbed(used)).eval()
-    wrapped = surgery.wrap(ordered, example, calibration=used)
+    wrapped = surgery.wrap(ordered, example)  # what is fitted has statistics of the same batches
     score = validate or agreement(ordered, held)
     curve = surgery.search(
         wrapped, score, [limits], evaluations=evaluations, refit=used, progress=progress,

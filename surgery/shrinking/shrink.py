@@ -101,7 +101,8 @@ def shrink(
     if fitted_on:
         check_unscaled(wrapped)
     batches, chosen = batches_for(wrapped, recalibrate), plan.widths(widths, multiple)
-    batches = batches or ([] if recalibrate is False else [*fitted_on])
+    if recalibrate is not False and stale(wrapped, chosen):
+        batches = batches or [*fitted_on]
     small = cut_copy(wrapped, plan, chosen)
     prove(wrapped, small, plan, chosen, examples)
     tell(small, plan, chosen, examples)
