@@ -25,16 +25,23 @@ AMONG = 4  # and of so many candidates for each
 
 
 @dataclass(frozen=True)
-class Activation:
-    """What a unit says times how much its readers listen; see `activation`."""
+class ByReaders:
+    """Importance by a score over the readers of each group; groups without any are left out."""
 
     batches: Iterable[Batch]
+    score: Score
 
     def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
-        return _scores(wrapped, plan, self.batches, _listened)
+        grams = gather(apart(wrapped).eval(), plan, batches_of(wrapped, self.batches)).values()
+        found = {}
+        for name, group in plan.groups.items():
+            readers = [(gram, owners) for gram in grams if bool(((owners := gram.owners(plan, name)) >= 0).any())]
+            if readers:
+                found[name] = self.score(group, readers)
+        return found
 
 
-def activation(batches: Iterable[Batch]) -> Activation:
+def activation(batches: Iterable[Batch]) -> ByReaders:
     """Importance by what a unit says, times how much its readers listen.
 
     That is the root mean square of a unit's values, times the norm of the weights that read it, as a share of that of
@@ -43,20 +50,10 @@ def activation(batches: Iterable[Batch]) -> Activation:
     Args:
         batches: inputs of the model, without labels, as in use.
     """
-    return Activation(batches)
+    return ByReaders(batches, _listened)
 
 
-@dataclass(frozen=True)
-class Absorbed:
-    """What the readers of a unit cannot make up for; see `absorbed`."""
-
-    batches: Iterable[Batch]
-
-    def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
-        return _scores(wrapped, plan, self.batches, _removed)
-
-
-def absorbed(batches: Iterable[Batch]) -> Absorbed:
+def absorbed(batches: Iterable[Batch]) -> ByReaders:
     """Importance by what the readers of a unit cannot make up for (optimal brain surgeon, Hassibi & Stork 1992).
 
     Units go one after another: first the one whose loss its readers (linear maps and convolutions) absorb best when
@@ -66,17 +63,7 @@ def absorbed(batches: Iterable[Batch]) -> Absorbed:
     Args:
         batches: inputs of the model, without labels, as in use. A few thousand rows (positions of texts or images) do.
     """
-    return Absorbed(batches)
-
-
-def _scores(wrapped: nn.Module, plan: Plan, batches: Iterable[Batch], score: Score) -> dict[str, Tensor]:
-    grams = gather(apart(wrapped).eval(), plan, batches_of(wrapped, batches))
-    found = {}
-    for name, group in plan.groups.items():
-        readers = [(gram, owners) for gram in grams.values() if bool(((owners := gram.owners(plan, name)) >= 0).any())]
-        if readers:
-            found[name] = score(group, readers)
-    return found
+    return ByReaders(batches, _removed)
 
 
 def _listened(group: Group, readers: Readers) -> Tensor:

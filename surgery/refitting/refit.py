@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,11 @@ from surgery.adapters.plain_attention import MultiheadAttention
 from surgery.axes import layout
 from surgery.axes.layout import Layout
 from surgery.modules.inputs import Inputs
-from surgery.modules.tree import named_modules, named_parameters
+from surgery.modules.tree import named_modules
 from surgery.plan.plan import Plan
 from surgery.refitting.lockstep import Pause, together
 from surgery.refitting.sites import Listener, Site, Visit
-from surgery.refitting.statistics import ROWS, apart, check_finite, names_of, picked, whole, with_ones
+from surgery.refitting.statistics import ROWS, apart, check_finite, names_of, parameters_of, picked, whole, with_ones
 
 RIDGES = (1e-3, 1e-2, 1e-1)  # of the mean square of a column; which one is right, rows tell that were held out
 TINY = torch.finfo(torch.float64).tiny
@@ -43,7 +43,6 @@ class Member:
     model: nn.Module
     widths: Mapping[str, int]
     weight: float = 1.0
-    parameters: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -54,9 +53,7 @@ def refit(
 
     `full` and the members are plain models over tensors of their own; where members share units, they share weights.
     """
-    for member in members:
-        member.parameters = {plan.canonical(name): p for name, p in named_parameters(member.model)}
-    originals = {plan.canonical(name): p for name, p in named_parameters(full)}
+    originals, *own = (parameters_of(model, plan) for model in (full, *(member.model for member in members)))
     several = _used_several_times(full, plan, batches[0])
     models = [full, *(member.model for member in members)]
     found: dict[str, Tensor] = {}
@@ -66,7 +63,12 @@ def refit(
         known = [visit for visit in visits if visit is not None]
         site = known[0].site
         if not {weight, site.bias} & several and all(visit.site == site for visit in known) and any(rows[0]):
-            found |= _fit(site, originals, rows, members, plan)
+            new, seen = _fitted(site, originals, rows, members, plan)
+            for one, parameters in zip(seen, own, strict=True):
+                _write(site, parameters, new[one.out][:, one.columns])
+            written = {name: originals[name].clone() for name in (site.weight, site.bias) if name is not None}
+            _write(site, written, new)
+            found |= written
     return found
 
 
@@ -125,18 +127,17 @@ class _Seen:
 
     out: Tensor
     columns: Tensor
-    fitted: _Moments
-    held: _Moments
+    moments: tuple[_Moments, _Moments]
 
 
-def _fit(
+def _fitted(
     site: Site,
     originals: Mapping[str, Tensor],
     visits: Sequence[Sequence[Visit | None]],
     members: Sequence[Member],
     plan: Plan,
-) -> dict[str, Tensor]:
-    """The new weight of a site and its bias, in full size; every member has its slice of them."""
+) -> tuple[Tensor, list[_Seen]]:
+    """The new weight of a site, in full size, and what each member has of it."""
     original = whole(site, originals).double().cpu()
     seen = [_seen(site, original, visits[0], mine, m, plan) for mine, m in zip(visits[1:], members, strict=True)]
     new = original.clone()
@@ -146,11 +147,7 @@ def _fit(
             mine = (has == pattern[:, None]).all(0)
             sharing = [(one, m.weight) for one, m, of in zip(seen, members, pattern, strict=True) if of]
             new[mine] += _step(mine, original.shape[1], sharing)
-    for one, member in zip(seen, members, strict=True):
-        _write(site, member.parameters, new[one.out][:, one.columns])
-    full = {name: originals[name].clone() for name in (site.weight, site.bias) if name is not None}
-    _write(site, full, new)
-    return full
+    return new, seen
 
 
 def _seen(
@@ -180,27 +177,19 @@ def _seen(
             moments.lacks += (lack[rows].T @ x[rows]).double().cpu()
     for moments in parts:
         check_finite(site.weight, moments.lacks)
-    return _Seen(out, columns, *parts)
+    return _Seen(out, columns, (parts[0], parts[1]))
 
 
 def _step(outputs: Tensor, width: int, seen: Sequence[tuple[_Seen, float]]) -> Tensor:
     """(O, `width`) what is to be added to some outputs' weights; nothing, where that would not help on other rows."""
     used = torch.cat([one.columns for one, _ in seen]).unique()
-    fitted, held = (_united(outputs, used, [(one, part(one), w) for one, w in seen]) for part in (_of_fit, _of_held))
+    fitted, held = (_united(outputs, used, [(one, one.moments[part], w) for one, w in seen]) for part in (0, 1))
     gains = [(_gain(_solved(fitted, ridge), held), ridge) for ridge in RIDGES]
     gain, ridge = max(gains)
     step = torch.zeros(int(outputs.sum()), width).double()
     if gain > 0:
         step[:, used] = _solved(fitted + held, ridge)
     return step
-
-
-def _of_fit(one: _Seen) -> _Moments:
-    return one.fitted
-
-
-def _of_held(one: _Seen) -> _Moments:
-    return one.held
 
 
 def _united(outputs: Tensor, used: Tensor, parts: Sequence[tuple[_Seen, _Moments, float]]) -> _Moments:

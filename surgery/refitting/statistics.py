@@ -7,11 +7,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from surgery.axes.layout import units
 from surgery.errors import InputError
@@ -71,9 +71,14 @@ def batches_of(wrapped: nn.Module, batches: Iterable[Batch]) -> list[Inputs]:
     return found
 
 
+def parameters_of(model: nn.Module, plan: Plan) -> dict[str, nn.Parameter]:
+    """The parameters of a model, by their names in a plan."""
+    return {plan.canonical(name): parameter for name, parameter in named_parameters(model)}
+
+
 def names_of(model: nn.Module, plan: Plan) -> dict[int, str]:
     """The names of parameters in a plan, by their ids."""
-    return {id(parameter): plan.canonical(name) for name, parameter in named_parameters(model)}
+    return {id(parameter): name for name, parameter in parameters_of(model, plan).items()}
 
 
 def picked(visit: Visit, rows: int, batch: int) -> Tensor:
@@ -91,14 +96,14 @@ def whole(site: Site, parameters: Mapping[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def gather(model: nn.Module, plan: Plan, batches: Sequence[Inputs], progress: bool = False) -> dict[str, Gram]:
+def gather(model: nn.Module, plan: Plan, batches: Sequence[Inputs]) -> dict[str, Gram]:
     """The inputs of every site whose weight a plan cuts, and no other call uses. The model runs as it is."""
     found: dict[str, Gram] = {}
-    names, rows, others, number = names_of(model, plan), -(-ROWS // len(batches)), set[str](), 0
-    parameters = {plan.canonical(name): parameter for name, parameter in named_parameters(model)}
+    names, rows, others = names_of(model, plan), -(-ROWS // len(batches)), set[str]()
+    parameters = parameters_of(model, plan)
 
-    def visited(visit: Visit) -> None:
-        site, batch = visit.site, number
+    def visited(batch: int, visit: Visit) -> None:
+        site = visit.site
         if site.weight not in plan.cut_tensors:
             return
         if site.weight not in found:
@@ -113,11 +118,10 @@ def gather(model: nn.Module, plan: Plan, batches: Sequence[Inputs], progress: bo
             return
         found[site.weight].add(visit.rows(picked(visit, rows, batch)))
 
-    for run in tqdm(batches, "statistics", disable=not progress, leave=False):
-        with Listener(names, visited) as listener:
+    for number, run in enumerate(batches):
+        with Listener(names, partial(visited, number)) as listener:
             model(*run.args, **run.kwargs)
         others |= listener.others
-        number += 1
     for name, gram in found.items():
         check_finite(name, gram.sums)
     return {name: gram for name, gram in found.items() if name not in others}

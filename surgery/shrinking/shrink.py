@@ -101,7 +101,8 @@ def shrink(
     if fitted_on:
         check_unscaled(wrapped)
     batches, chosen = batches_for(wrapped, recalibrate), plan.widths(widths, multiple)
-    if recalibrate is not False and stale(wrapped, chosen):
+    old = recalibrate is not False and stale(wrapped, chosen)
+    if old:
         batches = batches or [*fitted_on]
     small = cut_copy(wrapped, plan, chosen)
     prove(wrapped, small, plan, chosen, examples)
@@ -111,7 +112,7 @@ def shrink(
         fit(full, [Member(small, chosen)], plan, fitted_on)
     if batches:
         estimate(small, batches)
-    elif recalibrate is not False and stale(wrapped, chosen):
+    elif old:
         warn_stale("shrink", wrapped)
     return small
 

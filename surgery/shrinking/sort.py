@@ -15,9 +15,9 @@ from surgery.errors import InputError
 from surgery.modules.arguments import counted
 from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
-from surgery.modules.tree import named_parameters
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
+from surgery.refitting.statistics import parameters_of
 from surgery.shrinking.reorder import reorder, unsaved
 from surgery.shrinking.shrink import M, prepared
 from surgery.twin.setting import at_widths
@@ -91,7 +91,7 @@ class Magnitude:
     def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
         powers = {
             name: tensor.detach().abs().double() ** self.p
-            for name, tensor in _parameters(wrapped, plan).items()
+            for name, tensor in parameters_of(wrapped, plan).items()
             if tensor.dim() > 1
         }
         found = {}
@@ -156,14 +156,10 @@ def taylor(batches: Iterable[B], loss: Callable[[nn.Module, B], Tensor]) -> Tayl
 
 def _products(wrapped: nn.Module, plan: Plan, loss: Tensor) -> dict[str, Tensor]:
     """Weight times gradient, for every parameter that has one."""
-    tensors = {name: t for name, t in _parameters(wrapped, plan).items() if t.requires_grad}
+    tensors = {name: t for name, t in parameters_of(wrapped, plan).items() if t.requires_grad}
     gradients = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
     pairs = zip(tensors.items(), gradients, strict=True)
     return {name: (t.detach() * gradient).double() for (name, t), gradient in pairs if gradient is not None}
-
-
-def _parameters(wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
-    return {plan.canonical(name): tensor for name, tensor in named_parameters(wrapped)}
 
 
 def per_unit(plan: Plan, group: Group, elements: dict[str, Tensor]) -> Iterator[Tensor]:

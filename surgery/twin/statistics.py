@@ -101,7 +101,7 @@ def warn_stale(who: str, wrapped: nn.Module, stacklevel: int = 3) -> None:
 def batches_for(wrapped: nn.Module, given: Recalibrate) -> list[Examples]:
     """Batches that statistics are estimated on: those that are given, else those that the model was wrapped with.
 
-    None where the statistics are to stay. Raises InputError for what are no batches, or none at all.
+    No batches where the statistics are to stay. Raises InputError for what are no batches, or none at all.
     """
     if given is False:
         return []

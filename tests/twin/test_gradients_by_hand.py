@@ -50,15 +50,8 @@ class Reverse(torch.autograd.Function):
         return grads[0], None, *grads[1:]
 
 
-class ByBackward(torch.autograd.Function):
+class ByBackward(Reverse):
     """Recomputes, and lets `backward` put the gradients of the parameters where they belong."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, f: nn.Module) -> Tensor:  # type: ignore[override]
-        ctx.f = f
-        ctx.save_for_backward(x)
-        with torch.no_grad():
-            return x + f(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
