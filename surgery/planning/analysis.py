@@ -51,6 +51,7 @@ class Analysis:
     macs: list[Dim] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     read: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # attributes that runs read without a trace
+    tried: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # those for which that has been found out
 
     def __post_init__(self) -> None:
         self.model, self.modules = self.parts.model, self.parts.modules

@@ -6,7 +6,9 @@ import contextlib
 import gc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 from torch import nn
 
@@ -93,20 +95,33 @@ def _drafted(parts: Parts, examples: Examples, rehearse: bool, other: Inputs | N
     reach(analysis)
     pin_unread(analysis)
     pin_constants(analysis)
-    solution = solve(analysis)
-    outputs = [run.output for run in captures if not run.training]
-    analysis.read |= read_silently(parts, examples, outputs, solution.unread)
-    if analysis.read:
-        solution = solve(analysis)
+    solution = _solved(analysis, examples)
     notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))
-    draft = _Draft(analysis, axis_names(analysis), min_widths(analysis), notes)
-    return draft, _rehearsed(draft, draft.plan(solution), examples, all_widths=rehearse)
+    draft = _Draft(analysis, examples, axis_names(analysis), min_widths(analysis), notes)
+    return draft, _rehearsed(draft, draft.plan(solution), all_widths=rehearse)
 
 
-def _rehearsed(draft: _Draft, plan: Plan, examples: Examples, all_widths: bool) -> Plan:
+def _solved(analysis: Analysis, examples: Examples, refused: Mapping[str, str] = MappingProxyType({})) -> Solution:
+    """What solves, once every attribute that seems to be unread has been tried."""
+    while True:
+        solution = solve(analysis, refused)
+        untried = sorted(solution.unread - analysis.tried, key=str)
+        found = read_silently(analysis.parts, examples, _outputs(analysis, examples), untried)
+        analysis.tried.update(untried)
+        analysis.read |= found
+        if not found:
+            return solution
+
+
+def _outputs(analysis: Analysis, examples: Examples) -> list[Any]:
+    """What the recorded model returned for each of the examples."""
+    return [run.output for run in analysis.captures if not run.training][: len(runs(examples))]
+
+
+def _rehearsed(draft: _Draft, plan: Plan, all_widths: bool) -> Plan:
     """The plan without what does not hold when its twin runs."""
-    analysis, forwards = draft.analysis, dict[str, str]()
-    known = [run.output for run in analysis.captures if not run.training][: len(runs(examples))]
+    analysis, examples = draft.analysis, draft.examples
+    known = _outputs(analysis, examples)
     training = any(run.training for run in analysis.captures)
     rounds = len(plan.groups) + len(plan.rewrites) + ROUNDS
     while plan.groups and (all_widths or plan.rewrites):
@@ -116,20 +131,25 @@ def _rehearsed(draft: _Draft, plan: Plan, examples: Examples, all_widths: bool) 
         rounds -= 1
         if not rounds:
             raise CaptureError(f"no plan of {plan.model} comes out right in a rehearsal: {refused}")
-        forwards |= refused.forwards
+        draft.forwards.update(refused.forwards)
         draft.give_up(refused.groups, refused.steps)
-        plan = draft.plan(solve(analysis, forwards))
+        plan = draft.plan(draft.solved())
     return plan
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """What stays the same while a plan is mended: its axes, their names, those of at least two units, and notes."""
+    """A plan while it is mended: its axes, their names, those of at least two units, notes, and refused `forwards`."""
 
     analysis: Analysis
+    examples: Examples
     names: dict[Axis, str]
     coarse: dict[Axis, int]
     notes: tuple[str, ...]
+    forwards: dict[str, str] = field(default_factory=dict)
+
+    def solved(self) -> Solution:
+        return _solved(self.analysis, self.examples, self.forwards)
 
     def plan(self, solution: Solution) -> Plan:
         return Freezer(self.analysis, solution, self.names, self.coarse, self.notes).plan()
@@ -152,7 +172,7 @@ class _Draft:
         for axis in group_axes(self.analysis):
             if self.names[axis] in kept:
                 pin((axis,), "kept fixed by the caller")
-        return self.plan(solve(self.analysis))
+        return self.plan(self.solved())
 
 
 def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
