@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import FunctionType
 
@@ -36,7 +36,7 @@ class Calls(Expressions):
             return Built(function, given or {}, self.listed(node.args) if container else Items())
         if isinstance(function, FunctionType) and not self.loops:
             return self.called(node, function)
-        if function in (setattr, delattr, vars):
+        if any(function is one for one in (setattr, delattr, vars)):
             raise Unreadable("attributes are set by their names")
         return self.unlike(node)
 
@@ -109,18 +109,19 @@ class Calls(Expressions):
 
     def call_append(self, node: ast.Call) -> Value:
         """A list that grows."""
-        key = self.key(node.func.value) if isinstance(node.func, ast.Attribute) else None
-        if key in self.names and len(node.args) == 1:
-            assert key is not None
-            self.names[key] = self.grown(self.names[key], self.value(node.args[0]))
-        return OTHER
+        return self.changed(node, self.grown)
 
     def call_extend(self, node: ast.Call) -> Value:
         """A list that grows by another one."""
+        return self.changed(
+            node, lambda old, new: joined([old, new]) if isinstance(old, Items) and not self.loops else None
+        )
+
+    def changed(self, node: ast.Call, how: Callable[[Value, Value], Value]) -> Value:
+        """Nothing that is returned: what a method is called of is another value afterwards."""
         key = self.key(node.func.value) if isinstance(node.func, ast.Attribute) else None
         if key is not None and key in self.names and len(node.args) == 1:
-            old, new = self.names[key], self.value(node.args[0])
-            self.names[key] = joined([old, new]) if isinstance(old, Items) and not self.loops else None
+            self.names[key] = how(self.names[key], self.value(node.args[0]))
         return OTHER
 
     def grown(self, value: Value, new: Value) -> Value:

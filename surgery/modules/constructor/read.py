@@ -36,7 +36,7 @@ def _constructed(cls: type) -> Constructed:
     except (NoSource, Unreadable, RecursionError):
         return Constructed()
     unseen = assigned(cls, frozenset(reader.followed))  # by methods that run later, or are not followed
-    own = {name.removeprefix(SELF): value for name, value in reader.names.items() if name.startswith(SELF)}
+    own = {name.removeprefix(SELF): value for name, value in reader.attributes().items()}
     own = {name: value for name, value in own.items() if name not in unseen}
     return Constructed(own, reader.either, reader.lines, frozenset(reader.elsewhere))
 
@@ -166,12 +166,14 @@ class _Reader(Calls):
 
     def do_augassign(self, statement: ast.AugAssign) -> None:
         key = self.key(statement.target)
-        if key is not None:
-            old, new = self.names.get(key), self.value(statement.value)
-            if isinstance(old, Items) and isinstance(statement.op, ast.Add) and not self.loops:
-                self.names[key] = joined([old, new])
-                return
-            self.names[key] = None if self.loops else self.arithmetic(statement.op, old, new) or self.fresh(key)
+        old, new = self.names.get(key or ""), self.value(statement.value)
+        if key is None:  # an item, or an attribute of something else
+            self.assign(statement.target, None)
+            return
+        if isinstance(old, Items) and isinstance(statement.op, ast.Add) and not self.loops:
+            self.names[key] = joined([old, new])
+            return
+        self.names[key] = None if self.loops else self.arithmetic(statement.op, old, new) or self.fresh(key)
 
     def do_if(self, statement: ast.If) -> bool:
         before = dict(self.names)
@@ -217,9 +219,7 @@ class _Reader(Calls):
             return
         key = self.key(target)
         if key is None:  # an item, or an attribute of something else
-            self.forget(
-                [ast.Subscript(target.value, target.slice, ast.Store())] if isinstance(target, ast.Subscript) else []
-            )
+            self.forget([target])
             self.elsewhere |= {target.attr} if isinstance(target, ast.Attribute) else set()
         else:
             self.names[key] = value
