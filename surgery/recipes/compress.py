@@ -51,7 +51,7 @@ def compress(
 
     Raises InputError for a budget that cannot be read or fewer than two batches; and what `surgery.search` raises.
     """
-    limits, given = _limits(budget), [_inputs(model, batch) for batch in batches]
+    limits, given = _limits(budget), _inputs(model, batches)
     if len(given) < 2:
         raise surgery.InputError(f"compress needs several batches, as some are kept for the scores: got {len(given)}")
     held, used = given[::HELD], [batch for i, batch in enumerate(given) if i % HELD]
@@ -90,20 +90,29 @@ def _said(model: nn.Module, given: Any) -> Tensor:
     return torch.cat([x.flatten().double() for x in found]).nan_to_num()
 
 
+def _inputs(model: nn.Module, batches: Iterable[Any]) -> list[Any]:
+    """What of batches a model takes: all of them, or what stands before the labels, as the first of them tells."""
+    takes, given, count = inspect.signature(model.forward).parameters, list[Any](), 0
+    for batch in batches:
+        if isinstance(batch, dict):
+            given.append(batch if _is_open(takes) else {key: value for key, value in batch.items() if key in takes})
+            continue
+        parts = tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+        count = count or _taken(model, parts)
+        given.append(parts[:count])
+    return given
+
+
 @torch.no_grad()
-def _inputs(model: nn.Module, batch: Any) -> Any:
-    """What of a batch a model takes: all of it, or what stands before the labels."""
-    if isinstance(batch, dict):
-        takes = inspect.signature(model.forward).parameters
-        return batch if _is_open(takes) else {key: value for key, value in batch.items() if key in takes}
-    parts = tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+def _taken(model: nn.Module, parts: Sequence[Any]) -> int:
+    """How many parts of a batch a model runs on: as many as it can, the first at least."""
     for count in range(len(parts), 1, -1):
         try:
             copy.deepcopy(model).eval()(*parts[:count])
         except Exception:  # these are not all inputs
             continue
-        return parts[:count]
-    return parts[:1]
+        return count
+    return 1
 
 
 def _is_open(takes: Mapping[str, inspect.Parameter]) -> bool:
