@@ -130,16 +130,12 @@ def _alone(code: CodeType) -> Text | None:
     owner, inside = code.co_qualname.split(".")[-2:] if "." in code.co_qualname else ("", code.co_qualname)
     if owner == "<locals>" or not inside.isidentifier():
         return None
-    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
-    try:
-        block = inspect.getblock(lines)
-        parsed = ast.parse(textwrap.dedent("".join(block))).body
-    except (SyntaxError, IndentationError, tokenize.TokenError):
+    known = _block(code)
+    if known is None:
         return None
-    if len(parsed) != 1 or not isinstance(parsed[0], ast.FunctionDef) or parsed[0].name != code.co_name:
-        return None
+    block, tree = known
     margin = len(block[0]) - len(block[0].lstrip())
-    first, last = parsed[0].lineno - 1, parsed[0].end_lineno
+    first, last = tree.lineno - 1, tree.end_lineno
     body = "".join([block[first][margin:], *block[first + 1 : last]]).rstrip("\n")
     place = (code.co_filename, code.co_firstlineno + first, margin)
     found = Text(code.co_qualname, owner, *place, body, code.co_freevars, code.co_flags & _FUTURE)
@@ -147,6 +143,19 @@ def _alone(code: CodeType) -> Text | None:
         return found if _compiles_to(found, [], code) else None
     except SyntaxError:
         return None
+
+
+def _block(code: CodeType) -> tuple[list[str], ast.FunctionDef] | None:
+    """The lines of a function from where it begins, and their tree; None where they do not hold one of its name."""
+    try:
+        block = inspect.getblock(linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :])
+        parsed = ast.parse(textwrap.dedent("".join(block))).body
+    except (SyntaxError, tokenize.TokenError):
+        return None
+    match parsed:
+        case [ast.FunctionDef(name=code.co_name) as tree]:
+            return block, tree
+    return None
 
 
 def _compiles_to(found: Text, imports: Sequence[str], code: CodeType) -> bool:
@@ -159,13 +168,10 @@ def outline(code: CodeType) -> Definition:
 
     Raises NoSource where its source cannot be had.
     """
-    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
-    try:
-        tree = ast.parse(textwrap.dedent("".join(inspect.getblock(lines)))).body[0]
-    except (SyntaxError, tokenize.TokenError, IndexError):
+    known = _block(code)
+    if known is None:
         return text(code).tree()
-    if not isinstance(tree, ast.FunctionDef) or tree.name != code.co_name:
-        return text(code).tree()
+    tree = known[1]
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     if not {name for name in code.co_names if not name.startswith("_")} <= used | _imported(tree):
