@@ -186,7 +186,13 @@ def _leaf(output: Any) -> Any:
 
 @torch.no_grad()
 def teacher_output(teacher: Callable[..., Any] | None, run: Inputs) -> Any:
+    """What a teacher says, in tensors apart from its own: it may have kept them, or be run in inference mode."""
     assert teacher is not None
     mode = evaluating(teacher) if isinstance(teacher, nn.Module) and teacher.training else contextlib.nullcontext()
     with mode:
-        return teacher(*run.args, **run.kwargs)
+        said = teacher(*run.args, **run.kwargs)
+    return _detached(pytree.tree_map(lambda leaf: leaf.clone() if _is_inference(leaf) else leaf, said))
+
+
+def _is_inference(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_inference()

@@ -295,6 +295,20 @@ def test_the_full_width_may_stay_what_it_is() -> None:
     assert_close([a + b for a, b in zip(narrow, gradients(full), strict=True)], gradients(both))
 
 
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("distil", [None, F.mse_loss])
+def test_a_teacher_may_keep_what_it_says_or_run_in_inference_mode(full: bool, distil: Callable | None) -> None:
+    model = net(1).double().eval()
+    kept, found = model(X.double()).detach(), []
+    for teacher in (lambda _: kept, torch.inference_mode()(lambda x: model(x)), model):
+        wrapped = twin()
+        surgery.train_step(wrapped, X.double(), loss, narrow=[0.5], teacher=teacher, distil=distil, full=full)
+        found.append([torch.zeros_like(p) if p.grad is None else p.grad for p in wrapped.parameters()])
+    assert_close(found[0], found[2])
+    assert_close(found[1], found[2])
+    assert not kept.requires_grad and kept.grad is None
+
+
 def test_somebody_must_be_the_full_width() -> None:
     with pytest.raises(surgery.InputError, match="full=False leaves the full width as it is: give the model"):
         surgery.train_step(twin(), X.double(), loss, full=False)
