@@ -61,6 +61,10 @@ def load_training_state(wrapped: nn.Module, saved: dict[str, Any]) -> None:
     state = state_of(twin)
     settle = _settled(twin, state, saved)
     _, puts = restored(state.draw, saved["draw"])
+    dims = {
+        (file, line, bytes.fromhex(code), tuple(names)): known if isinstance(known, int) else tuple(known)
+        for file, line, code, names, known in saved["dims"]
+    }
     try:
         state.generator.set_state(saved["generator"].cpu())
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -70,10 +74,7 @@ def load_training_state(wrapped: nn.Module, saved: dict[str, Any]) -> None:
     if state.plan is None:
         state.waiting = saved
     settle()
-    state.class_dims = {
-        (file, line, bytes.fromhex(code), tuple(names)): known if isinstance(known, int) else tuple(known)
-        for file, line, code, names, known in saved["dims"]
-    }
+    state.class_dims = dims
 
 
 def settle_waiting(twin: nn.Module, state: State) -> None:
