@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Any
 
-from torch import nn
-
 from surgery.axes.formulas import Attribute, Field
 from surgery.axes.sizes import Size
 from surgery.modules.code.bytecode import mentions
 from surgery.modules.contents import Contents
 from surgery.modules.plain_data import ATOMS, LONGEST, altered, is_plain_data
 from surgery.modules.tensors import Parts
+from surgery.modules.tree import OF_ANY
 
 
 def remember_attributes(parts: Parts, prefix: str, own_copies: bool) -> list[Attributes | Contents]:
@@ -45,7 +44,6 @@ def remember_attributes(parts: Parts, prefix: str, own_copies: bool) -> list[Att
 
 _WITHOUT_SIZES = frozenset(ATOMS) - {int}
 _FILLED = (dict, list, set, deque, tuple)
-_TABLES = frozenset(vars(nn.Module()))
 
 
 def _remember(value: Any, module: str, path: tuple[Any, ...], copies: list[Any] | None, known: dict[int, bool]) -> Any:
@@ -78,9 +76,7 @@ class Attributes:
     def __init__(self, holder: Any):
         self.holder = holder
         self.before = dict(vars(holder))
-        held = {
-            name: value for name, value in self.before.items() if isinstance(value, _FILLED) and name not in _TABLES
-        }
+        held = {name: value for name, value in self.before.items() if isinstance(value, _FILLED) and name not in OF_ANY}
         self.contents = {name: Contents([value]) for name, value in held.items()}
 
     def changed(self) -> list[str]:

@@ -18,11 +18,10 @@ from surgery.modules.copying import copy_of
 from surgery.modules.differences import difference
 from surgery.modules.inputs import Batches, Examples, Inputs, runs
 from surgery.modules.tensors import Parts, parts_of
+from surgery.modules.tree import OF_ANY
 from surgery.modules.verify import proving
 
 CONTAINERS = (dict, list, set)
-TABLES = frozenset(vars(nn.Module()))  # of parameters, modules, hooks
-
 
 # The path of a module, an attribute of it, and whether that is absent before the first run. Else it is empty, or None.
 Cache: TypeAlias = "tuple[str, str, bool]"
@@ -60,7 +59,7 @@ def _candidates(parts: Parts) -> Iterator[Cache]:
     for path, module in parts.modules.items():
         cls: type = type(module)
         for name, value in vars(module).items():
-            if name in TABLES:
+            if name in OF_ANY:
                 continue
             if isinstance(value, CONTAINERS):
                 items = value.values() if isinstance(value, dict) else value

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 T = TypeVar("T")
+OF_ANY = frozenset(vars(nn.Module()))  # attributes that every module has: tables of parameters and modules, hooks
 
 
 def named_modules(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:

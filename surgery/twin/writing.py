@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from surgery.errors import InputError
 from surgery.modules.contents import Contents
+from surgery.modules.tree import OF_ANY
 from surgery.plan import cutting
 from surgery.twin.elastic import KEY, Elastic, elastic_of, put_back
 from surgery.twin.memory import Absent, Stored
 from surgery.twin.state import State, Widths
 
-_OWN = frozenset(vars(nn.Module())) | {KEY}
+_OWN = OF_ANY | {KEY}
 
 
 def assign(elastic: Elastic, module: nn.Module, name: str, value: Tensor) -> None:
