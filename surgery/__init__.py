@@ -38,6 +38,7 @@ from surgery.training.draws import grid, mixed, paper, shared
 from surgery.training.resuming import load_training_state, training_state
 from surgery.training.schedules import sandwich, warmup
 from surgery.training.step import train_step
+from surgery.training.teaching import cached
 from surgery.training.wrap import inspect, unwrap, wrap
 from surgery.twin.setting import at_widths, set_widths, widths
 from surgery.twin.statistics import recalibrate
@@ -49,7 +50,7 @@ __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "Status",
     "SurgeryError", "SweepError", "WidthError", "absorbed", "activation", "adapter", "adapters", "adaptive",
-    "at_widths", "batches", "check_adapter", "cost", "grid", "inputs", "inspect", "kl", "latency", "load",
+    "at_widths", "batches", "cached", "check_adapter", "cost", "grid", "inputs", "inspect", "kl", "latency", "load",
     "load_training_state", "magnitude", "mixed", "nest", "order", "paper", "pointwise", "progress", "recalibrate",
     "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans", "search", "sensitivity",
     "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "status", "sweep", "taylor",

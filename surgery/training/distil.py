@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -58,6 +59,20 @@ def kl(dim: int = -1) -> Divergence:
 def towards(distil: Distil, full: Any) -> Callable[[Any], Tensor]:
     """What a narrow output learns by, given the full one."""
     return distil.towards(full) if isinstance(distil, Divergence) else lambda narrow: distil(narrow, full)
+
+
+def seeing(distil: Callable[..., Tensor], inputs: Any) -> Distil:
+    """A divergence of two outputs; one with a third argument gets the inputs as well."""
+    try:
+        signature = inspect.signature(distil)
+    except (TypeError, ValueError):  # of C, which says nothing of its arguments
+        return distil
+    empty, places = (
+        inspect.Parameter.empty,
+        (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD),
+    )
+    needed = [one for one in signature.parameters.values() if one.kind in places and one.default is empty]
+    return distil if len(needed) < 3 else lambda narrow, full: distil(narrow, full, inputs)
 
 
 def logits_of(output: Any) -> Tensor:

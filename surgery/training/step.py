@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +14,15 @@ from torch.utils import _pytree as pytree
 from surgery.errors import InputError
 from surgery.modules.batchnorm import statistics_kept
 from surgery.modules.inputs import Examples, Inputs, call
-from surgery.modules.modes import evaluating
-from surgery.training.distil import Distil, divergence, known_by, towards
+from surgery.training.distil import Distil, divergence, known_by, seeing, towards
 from surgery.training.draws import DEFAULT
 from surgery.training.schedules import NARROW, Turn, turns
+from surgery.training.teaching import Teacher, teacher_output
 from surgery.twin.elastic import is_wrapped, state_of
 from surgery.twin.setting import at_widths
 from surgery.twin.state import State
 
+T = TypeVar("T")
 Learn: TypeAlias = "Callable[[Any], Tensor]"
 # What narrow widths count, and the share of the labels in it (docs/benchmarks.md, ablations).
 WEIGHT, LABELS = 1.0, 0.5
@@ -31,17 +31,17 @@ WEIGHT, LABELS = 1.0, 0.5
 def train_step(
     wrapped: nn.Module,
     inputs: Examples,
-    loss: Callable[[Any], Tensor],
+    loss: Learn | None = None,
     *,
     narrow: Sequence[Turn] | None = None,
     weight: float = WEIGHT,
     labels: float = LABELS,
-    teacher: Callable[..., Any] | None = None,
+    teacher: Teacher | None = None,
     distil: Distil | None = None,
     full: bool = True,
     backward: Callable[[Tensor], Any] = Tensor.backward,
 ) -> Tensor:
-    """Gradients of one batch at several widths; returns the loss of the full width (or the teacher), detached.
+    """Gradients of one batch at several widths; returns the loss of the full width, detached.
 
     The full width learns from `loss`. Each of the narrow widths learns in part from `loss`, and in part to say what the
     full width has just said. The gradients are added to those that are there already: `zero_grad` and the optimizer's
@@ -53,59 +53,81 @@ def train_step(
     Args:
         wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
         inputs: a tensor, a tuple (positional arguments), a dict (keyword arguments) or `surgery.inputs(...)`.
-        loss: takes the model's output, and returns a scalar. Called once for each pass.
+        loss: takes the model's output, and returns a scalar. Called once for each pass. Without one, all widths learn
+            from the `teacher` alone, by `distil`: no labels are needed.
         narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: one pass, at the draw
             that the model was wrapped with; without one, in three steps of ten at 1/32, else at a log-uniform fraction,
             in a quarter of them drawn for each group by itself.
         weight: what the mean over the narrow passes counts, where the loss of the full width counts 1.
         labels: the share of `loss` in what narrow widths learn. At 1 they learn nothing else, so that the output may be
             anything; at 0 they learn from the full width alone.
-        teacher: a frozen model that narrow widths learn from instead, called with `inputs` in eval mode.
-        distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar. Default:
-            `surgery.kl` over the dimension of the classes; or the loss itself towards the full output, where it is a
-            squared error, an absolute one or a binary cross-entropy.
+        teacher: a frozen model that narrow widths learn from instead, called with `inputs` in eval mode; see also
+            `surgery.cached`.
+        distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar; where it has a
+            third argument, it gets `inputs` too (masks of padding). Default: `surgery.kl` over the dimension of the
+            classes; or the loss itself towards the full output, where it is a squared error, an absolute one or a
+            binary cross-entropy.
         full: whether the full width is trained. If not, a `teacher` stays what it is for, such as the trained model
-            that the family started from, and all of the step goes to the narrow widths.
+            that the family started from, and all of the step goes to the narrow widths. What is returned is then the
+            mean of what these learn by.
         backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
     Raises InputError where nobody is the full width: no `full` and no `teacher`; where `wrapped` is in eval mode,
-    `loss` is no function, it or `distil` gives no scalar; and where there is no `distil`, `labels` is below 1 and the
-    output holds no logits of a softmax cross-entropy. The widths that were set are as before, whatever happens.
+    `loss` is no function, it or `distil` gives no scalar; where there is no `loss`, and no `teacher` or `distil`; and
+    where there is no `distil`, `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The
+    widths that were set are as before, whatever happens.
     """
-    if not callable(loss):
+    _check(loss, teacher, distil, full)
+    run, twin = call(inputs), twin_in(wrapped)
+    state = _state(twin, run)
+    draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)
+    share, labels = _weight(weight) / len(draws), 0.0 if loss is None else _share(labels)
+    distil = None if distil is None else seeing(distil, inputs)
+    said = None if teacher is None or labels == 1 else teacher_output(teacher, run)
+    learn = loss if loss is not None else towards(_known(distil), said)
+    value: Tensor | None = None
+    with at_widths(twin, 1.0):
+        if full or (distil is None and labels < 1):
+            own = wrapped(*run.args, **run.kwargs) if full else _leaf(said)
+            value = _scalar(learn(own), "loss" if loss is not None else "distil")
+            if distil is None and labels < 1:
+                distil = _divergence(state, learn, own, value)
+            said = own if said is None else said
+        if full:
+            backward(_known(value))
+    learnt = narrow_loss(loss, None if labels == 1 else towards(_known(distil), _detached(said)), labels)
+    values = []
+    with statistics_kept(twin):
+        for draw in draws:
+            with at_widths(twin, state.drawn(draw)):
+                values.append(learnt(wrapped(*run.args, **run.kwargs)))
+                backward(share * values[-1])
+    return _known(value).detach() if full else torch.stack([one.detach() for one in values]).mean()
+
+
+def _check(loss: Learn | None, teacher: Teacher | None, distil: Distil | None, full: bool) -> None:
+    """Raises InputError where nothing says what is learnt."""
+    if loss is not None and not callable(loss):
         raise InputError(
             "loss is a function of the output, and called for each width: lambda output: F.cross_entropy(output, y). "
             f"Got {type(loss).__name__}"
         )
     if not full and teacher is None:
         raise InputError("full=False leaves the full width as it is: give the model that takes its place as teacher=")
-    run, twin = call(inputs), twin_in(wrapped)
-    state = _state(twin, run)
-    draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)
-    share, labels = _weight(weight) / len(draws), _share(labels)
-    with at_widths(twin, 1.0):
-        said = wrapped(*run.args, **run.kwargs) if full else _leaf(teacher_output(teacher, run))
-        value = _scalar(loss(said), "loss")
-        distil = None if labels == 1 else distil or _divergence(state, loss, said, value)
-        if full:
-            backward(value)
-    if full and teacher is not None and distil is not None:
-        said = teacher_output(teacher, run)
-    learn = narrow_loss(loss, None if distil is None else towards(distil, _detached(said)), labels)
-    with statistics_kept(twin):
-        for draw in draws:
-            with at_widths(twin, state.drawn(draw)):
-                backward(share * learn(wrapped(*run.args, **run.kwargs)))
-    return value.detach()
+    if loss is None and (teacher is None or distil is None):
+        raise InputError(
+            "without a loss, all widths learn to say what a teacher says: give the trained model as teacher=, and as "
+            "distil= what it means to say the same, such as surgery.kl() or F.mse_loss"
+        )
 
 
-def narrow_loss(loss: Learn, divergence: Learn | None, labels: float) -> Learn:
+def narrow_loss(loss: Learn | None, divergence: Learn | None, labels: float) -> Learn:
     """What a narrow output learns by: the loss and the divergence, in shares of `labels` and the rest."""
 
     def learn(narrow: Any) -> Tensor:
         parts = []
-        if labels > 0:
+        if loss is not None and labels > 0:
             parts.append(labels * _scalar(loss(narrow), "loss"))
         if divergence is not None:
             parts.append((1 - labels) * _scalar(divergence(narrow), "distil"))
@@ -177,22 +199,13 @@ def _detached(output: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, output)
 
 
+def _known(value: T | None) -> T:
+    assert value is not None
+    return value
+
+
 def _leaf(output: Any) -> Any:
     """An output of which a loss has gradients, though no parameter gets any."""
     return pytree.tree_map(
         lambda leaf: leaf.requires_grad_() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, output
     )
-
-
-@torch.no_grad()
-def teacher_output(teacher: Callable[..., Any] | None, run: Inputs) -> Any:
-    """What a teacher says, in tensors apart from its own: it may have kept them, or be run in inference mode."""
-    assert teacher is not None
-    mode = evaluating(teacher) if isinstance(teacher, nn.Module) and teacher.training else contextlib.nullcontext()
-    with mode:
-        said = teacher(*run.args, **run.kwargs)
-    return _detached(pytree.tree_map(lambda leaf: leaf.clone() if _is_inference(leaf) else leaf, said))
-
-
-def _is_inference(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_inference()

@@ -287,10 +287,15 @@ def test_the_full_width_may_stay_what_it_is() -> None:
     """Narrow widths learn as with any teacher; there is no pass at full width, and there are no gradients of one."""
     teacher = net(1).double().eval()
     alone, both, full = twin(), twin(), net().double().train()
-    value = surgery.train_step(alone, X.double(), loss, narrow=[0.5], teacher=teacher, full=False)
+    value = surgery.train_step(alone, X.double(), loss, narrow=[0.5, 0.5], teacher=teacher, full=False)
     surgery.train_step(both, X.double(), loss, narrow=[0.5], teacher=teacher)
     loss(full(X.double())).backward()
-    assert value == loss(teacher(X.double())) and all(p.grad is None for p in teacher.parameters())
+    other = twin()
+    with torch.no_grad(), surgery.at_widths(other, 0.5):
+        output = other(X.double())
+    learnt = 0.5 * loss(output) + 0.5 * F.cross_entropy(output, teacher(X.double()).softmax(-1))
+    assert_close([value], [learnt.detach()])
+    assert all(p.grad is None for p in teacher.parameters())
     narrow = [p.grad if p.grad is not None else torch.zeros_like(p) for p in alone.parameters()]
     assert_close([a + b for a, b in zip(narrow, gradients(full), strict=True)], gradients(both))
 
