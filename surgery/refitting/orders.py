@@ -26,7 +26,7 @@ AMONG = 4  # and of so many candidates for each
 
 @dataclass(frozen=True)
 class ByReaders:
-    """Importance by a score over the readers of each group; groups without any are left out."""
+    """Importance by a score over the readers of each group; where there are none, by what units say."""
 
     batches: Iterable[Batch]
     score: Score
@@ -35,17 +35,26 @@ class ByReaders:
         grams = gather(apart(wrapped).eval(), plan, batches_of(wrapped, self.batches)).values()
         found = {}
         for name, group in plan.groups.items():
-            readers = [(gram, owners) for gram in grams if bool(((owners := gram.owners(plan, name)) >= 0).any())]
+            readers = _having((gram, gram.owners(plan, name)) for gram in grams)
+            makers = _having((gram, gram.made(plan, name)) for gram in grams)
             if readers:
                 found[name] = self.score(group, readers)
+            elif makers:
+                found[name] = _said(group, makers)
         return found
+
+
+def _having(readers: Iterable[tuple[Gram, Tensor]]) -> Readers:
+    """Those in which some column or output belongs to a unit."""
+    return [(gram, owners) for gram, owners in readers if bool((owners >= 0).any())]
 
 
 def activation(batches: Iterable[Batch]) -> ByReaders:
     """Importance by what a unit says, times how much its readers listen.
 
     That is the root mean square of a unit's values, times the norm of the weights that read it, as a share of that of
-    all units, in the mean over its readers (linear maps, convolutions). Groups without such readers keep their order.
+    all units, in the mean over its readers (linear maps, convolutions). Where it has none, as the width of queries and
+    keys, it is the product of what its makers say.
 
     Args:
         batches: inputs of the model, without labels, as in use.
@@ -58,7 +67,7 @@ def absorbed(batches: Iterable[Batch]) -> ByReaders:
 
     Units go one after another: first the one whose loss its readers (linear maps and convolutions) absorb best when
     they are refitted by least squares to the units that are left. So of two units that say the same, one goes early.
-    Groups without such readers keep their order.
+    Groups without such readers are ordered as by `activation`.
 
     Args:
         batches: inputs of the model, without labels, as in use. A few thousand rows (positions of texts or images) do.
@@ -74,6 +83,17 @@ def _listened(group: Group, readers: Readers) -> Tensor:
         units.index_add_(0, owners[owners >= 0], energy[owners >= 0])
         total += (units / units.sum().clamp_min(torch.finfo(torch.float64).tiny)).sqrt()
     return total
+
+
+def _said(group: Group, makers: Readers) -> Tensor:
+    """(U) the root mean square of what a unit says, multiplied over all that make it: a query and its key."""
+    total = torch.zeros(group.size, dtype=torch.float64)
+    for gram, owners in makers:
+        energy = (gram.weight @ gram.mean * gram.weight).sum(1)
+        units = torch.zeros(group.size, dtype=torch.float64)
+        units.index_add_(0, owners[owners >= 0], energy[owners >= 0])
+        total += (units / units.mean().clamp_min(TINY)).clamp_min(TINY).log() / 2
+    return total.exp()
 
 
 @dataclass

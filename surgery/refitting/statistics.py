@@ -55,6 +55,10 @@ class Gram:
         channels = units(plan.layouts[self.site.weight][self.site.inside], group).repeat_interleave(self.places)
         return channels if self.site.bias is None else torch.cat([channels, torch.tensor([-1])])
 
+    def made(self, plan: Plan, group: str) -> Tensor:
+        """(O) the unit of a group that each output makes; -1 where it makes none."""
+        return units(plan.layouts[self.site.weight][self.site.out], group)
+
 
 def with_ones(rows: Tensor, site: Site) -> Tensor:
     """Rows, with a one for the bias."""

@@ -18,7 +18,7 @@ from tests.benchmarks.run import Run
 
 NAMES = (
     "training", "planning", "shrunk", "latency", "digits", "ablations", "adaptive",
-    "fashion_mlp", "fashion_cnn", "language", "pretrained", "start", "choice",
+    "fashion_mlp", "fashion_cnn", "language", "pretrained", "start", "compared", "choice",
 )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def fit(model: nn.Module, part: Part, epochs: float, rate: float, seed: int, bat
         step: adds the gradients of a batch.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=DECAY, fused=True)
-    steps = max(2, round(epochs * (len(part) // batch)))
+    steps = max(6, round(epochs * (len(part) // batch)))  # fewer leave no room for the rise
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=RISE)
     order = torch.Generator().manual_seed(seed)
     rows: list[Tensor] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sysconfig
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, TypeAlias
@@ -18,6 +19,7 @@ from surgery.plan.plan import Plan
 Batch: TypeAlias = "tuple[Tensor, Tensor]"  # ids and mask, (B, T)
 SHAKESPEARE = Path(__file__).resolve().parents[3] / "shared" / "data" / "shakespeare"
 CALIBRATION, TEST, QUICK = 512, 1000, 128  # sentences
+POOL, CHOICE = 8000, 500  # sentences to train on, and to choose settings on
 SIZE, LONGEST = 32, 48  # of a batch, and of a sentence in tokens
 
 
@@ -42,15 +44,30 @@ class Encoder(nn.Module):
         return F.normalize((states * weights).sum(1) / weights.sum(1), dim=-1)
 
 
-def texts(quick: bool, seed: int) -> tuple[list[Batch], list[Batch]]:
-    """Batches of sentences to calibrate on, and of others to test on, half of each kind."""
+@dataclass(frozen=True)
+class Texts:
+    """Batches of sentences, half of each kind: to calibrate on, to train on, to choose on, and others to test on."""
+
+    calibration: list[Batch]
+    train: list[Batch]
+    choice: list[Batch]
+    test: list[Batch]
+
+
+def texts(quick: bool, seed: int, size: int = SIZE) -> Texts:
+    """Sentences drawn by a seed; `size` is of the batches that are trained on."""
     random = Random(seed)
     kinds = [split(documented(), random), *([shakespeare(random)] if SHAKESPEARE.exists() else [])]
-    sizes = [(QUICK if quick else n) // len(kinds) for n in (CALIBRATION, TEST)]
-    first, second = (
-        [sentence for kind in kinds for sentence in kind[i][: sizes[i]]] for i in (0, 1)
-    )  # fmt: skip
-    return encoded(first), encoded(second)
+    counts = [(QUICK if quick else n) // len(kinds) for n in (CALIBRATION, CHOICE, POOL, TEST)]
+    parts: list[list[str]] = [[] for _ in counts]
+    for known, other in kinds:
+        at = 0
+        for part, count in zip(parts[:3], counts[:3], strict=True):
+            part += known[at : at + count]
+            at += count
+        parts[3] += other[: counts[3]]
+    calibration, choice, train, test = parts
+    return Texts(encoded(calibration), encoded(train, size), encoded(choice), encoded(test))
 
 
 def documented() -> list[str]:
@@ -82,15 +99,15 @@ def split(found: list[str], random: Random) -> tuple[list[str], list[str]]:
     return found[: len(found) // 2], found[len(found) // 2 :]
 
 
-def encoded(sentences: Sequence[str]) -> list[Batch]:
+def encoded(sentences: Sequence[str], size: int = SIZE) -> list[Batch]:
     """Batches of sentences that are about as long, so that little is padding."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder())
     ordered = sorted(sentences, key=lambda sentence: len(tokenizer(sentence)["input_ids"]))
     found = []
-    for i in range(0, len(ordered), SIZE):
-        batch = tokenizer(ordered[i : i + SIZE], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
+    for i in range(0, len(ordered), size):
+        batch = tokenizer(ordered[i : i + size], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
         found.append((batch["input_ids"], batch["attention_mask"]))
     return found
 

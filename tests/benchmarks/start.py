@@ -76,7 +76,8 @@ def sentences(by: str, quick: bool, seed: int, what: str) -> Value:
     """The sentence encoder of `minilm`, with one fraction for its feed-forward layers, and for its heads too."""
     from tests.benchmarks.minilm import Encoder, cosine, elastic, texts
 
-    calibration, test = texts(quick, seed)
+    found = texts(quick, seed)
+    calibration, test = found.calibration, found.test
     model = Encoder().eval()
     example = calibration[len(calibration) // 2]
     plan = surgery.inspect(model, example)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -78,13 +79,33 @@ def test_an_order_is_what_reorder_takes() -> None:
     assert torch.equal(a[0].weight, model[0].weight[orders["0.o"]])
 
 
-def test_a_group_that_nothing_linear_reads_keeps_its_order() -> None:
-    class Scores(nn.Module):
+class Scores(nn.Module):
+    """Queries and keys that nothing linear reads, the width of heads in pairs or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.q(x) * self.k(x)).sum(-1, keepdim=True) * self.v(x)
+
+
+@pytest.mark.parametrize("by", [surgery.absorbed, surgery.activation])
+def test_a_group_that_nothing_linear_reads_goes_by_what_its_makers_say_together(by: Callable) -> None:
+    torch.manual_seed(0)
+    model = Scores().double()
+    energy = model.q(X).square().mean(0) * model.k(X).square().mean(0)
+    (found,) = surgery.order(model, X, by=by(BATCHES)).values()
+    assert found.tolist() == energy.argsort(descending=True).tolist()
+
+
+def test_a_group_that_nothing_linear_makes_or_reads_keeps_its_order() -> None:
+    class Table(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.q, self.k = nn.Linear(6, 8), nn.Linear(6, 8)
+            self.a, self.b = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(8))
 
         def forward(self, x: Tensor) -> Tensor:
-            return (self.q(x) * self.k(x)).sum(-1)
+            return x * (self.a * self.b).sum()
 
-    assert surgery.order(Scores().double(), X, by=surgery.absorbed(BATCHES)) == {}
+    assert surgery.order(Table().double(), X, by=surgery.absorbed(BATCHES)) == {}
