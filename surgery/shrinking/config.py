@@ -9,7 +9,6 @@ fitted to the small model, and the result is believed only if it builds the same
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Container, Hashable, Mapping
 from dataclasses import dataclass
 
@@ -17,12 +16,14 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError, ProofError
+from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples
 from surgery.modules.plain_data import is_plain_data, replaced
 from surgery.modules.verify import compare
 from surgery.plan.plan import Plan
 from surgery.shrinking.fields import Config, at, differs, fields
-from surgery.shrinking.fitting import Fit, Unfit
+from surgery.shrinking.fitting import Fit, Formulas, Unfit, built_from_config
+from surgery.shrinking.parts import first_calls, outermost
 
 SAVE = "save_pretrained"
 
@@ -46,33 +47,64 @@ def settle_config(
     """Make `small.config` tell the sizes of a small model, or return why no configuration of its class can.
 
     Then `config` stays as it was, and `save_pretrained`, where the class has one, raises InputError with the reason.
+    Where the model has no configuration that fits, those of its parts are fitted.
     """
-    config = vars(small).get("config")
-    written, built = hasattr(type(small), SAVE), _built_from_config(type(small))
     if dict(widths) == plan.full():
         return None
+    config = vars(small).get("config")
+    written, built = hasattr(type(small), SAVE), built_from_config(small)
     _refuse_parts(small)
     if not written and not (built and is_plain_data(config)):
+        _settle_parts(small, plan.formulas, examples, tolerance)
         return None
+    reason = _settled(small, plan.formulas, examples, tolerance)
+    if reason is not None or not written:
+        _settle_parts(small, plan.formulas, examples, tolerance)
+    return reason
+
+
+def _settled(module: nn.Module, formulas: Formulas, examples: Examples, tolerance: float | None) -> str | None:
+    """Fit the configuration of a model or a part, or let it refuse to be saved, and return why."""
+    config = vars(module).get("config")
     try:
-        if not built or not is_plain_data(config):
+        if not built_from_config(module) or not is_plain_data(config):
             raise Unfit("its class is not built from a config alone")
         with torch.random.fork_rng(devices=[]):
-            _fit(small, plan, config, examples, tolerance)
+            _fit(module, formulas, config, examples, tolerance)
     except Unfit as unfit:
-        reason = f"no config of {type(small).__name__} gives this small model: {unfit}. {INSTEAD}"
-        if written:
-            vars(small)[SAVE] = Refused(reason)
+        reason = f"no config of {type(module).__name__} gives this small model: {unfit}. {INSTEAD}"
+        if hasattr(type(module), SAVE):
+            vars(module)[SAVE] = Refused(reason)
         return reason
-    if isinstance(vars(small).get(SAVE), Refused):
-        del vars(small)[SAVE]
+    if isinstance(vars(module).get(SAVE), Refused):
+        del vars(module)[SAVE]
     return None
 
 
-def _fit(small: nn.Module, plan: Plan, config: Config, examples: Examples, tolerance: float | None) -> None:
+def _settle_parts(small: nn.Module, formulas: Formulas, examples: Examples, tolerance: float | None) -> None:
+    """Fit the configurations of parts that can be saved by themselves, and of whatever holds the same object."""
+    parts = dict(outermost(small, SAVE))
+    if not parts:
+        return
+    before = {path: vars(part).get("config") for path, part in parts.items()}
+    for path, run in first_calls(copy_tree(small, lambda _, tensor: tensor), parts, examples).items():
+        inside = [(o[len(path) + 1 :], name, how) for o, name, how in formulas if f"{o}.".startswith(f"{path}.")]
+        if _settled(parts[path], inside, run, tolerance) is None:
+            old = before[path]
+            if sum(other is old for other in before.values()) == 1:
+                _share(small, old, vars(parts[path])["config"])
+
+
+def _share(small: nn.Module, old: Config, new: Config) -> None:
+    """Let modules around a part, which hold its old configuration, hold the new one."""
+    for module in small.modules():
+        vars(module).update({name: new for name, value in vars(module).items() if value is old and old is not None})
+
+
+def _fit(small: nn.Module, formulas: Formulas, config: Config, examples: Examples, tolerance: float | None) -> None:
     """Find the configuration, and let `small` hold it. Raises Unfit where there is none, or its class refuses it."""
     try:
-        fit = Fit(small, plan, config)
+        fit = Fit(small, formulas, config)
         _check(small, fit.run(), fit.make, examples, tolerance)
     except Unfit:
         raise
@@ -87,19 +119,6 @@ def _refuse_parts(small: nn.Module) -> None:
             vars(module)[SAVE] = Refused(
                 f"{path} is a part of a small model, and its config still tells the full sizes. {INSTEAD}"
             )
-
-
-def _built_from_config(cls: Callable[..., nn.Module]) -> bool:
-    """Whether `cls(config)` makes a model: its only required argument has that name."""
-    try:
-        parameters = list(inspect.signature(cls).parameters.values())
-    except (TypeError, ValueError):
-        return False
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    plain = [p for p in parameters if p.kind in kinds]
-    rest = [p for p in parameters if p not in plain and p.kind is inspect.Parameter.KEYWORD_ONLY]
-    needed = [p.name for p in (*plain, *rest) if p.default is inspect.Parameter.empty]
-    return needed == ["config"] and plain[:1] != [] and plain[0].name == "config"
 
 
 def _check(

@@ -7,15 +7,15 @@ import copy
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
-from surgery.axes.formulas import Agreed, Steps
+from surgery.axes.formulas import Agreed, AttributePath, Origin, Steps
 from surgery.modules.plain_data import replaced
-from surgery.plan.plan import Plan
 from surgery.shrinking.fields import Config, at, fields
 from surgery.shrinking.voting import Place, Sizes, Slopes, slopes_between, wanted
 
@@ -24,8 +24,33 @@ FEW, MANY = 24, 48
 SHOWN = 4  # tensors named in a message
 
 
+Formulas: TypeAlias = (
+    "Sequence[tuple[str, AttributePath, Origin]]"  # the path of a module, an attribute of it, how it follows
+)
+SCALARS = (bool, int, float, str, type(None))
+
+
 class Unfit(Exception):
     """Why no configuration tells of a model."""
+
+
+def built_from_config(model: nn.Module) -> bool:
+    """Whether `type(model)(config)` makes a model: what else it needs, the model keeps under the arguments' names."""
+    try:
+        parameters = list(inspect.signature(type(model)).parameters.values())
+    except (TypeError, ValueError):
+        return False
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    first = [p.name for p in parameters if p.kind in kinds][:1]
+    rest = [p for p in parameters if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)]
+    needed = {p.name for p in rest if p.default is inspect.Parameter.empty}
+    return first == ["config"] and needed - set(beside(model)) == {"config"}
+
+
+def beside(model: nn.Module) -> dict[str, object]:
+    """The arguments of a model's class beside its configuration, as far as the model keeps them: plain values."""
+    names = [name for name in inspect.signature(type(model)).parameters if name != "config"]
+    return {name: vars(model)[name] for name in names if type(vars(model).get(name, ...)) in SCALARS}
 
 
 @dataclass
@@ -33,7 +58,7 @@ class Fit:
     """The search for the configuration of one small model."""
 
     small: nn.Module
-    plan: Plan
+    formulas: Formulas
     config: Config
     target: Sizes = field(init=False)
     make: Callable[[Config], nn.Module] = field(init=False)
@@ -43,16 +68,21 @@ class Fit:
         self.make = self.maker()
 
     def maker(self) -> Callable[[Config], nn.Module]:
-        """What builds models with the small one's tensors: a part may be switched by an argument (`pooler=False`)."""
+        """What builds models with the small one's tensors: a part may be switched by an argument (`pooler=False`).
+
+        Other arguments beside the configuration are what the model keeps under their names.
+        """
         cls: Callable[..., nn.Module] = type(self.small)
         given = inspect.signature(cls).parameters.values()
-        switches = {one.name: not one.default for one in given if type(one.default) is bool}
-        for name, value in ({"": None} | switches).items():
-            self.make = functools.partial(cls, **{name: value}) if name else cls
-            with contextlib.suppress(Unfit):
-                self.build(self.config)
-                return self.make
-        return cls
+        switches: dict[str, bool] = {one.name: not one.default for one in given if type(one.default) is bool}
+        kept = beside(self.small)
+        for told in [{}, kept] if kept else [{}]:
+            for switch in ({}, *({name: value} for name, value in switches.items())):
+                self.make = functools.partial(cls, **(told | switch))
+                with contextlib.suppress(Unfit):
+                    self.build(self.config)
+                    return self.make
+        return functools.partial(cls, **kept)
 
     def run(self) -> Config:
         """The configuration from which `make` gives these shapes. Raises Unfit where none was found."""
@@ -139,7 +169,7 @@ class Fit:
         tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
         found: Sizes = {(name, i): size for name, tensor in tensors for i, size in enumerate(tensor.shape)}
         modules = dict(model.named_modules())
-        for owner, path, formula in self.plan.formulas:
+        for owner, path, formula in self.formulas:
             if isinstance(formula, Agreed):
                 continue  # its class may give it any of several numbers
             try:

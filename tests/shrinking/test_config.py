@@ -176,3 +176,60 @@ def test_other_objects_named_config_are_left_alone() -> None:
     model.config = options = types.SimpleNamespace(epochs=8)
     small = surgery.shrink(model, 0.5, torch.randn(2, 4))
     assert vars(small.config) == vars(options) == {"epochs": 8} and "config" not in small.surgery_record
+
+
+class Labelled(Decoder):
+    """A number beside the configuration, without a default, that the model keeps under its name."""
+
+    def __init__(self, config, labels, scale=1.0):
+        super().__init__(config)
+        self.labels, self.scale = labels, scale
+        self.classes = nn.Linear(config.vocabulary, labels)
+
+    def forward(self, ids):
+        return self.classes(super().forward(ids)) * self.scale
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_arguments_beside_the_config_are_what_the_model_keeps(scale: float) -> None:
+    """A scale that were left out would give other outputs, which are compared."""
+    small = surgery.shrink(Labelled(config(), 5, scale=scale), {"*.up.o": 10}, IDS)
+    assert "config" not in small.surgery_record and small.config.inner == 10
+
+
+class Around(nn.Module):
+    """A model that is no configuration's, around one that is; and around two, of one configuration."""
+
+    def __init__(self, config, towers=1):
+        super().__init__()
+        self.config = config
+        self.towers = nn.ModuleList(Decoder(config) for _ in range(towers))
+        self.head = nn.Linear(config.vocabulary, 3)
+
+    def forward(self, ids):
+        return self.head(sum(tower(ids).relu() for tower in self.towers))
+
+
+def test_the_config_of_a_part_tells_its_sizes(tmp_path: Any) -> None:
+    model = Around(config())
+    small = surgery.shrink(model, {"*.up.o": 10, "*.embed.d": 12, "*.qkv.o.1": 3}, IDS)
+    part = small.towers[0]
+    assert (part.config.inner, part.config.width, model.config.width) == (10, 12, 24)
+    assert small.config is part.config and part.blocks[1].config is part.config
+    part.save_pretrained(tmp_path / "part")
+    surgery.verify(part, Decoder.from_pretrained(tmp_path / "part"), IDS)
+
+
+def test_parts_of_one_config_get_one_each() -> None:
+    model = Around(config(), towers=2)
+    small = surgery.shrink(model, {"towers.0.*.up.o": 10, "towers.1.*.up.o": 7}, IDS)
+    assert [tower.config.inner for tower in small.towers] == [10, 7]
+    assert small.config.inner == 40, "it told of both, and can tell of neither"
+
+
+def test_a_part_that_no_config_tells_of_is_not_written() -> None:
+    small = surgery.shrink(Around(config()), {"towers.0.blocks.0.up.o": 10}, IDS)
+    with pytest.raises(
+        surgery.InputError, match=r"no config of Decoder gives this small model: .*blocks\.0\.up\.weight"
+    ):
+        small.towers[0].save_pretrained("anywhere")
