@@ -14,7 +14,7 @@ from surgery.curves.choose import choose
 from surgery.curves.inversions import inversion_notes, latency_inversions
 from surgery.curves.page.report import report
 from surgery.curves.plot import plot
-from surgery.curves.points import MEASURES, AnyPath, Point, Rows
+from surgery.curves.points import MEASURES, AnyPath, Full, Point, Rows
 from surgery.curves.score import Score
 from surgery.curves.surrogate import Surrogate, at, surrogate_of
 from surgery.curves.table import table
@@ -94,7 +94,7 @@ def _read(document: object) -> Curve:
     points, uniform = (tuple(map(_point, rows)) for rows in (found["points"], found.get("uniform", ())))
     known = {"sizes": _sizes(points, full)} | found
     header = {name: read(known[name]) for name, read in HEADER.items() if name in known and name != "full"}
-    return replace(Curve(points, full, uniform=uniform), **header)
+    return replace(Curve(points, Full(full), uniform=uniform), **header)
 
 
 def _fields(value: object) -> dict[str, Any]:

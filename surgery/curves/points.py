@@ -13,6 +13,15 @@ MEASURES = ("params", "bytes", "macs")
 AnyPath: TypeAlias = "str | PathLike[str]"
 
 
+class Full(dict[str, int]):
+    """What the full model costs, by name (`full["macs"]`) or as attributes (`full.macs`)."""
+
+    def __getattr__(self, name: str) -> int:
+        if name in self:
+            return self[name]
+        raise AttributeError(f"the costs of the full model are {', '.join(self)}; there is no {name}")
+
+
 @dataclass(frozen=True)
 class Point:
     """One row: a model of these widths, how well it did, and what it costs. Widths for `shrink` and `set_widths`.
@@ -46,7 +55,8 @@ class Rows(Sequence[Point]):
 
     Attributes:
         points: the rows.
-        full: `params`, `bytes` and `macs` of the model at full width, which percentages and fractions refer to.
+        full: `params`, `bytes` and `macs` of the model at full width, which percentages and fractions refer to: a
+            mapping, whose values are attributes as well.
         plan_fingerprint: the fingerprint of the plan that was swept, or "".
         sizes: the full width of every group, by name; empty where it is not known.
         timing: what latencies were measured with: device, threads, calls; empty where none were.
@@ -62,7 +72,7 @@ class Rows(Sequence[Point]):
     """
 
     points: tuple[Point, ...]
-    full: Mapping[str, int]
+    full: Full
     plan_fingerprint: str = field(default="", kw_only=True)
     sizes: Mapping[str, int] = field(default_factory=dict, kw_only=True)
     timing: Mapping[str, str | int] = field(default_factory=dict, kw_only=True)
@@ -75,6 +85,9 @@ class Rows(Sequence[Point]):
     precision: float | None = field(default=None, kw_only=True)
     uniform: tuple[Point, ...] = field(default=(), kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "full", Full(self.full))
 
     @overload
     def __getitem__(self, index: int) -> Point: ...

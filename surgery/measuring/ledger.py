@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from surgery.curves.curve import Curve
-from surgery.curves.points import MEASURES, AnyPath, Point
+from surgery.curves.points import MEASURES, AnyPath, Full, Point
 from surgery.errors import FileError, InputError
 from surgery.modules.inputs import Examples, call, tensors
 from surgery.plan.plan import Plan
@@ -90,7 +90,7 @@ def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, refitted: in
     full = plan.cost_model.at(plan.full())
     return Curve(
         (),
-        {name: getattr(full, name) for name in MEASURES},
+        Full({name: getattr(full, name) for name in MEASURES}),
         plan_fingerprint=plan.fingerprint,
         sizes=plan.full(),
         weights=weights,

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import pickle
 import re
 import sys
 
@@ -272,3 +273,10 @@ def test_plot_says_what_it_lacks(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=re.escape("pip install 'model-surgery[plot]'")):
         CURVE.plot(tmp_path / "curve.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_costs_of_the_full_model_are_attributes_too():
+    assert (CURVE.full.params, CURVE.full.macs, CURVE.full.bytes) == tuple(FULL[n] for n in ("params", "macs", "bytes"))
+    assert CURVE[:2].full == FULL and pickle.loads(pickle.dumps(CURVE)).full.macs == FULL["macs"]
+    with pytest.raises(AttributeError, match="there is no flops"):
+        CURVE.full.flops  # noqa: B018
