@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from surgery.refitting.sites import Visit
+from surgery.refitting.sites import Site, Visit
 
 KINDS = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)  # devices with casts of their own
 Pause = Callable[[Visit], None]
@@ -68,13 +68,13 @@ class Run(threading.Thread):
             raise self.error
 
 
-def together(bodies: Sequence[Callable[[Pause], None]]) -> Iterator[tuple[str, list[Visit | None]]]:
+def together(bodies: Sequence[Callable[[Pause], None]]) -> Iterator[list[Visit | None]]:
     """The sites in the order in which the first run comes to them, with the visit of each run that waits there.
 
-    A weight is met once; when a run comes to it again, it goes on.
+    A site is met once; when a run comes to it again, it goes on.
     """
     runs = [Run(body) for body in bodies]
-    met: dict[str, None] = {}
+    met = set[Site]()
     try:
         for run in runs:
             run.start()
@@ -82,11 +82,10 @@ def together(bodies: Sequence[Callable[[Pause], None]]) -> Iterator[tuple[str, l
         while waiting := [run for run in runs if not run.done]:
             first = waiting[0].visit
             assert first is not None
-            weight = first.site.weight
-            there = [run for run in waiting if run.visit is not None and run.visit.site.weight == weight]
-            if weight not in met:
-                met[weight] = None
-                yield weight, [run.visit if run in there else None for run in runs]
+            there = [run for run in waiting if run.visit is not None and run.visit.site == first.site]
+            if first.site not in met:
+                met.add(first.site)
+                yield [run.visit if run in there else None for run in runs]
             for run in there:
                 run.go_on()
     finally:

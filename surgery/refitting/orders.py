@@ -32,7 +32,7 @@ class ByReaders:
     score: Score
 
     def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
-        grams = gather(apart(wrapped).eval(), plan, batches_of(wrapped, self.batches)).values()
+        grams = gather(apart(wrapped).eval(), plan, batches_of(wrapped, self.batches))
         found = {}
         for name, group in plan.groups.items():
             readers = _having((gram, gram.owners(plan, name)) for gram in grams)

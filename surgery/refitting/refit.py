@@ -28,8 +28,18 @@ from surgery.modules.inputs import Inputs
 from surgery.modules.tree import named_modules
 from surgery.plan.plan import Plan
 from surgery.refitting.lockstep import Pause, together
-from surgery.refitting.sites import Listener, Site, Visit
-from surgery.refitting.statistics import ROWS, apart, check_finite, names_of, parameters_of, picked, whole, with_ones
+from surgery.refitting.sites import Listener, Visit
+from surgery.refitting.statistics import (
+    ROWS,
+    WIDEST,
+    apart,
+    check_finite,
+    names_of,
+    parameters_of,
+    picked,
+    whole,
+    with_ones,
+)
 
 RIDGES = (1e-3, 1e-2, 1e-1)  # of the mean square of a column; which one is right, rows tell that were held out
 TINY = torch.finfo(torch.float64).tiny
@@ -58,17 +68,21 @@ def refit(
     models = [full, *(member.model for member in members)]
     found: dict[str, Tensor] = {}
     bodies = [_body(model, plan, run) for model in models for run in batches]
-    for weight, visits in tqdm(together(bodies), "refit", disable=not progress, leave=False, unit=" sites"):
+    for visits in tqdm(together(bodies), "refit", disable=not progress, leave=False, unit=" sites"):
         rows = [visits[i : i + len(batches)] for i in range(0, len(visits), len(batches))]
-        known = [visit for visit in visits if visit is not None]
-        site = known[0].site
-        if not {weight, site.bias} & several and all(visit.site == site for visit in known) and any(rows[0]):
-            new, seen = _fitted(site, originals, rows, members, plan)
-            for one, parameters in zip(seen, own, strict=True):
-                _write(site, parameters, new[one.out][:, one.columns])
-            written = {name: originals[name].clone() for name in (site.weight, site.bias) if name is not None}
-            _write(site, written, new)
-            found |= written
+        full_visit = next((visit for visit in rows[0] if visit is not None), None)
+        if full_visit is None or {full_visit.site.weight, full_visit.site.bias} & several:
+            continue
+        original = whole(full_visit, originals).double().cpu()
+        if original.shape[1] > WIDEST:
+            continue
+        new, seen = _fitted(full_visit, original, rows, members, plan)
+        for one, parameters in zip(seen, own, strict=True):
+            if one.visit is not None:
+                _write(one.visit, parameters, new[one.out][:, one.columns])
+        site = full_visit.site
+        found |= {n: originals[n].clone() for n in (site.weight, site.bias) if n is not None and n not in found}
+        _write(full_visit, found, new)
     return found
 
 
@@ -85,15 +99,16 @@ def _body(model: nn.Module, plan: Plan, run: Inputs) -> Callable[[Pause], None]:
 
 def _used_several_times(full: nn.Module, plan: Plan, run: Inputs) -> set[str | None]:
     """The parameters that are used at several places: a table of words as the last weight, a layer called twice."""
-    seen: Counter[str] = Counter()
+    seen: Counter[tuple[str, int]] = Counter()
     copy = apart(full).eval()
 
     def visited(visit: Visit) -> None:
-        seen.update(name for name in (visit.site.weight, visit.site.bias) if name is not None)
+        site = visit.site
+        seen.update((name, site.group) for name in (site.weight, site.bias) if name is not None)
 
     with open_attention(copy), Listener(names_of(copy, plan), visited) as listener:
         copy(*run.args, **run.kwargs)
-    return {*listener.others, *(name for name, times in seen.items() if times > 1)}
+    return {*listener.others, *(name for (name, _), times in seen.items() if times > 1)}
 
 
 @contextlib.contextmanager
@@ -123,23 +138,26 @@ class _Moments:
 
 @dataclass
 class _Seen:
-    """What a member has seen at a site: which outputs and columns it has, and moments of rows to fit and held out."""
+    """What a member has seen at a site: which outputs and columns it has, and moments of rows to fit and held out.
 
+    Without a visit it has none of the site.
+    """
+
+    visit: Visit | None
     out: Tensor
     columns: Tensor
     moments: tuple[_Moments, _Moments]
 
 
 def _fitted(
-    site: Site,
-    originals: Mapping[str, Tensor],
+    visit: Visit,
+    original: Tensor,
     visits: Sequence[Sequence[Visit | None]],
     members: Sequence[Member],
     plan: Plan,
 ) -> tuple[Tensor, list[_Seen]]:
     """The new weight of a site, in full size, and what each member has of it."""
-    original = whole(site, originals).double().cpu()
-    seen = [_seen(site, original, visits[0], mine, m, plan) for mine, m in zip(visits[1:], members, strict=True)]
+    seen = [_seen(visit, original, visits[0], mine, m, plan) for mine, m in zip(visits[1:], members, strict=True)]
     new = original.clone()
     has = torch.stack([_mask(len(original), one.out) for one in seen])
     for pattern in has.unique(dim=1).T:  # outputs that the same members have are fitted together
@@ -151,25 +169,27 @@ def _fitted(
 
 
 def _seen(
-    site: Site, original: Tensor, full: Sequence[Visit | None], own: Sequence[Visit | None], member: Member, plan: Plan
+    visit: Visit,
+    original: Tensor,
+    full: Sequence[Visit | None],
+    own: Sequence[Visit | None],
+    member: Member,
+    plan: Plan,
 ) -> _Seen:
-    layouts = plan.layouts[site.weight]
-    out = _index(layouts[site.out], member.widths)
-    channels = layout.width(layouts[site.inside], {})
-    places = (original.shape[1] - (site.bias is not None)) // channels
-    columns = (_index(layouts[site.inside], member.widths)[:, None] * places + torch.arange(places)).flatten()
-    if site.bias is not None:
-        columns = torch.cat([columns, torch.tensor([original.shape[1] - 1])])
+    site, first = visit.site, next((one for one in own if one is not None), None)
+    out, columns = _remaining(visit, first, original.shape[1], member, plan)
+    if not len(out):
+        first = None
     parts = [
         _Moments(original.new_zeros(len(columns), len(columns)), original.new_zeros(len(out), len(columns)))
         for _ in range(2)
     ]
     part, share = original[out][:, columns], -(-ROWS // len(full))
     for number, (a, b) in enumerate(zip(full, own, strict=True)):
-        if a is None or b is None or a.count != b.count:
+        if first is None or a is None or b is None or a.count != b.count:
             continue
         index = picked(a, share, number)
-        x, y = (with_ones(visit.rows(index), site).float() for visit in (b, a))
+        x, y = (with_ones(one.rows(index), site).float() for one in (b, a))
         lack = y @ original[out].to(y).T - x @ part.to(x).T
         held = torch.arange(len(x)) % HELD == 0 if len(full) < HELD else torch.full((len(x),), number % HELD == 0)
         for moments, rows in zip(parts, (~held, held), strict=True):
@@ -177,7 +197,21 @@ def _seen(
             moments.lacks += (lack[rows].T @ x[rows]).double().cpu()
     for moments in parts:
         check_finite(site.weight, moments.lacks)
-    return _Seen(out, columns, (parts[0], parts[1]))
+    return _Seen(first, out, columns, (parts[0], parts[1]))
+
+
+def _remaining(full: Visit, own: Visit | None, count: int, member: Member, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Which outputs and columns of a site a member has; no outputs where it is not there, or a group is another one."""
+    layouts = plan.layouts[full.site.weight]
+    every = torch.arange(layout.width(layouts[full.site.out], {}))
+    out = _index(layouts[full.site.out], member.widths)
+    out = out[:0] if own is None else out[own.outputs]
+    mine = every[full.outputs]
+    out = out - int(mine[0]) if bool(torch.isin(out, mine).all()) else out[:0]
+    channels = layout.width(layouts[full.site.inside], {})
+    places = (count - (full.site.bias is not None)) // channels
+    columns = (_index(layouts[full.site.inside], member.widths)[:, None] * places + torch.arange(places)).flatten()
+    return out, columns if full.site.bias is None else torch.cat([columns, torch.tensor([count - 1])])
 
 
 def _step(outputs: Tensor, width: int, seen: Sequence[tuple[_Seen, float]]) -> Tensor:
@@ -223,9 +257,10 @@ def _mask(size: int, index: Tensor) -> Tensor:
     return torch.zeros(size, dtype=torch.bool).index_fill(0, index, True)
 
 
-def _write(site: Site, parameters: Mapping[str, Tensor], matrix: Tensor) -> None:
-    weight = parameters[site.weight]
+def _write(visit: Visit, parameters: Mapping[str, Tensor], matrix: Tensor) -> None:
+    site = visit.site
+    weight = parameters[site.weight].data[visit.outputs]
     if site.bias is not None:
-        parameters[site.bias].data.copy_(matrix[:, -1])
+        parameters[site.bias].data[visit.outputs] = matrix[:, -1].to(weight)
         matrix = matrix[:, :-1]
-    weight.data.copy_(site.weight_of(matrix, weight))
+    weight.copy_(site.weight_of(matrix, weight))

@@ -1,7 +1,8 @@
 """Sites: calls that multiply by a parameter, as they are seen while a model runs.
 
-`F.linear`, convolutions and `addmm` with a parameter of the model are sites, whatever module calls them. Their inputs
-are the rows that a weight is fitted on: of a convolution, its patches.
+`F.linear`, convolutions, `addmm` and the first layer of recurrences with a parameter of the model are sites, whatever
+module calls them. Their inputs are the rows that a weight is fitted on: of a convolution, its patches. Each group of a
+grouped convolution is a site of its own; where it reads one channel, nothing of that can be cut, and it is none.
 """
 
 # R rows, I columns that a weight multiplies (of a convolution: channels times kernel), O outputs, C channels, N batch
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,18 +26,23 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
     "conv3d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
 }
+RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 OTHER_NAMES = {"self": "bias", "mat1": "input", "mat2": "weight"}
 DESCRIPTIONS = frozenset("shape dim size numel dtype device requires_grad is_floating_point __get__".split())
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a weight is used: the names of it and of the bias, and the dimensions of the weight that are O and I."""
+    """Where a weight is used: the names of it and of the bias, and the dimensions of the weight that are O and I.
+
+    Of a grouped convolution, one of its groups: a site has the weights of its outputs alone.
+    """
 
     weight: str
     bias: str | None
     out: int
     inside: int
+    group: int = 0
 
     def matrix(self, weight: Tensor) -> Tensor:
         """(O, I) the weight as a matrix: channels first, then the places of a kernel."""
@@ -50,10 +56,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Visit:
-    """One call at a site: what it was given, and how rows are made of that."""
+    """One call at a site: what it was given, how rows are made of that, and which outputs of the weight are its."""
 
     site: Site
     input: Tensor
+    outputs: slice = field(default_factory=lambda: slice(None))
     stride: tuple[int, ...] = ()
     padding: tuple[tuple[int, int], ...] = ()
     dilation: tuple[int, ...] = ()
@@ -96,33 +103,49 @@ class Listener(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         given = named(name, args, kwargs)
-        visit = None if given is None else self.seen(name, given)
-        if visit is not None:
+        visits = self.recurrent(args) if name in RECURRENT else [] if given is None else self.seen(name, given)
+        for visit in visits:
             self.visit(visit)
-        elif name not in DESCRIPTIONS:
+        if not visits and name not in DESCRIPTIONS:
             used = (*args, *kwargs.values())
             self.others |= {self.names[id(x)] for x in used if isinstance(x, Tensor) and id(x) in self.names}
         return func(*args, **kwargs)
 
-    def seen(self, name: str, given: Mapping[str, Any]) -> Visit | None:
-        """A call as a visit of a site; None where it is none: a weight that was computed, groups, odd padding."""
+    def seen(self, name: str, given: Mapping[str, Any]) -> list[Visit]:
+        """A call as visits of sites; none where it is none: a weight that was computed, odd padding."""
         weight, bias = given["weight"], given.get("bias")
         if id(weight) not in self.names or weight.dim() < 2 or (bias is not None and id(bias) not in self.names):
-            return None
+            return []
         known = None if bias is None else self.names[id(bias)]
         if name in ("linear", "addmm"):
             out = int(name == "addmm")
-            return Visit(Site(self.names[id(weight)], known, out, 1 - out), given["input"].detach())
-        n, input_ = weight.dim() - 2, given["input"].detach()
-        padding = pads(given.get("padding", 0), weight.shape[2:], tuples(given.get("dilation", 1), n))
-        if given.get("groups", 1) != 1 or padding is None:
-            return None
+            return [Visit(Site(self.names[id(weight)], known, out, 1 - out), given["input"].detach())]
+        n, input_, groups = weight.dim() - 2, given["input"].detach(), given.get("groups", 1)
+        dilation = tuples(given.get("dilation", 1), n)
+        padding = pads(given.get("padding", 0), weight.shape[2:], dilation)
+        if padding is None or (groups > 1 and weight.shape[1] == 1):
+            return []
         input_ = input_ if input_.dim() == weight.dim() else input_.unsqueeze(0)
-        site = Site(self.names[id(weight)], known, 0, 1)
-        return Visit(
-            site, input_, tuples(given.get("stride", 1), n), padding, tuples(given.get("dilation", 1), n),
-            tuple(weight.shape[2:]),
-        )  # fmt: skip
+        each = len(weight) // groups
+        return [
+            Visit(
+                Site(self.names[id(weight)], known, 0, 1, group), channels, slice(group * each, (group + 1) * each),
+                tuples(given.get("stride", 1), n), padding, dilation, tuple(weight.shape[2:]),
+            )
+            for group, channels in enumerate(input_.chunk(groups, 1))
+        ]  # fmt: skip
+
+    def recurrent(self, args: Sequence[Any]) -> list[Visit]:
+        """What the first layer of a recurrence reads, in each direction: of later ones, torch shows no inputs."""
+        packed = isinstance(args[1], Tensor) and not args[1].is_floating_point()
+        weights, biased, layers, _, _, both, *_ = args[3:] if packed else args[2:]
+        count, found = len(weights) // (layers * (1 + both)), []
+        for at in range(0, count * (1 + both), count):
+            weight, bias = weights[at], weights[at + 2] if biased else None
+            if id(weight) in self.names and (bias is None or id(bias) in self.names):
+                known = None if bias is None else self.names[id(bias)]
+                found.append(Visit(Site(self.names[id(weight)], known, 0, 1), args[0].detach()))
+        return found
 
 
 def named(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -34,6 +34,7 @@ class Gram:
     """The inputs of one site: the mean of their products (I, I) in float64, and the weight (O, I) that reads them."""
 
     site: Site
+    outputs: slice  # of the weight that is a parameter, those that are here
     weight: Tensor
     places: int  # of a kernel, for each channel
     sums: Tensor
@@ -57,7 +58,7 @@ class Gram:
 
     def made(self, plan: Plan, group: str) -> Tensor:
         """(O) the unit of a group that each output makes; -1 where it makes none."""
-        return units(plan.layouts[self.site.weight][self.site.out], group)
+        return units(plan.layouts[self.site.weight][self.site.out], group)[self.outputs]
 
 
 def with_ones(rows: Tensor, site: Site) -> Tensor:
@@ -93,42 +94,43 @@ def picked(visit: Visit, rows: int, batch: int) -> Tensor:
     return torch.randperm(visit.count, generator=torch.Generator().manual_seed(seed))[:rows].sort().values
 
 
-def whole(site: Site, parameters: Mapping[str, Tensor]) -> Tensor:
+def whole(visit: Visit, parameters: Mapping[str, Tensor]) -> Tensor:
     """(O, I) the weight of a site as a matrix, with its bias as the last column."""
-    matrix = site.matrix(parameters[site.weight].detach())
-    return matrix if site.bias is None else torch.cat([matrix, parameters[site.bias].detach()[:, None]], 1)
+    site = visit.site
+    matrix = site.matrix(parameters[site.weight].detach()[visit.outputs])
+    return matrix if site.bias is None else torch.cat([matrix, parameters[site.bias].detach()[visit.outputs, None]], 1)
 
 
 @torch.no_grad()
-def gather(model: nn.Module, plan: Plan, batches: Sequence[Inputs]) -> dict[str, Gram]:
+def gather(model: nn.Module, plan: Plan, batches: Sequence[Inputs]) -> list[Gram]:
     """The inputs of every site whose weight a plan cuts, and no other call uses. The model runs as it is."""
-    found: dict[str, Gram] = {}
+    found: dict[Site, Gram] = {}
     names, rows, others = names_of(model, plan), -(-ROWS // len(batches)), set[str]()
-    parameters = parameters_of(model, plan)
+    parameters, first = parameters_of(model, plan), dict[str, Site]()
 
     def visited(batch: int, visit: Visit) -> None:
         site = visit.site
         if site.weight not in plan.cut_tensors:
             return
-        if site.weight not in found:
-            weight = whole(site, parameters).double().cpu()
+        if site not in found:
+            weight = whole(visit, parameters).double().cpu()
             if weight.shape[1] > WIDEST:
                 return
             places = parameters[site.weight][0, 0].numel()
             sums = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64)
-            found[site.weight] = Gram(site, weight, places, sums)
-        if found[site.weight].site != site:
+            found[site] = Gram(site, visit.outputs, weight, places, sums)
+        if replace(site, group=0) != first.setdefault(site.weight, replace(site, group=0)):
             others.add(site.weight)
             return
-        found[site.weight].add(visit.rows(picked(visit, rows, batch)))
+        found[site].add(visit.rows(picked(visit, rows, batch)))
 
     for number, run in enumerate(batches):
         with Listener(names, partial(visited, number)) as listener:
             model(*run.args, **run.kwargs)
         others |= listener.others
-    for name, gram in found.items():
-        check_finite(name, gram.sums)
-    return {name: gram for name, gram in found.items() if name not in others}
+    for site, gram in found.items():
+        check_finite(site.weight, gram.sums)
+    return [gram for site, gram in found.items() if site.weight not in others]
 
 
 def check_finite(weight: str, sums: Tensor) -> None:

@@ -53,10 +53,118 @@ def test_rows_times_the_weight_are_the_outputs(name: str) -> None:
     with Listener({id(weight): "w", id(bias): "b"}, seen.append), torch.no_grad():
         made = call(x, weight, bias, **options)
     (visit,) = seen
+    assert visit.site.group == 0 and weight[visit.outputs].shape == weight.shape
     outputs = made.movedim(-1 if name == "linear" else made.dim() - weight.dim() + 1, -1)
     rows = visit.rows(torch.arange(visit.count)) @ visit.site.matrix(weight.detach()).T + bias.detach()
     assert torch.allclose(rows, outputs.reshape(-1, shape[0]), atol=1e-5)
     assert torch.equal(visit.site.weight_of(visit.site.matrix(weight.detach()), weight), weight)
+
+
+def test_each_group_of_a_convolution_is_a_site() -> None:
+    x, weight, bias = torch.randn(2, 6, 9, 8), nn.Parameter(torch.randn(12, 2, 3, 3)), nn.Parameter(torch.randn(12))
+    seen: list[Visit] = []
+    with Listener({id(weight): "w", id(bias): "b"}, seen.append), torch.no_grad():
+        made = F.conv2d(x, weight, bias, padding=1, groups=3).movedim(1, -1).reshape(-1, 12)
+        F.conv2d(x, torch.randn(6, 1, 3, 3), groups=6)
+        F.conv2d(x, nn.Parameter(torch.randn(6, 1, 3, 3)), groups=6)
+    assert [visit.site.group for visit in seen] == [0, 1, 2]
+    for visit in seen:
+        rows = visit.rows(torch.arange(visit.count)) @ visit.site.matrix(weight.detach()[visit.outputs]).T
+        assert torch.allclose(rows + bias.detach()[visit.outputs], made[:, visit.outputs], atol=1e-5)
+
+
+RECURRENCES: dict[str, Callable[[], nn.Module]] = {
+    "lstm": lambda: nn.LSTM(6, 8, batch_first=True),
+    "two layers, both ways": lambda: nn.LSTM(6, 8, 2, bidirectional=True, batch_first=True),
+    "with projections": lambda: nn.LSTM(6, 8, proj_size=3, batch_first=True),
+    "gru without biases": lambda: nn.GRU(6, 8, bias=False, batch_first=True),
+    "rnn": lambda: nn.RNN(6, 8, batch_first=True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", RECURRENCES)
+def test_the_first_layer_of_a_recurrence_is_a_site(name: str, packed: bool) -> None:
+    layer, x = RECURRENCES[name](), torch.randn(3, 5, 6)
+    names = {id(parameter): name for name, parameter in layer.named_parameters()}
+    seen: list[Visit] = []
+    given = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 4, 2]), batch_first=True) if packed else x
+    with Listener(names, seen.append) as listener, torch.no_grad():
+        layer(given)
+    found = {visit.site.weight: visit.site.bias for visit in seen}
+    biases = {n: n.replace("weight", "bias") if layer.bias else None for n in names.values() if "weight_ih_l0" in n}
+    assert found == biases and not listener.others
+    assert all(torch.equal(visit.input.reshape(-1, 6), given.data.reshape(-1, 6)) for visit in seen)
+
+
+class Grouped(nn.Module):
+    """Groups whose channels are there twice, each followed by the same."""
+
+    def __init__(self, groups: int = 2) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(4, 8 * groups, 1), nn.Conv1d(8 * groups, 4 * groups, 3, padding=1, groups=groups)
+        self.c = nn.Conv1d(4 * groups, 3, 1)
+        with torch.no_grad():
+            for part in self.a.weight, self.a.bias:
+                channels = part.view(groups, 2, 4, -1)
+                channels[:, 1] = channels[:, 0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x).relu()).relu())
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_groups_of_a_convolution_absorb_what_is_said_twice(groups: int) -> None:
+    torch.manual_seed(0)
+    model, x = Grouped(groups).double(), torch.randn(40, 4, 9).double()
+    (name,) = [n for n, group in surgery.inspect(model, x).groups.items() if group.size == 8]
+    batches = list(x.split(8))
+    raw, fitted = (surgery.shrink(model, {name: 4}, x, refit=b) for b in (None, batches))
+    scale = model(x).abs().max()
+    assert (raw(x) - model(x)).abs().max() > 0.1 * scale
+    assert (fitted(x) - model(x)).abs().max() < 2e-2 * scale  # the ridge keeps it from 0
+    nested = surgery.nest(model, batches, x, widths=[1.0, {name: 4}])
+    errors = [(surgery.shrink(one, {name: 4}, x)(x) - model(x)).norm() for one in (nested, model)]
+    assert errors[0] < 0.1 * errors[1] and (nested(x) - model(x)).abs().max() < 1e-2 * scale
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.rnn, self.head = nn.Linear(6, 16), nn.GRU(16, 8, batch_first=True), nn.Linear(8, 3)
+        with torch.no_grad():
+            self.embed.weight[8:], self.embed.bias[8:] = self.embed.weight[:8], self.embed.bias[:8]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(self.embed(x).relu())[0])
+
+
+def test_recurrences_absorb_what_is_said_twice() -> None:
+    torch.manual_seed(0)
+    model, x = Tagger().double(), torch.randn(40, 5, 6).double()
+    raw, fitted = (surgery.shrink(model, {"embed.o": 8}, x, refit=b) for b in (None, list(x.split(8))))
+    scale = model(x).abs().max()
+    assert (raw(x) - model(x)).abs().max() > 0.1 * scale
+    assert (fitted(x) - model(x)).abs().max() < 1e-2 * scale
+    order = surgery.order(model, x, by=surgery.absorbed(list(x.split(8))))["embed.o"]
+    assert {i % 8 for i in order[:8].tolist()} == set(range(8)), "one of each pair"
+
+
+def test_a_site_that_is_too_wide_stays_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = redundant()
+    monkeypatch.setattr("surgery.refitting.refit.WIDEST", 16)  # 16 features and a one
+    plain, fitted = (surgery.shrink(model, 0.5, X, refit=b) for b in (None, BATCHES))
+    assert torch.equal(plain[2].weight, fitted[2].weight)
+
+
+@pytest.mark.slow
+def test_an_axis_of_4096_is_fitted() -> None:
+    model = redundant(4096).float()
+    batches = [x.float() for x in torch.randn(8192, 6).split(1024)]
+    raw, fitted = (surgery.shrink(model, 0.5, batches[0], refit=b) for b in (None, batches))
+    error = [F.mse_loss(one(batches[0]), model(batches[0])) for one in (raw, fitted)]
+    assert error[1] < 0.01 * error[0]
 
 
 def test_a_layer_that_holds_its_weight_the_other_way_round_is_a_site() -> None:
@@ -95,7 +203,7 @@ def test_one_site_by_hand() -> None:
     lacks, gram = (model(X) - inputs @ cut.T).T @ inputs, inputs.T @ inputs
     by_hand = [cut + lacks @ torch.linalg.inv(gram + share * ridge) for share in RIDGES]
     parameters = {"2.weight": small[2].weight, "2.bias": small[2].bias}
-    found = whole(Site("2.weight", "2.bias", 0, 1), parameters)
+    found = whole(Visit(Site("2.weight", "2.bias", 0, 1), X), parameters)
     assert any(torch.allclose(found, one, atol=1e-5) for one in by_hand)  # sums are float32
     assert torch.equal(small[0].weight, model[0].weight[:4])
 
@@ -145,7 +253,10 @@ def test_runs_go_on_together_and_errors_end_them_all() -> None:
     def skips(pause: Pause) -> None:
         pause(Visit(Site("b", None, 0, 1), torch.zeros(1, 1)))
 
-    met = [(weight, [visit is not None for visit in visits]) for weight, visits in together([goes, skips])]
+    met = [
+        (next(visit for visit in visits if visit).site.weight, [visit is not None for visit in visits])
+        for visits in together([goes, skips])
+    ]
     assert met == [("a", [True, False]), ("b", [True, True])]
 
     def fails(pause: Pause) -> None:
