@@ -91,7 +91,7 @@ def _add_report(commands: Commands) -> None:
 
 
 def _add_compress(commands: Commands) -> None:
-    text = "Cut a trained model to a budget: an order, a search over all axes, a refit. No training, and no labels."
+    text = "Cut a trained model to a budget: an order, a search over all axes, a refit. No labels are needed."
     command = commands.add_parser(
         "compress", help=text, description=text,
         epilog="example: surgery compress mine:trained --batches mine:loader --budget '50%% macs' --out smaller",
@@ -101,6 +101,9 @@ def _add_compress(commands: Commands) -> None:
     command.add_argument("--budget", required=True, help="such as '50%% macs', '30%% params', '2000000 bytes'")
     command.add_argument("--validate", metavar="MODULE:FUNCTION", help="scores a model; default: how like the full one")
     command.add_argument("--evaluations", type=_positive, default=40, help="models to score; default: %(default)s")
+    command.add_argument(
+        "--epochs", type=int, default=0, help="a training of the result, by the full model; default: 0"
+    )
     command.add_argument("--out", type=Path, default=Path("compressed"), help="a folder; default: %(default)s")
     command.set_defaults(run=_compress)
 
@@ -141,10 +144,11 @@ def _compress(arguments: argparse.Namespace) -> None:
     batches, validate = load(arguments.batches), arguments.validate and load(arguments.validate)
     batches = _attempt(f"calling {arguments.batches}()", batches) if callable(batches) else batches
     found = compress(
-        load_model(arguments.model), batches, arguments.budget, validate=validate, evaluations=arguments.evaluations
-    )
+        load_model(arguments.model), batches, arguments.budget, validate=validate,
+        evaluations=arguments.evaluations, epochs=arguments.epochs,
+    )  # fmt: skip
     print(found.curve)
-    print(f"the full model scores {found.full:.4f}")
+    print(f"the full model scores {found.full:.4f}, the small one {found.score:.4f}")
     for path in write(found, arguments.out):
         print(path)
 

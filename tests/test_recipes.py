@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import surgery
 from surgery.recipes.compress import compress
+from surgery.recipes.polish import polish
 
 
 class Masked(nn.Module):
@@ -35,6 +38,7 @@ FORMS: dict[str, Any] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Masked is given the parts of a batch as ids, mask")
 @pytest.mark.parametrize("name", FORMS)
 def test_batches_come_in_all_forms(name: str) -> None:
     plain = Masked()
@@ -59,3 +63,46 @@ def test_norms_of_the_full_model_stay_what_they_are() -> None:
     found = compress(model, list((3 * torch.randn(64, 6) + 1).split(8)), "50% macs", evaluations=4, progress=False)
     assert found.full == pytest.approx(1.0)
     assert not torch.equal(found.model[1].running_mean, model[1].running_mean[: found.model[1].num_features])
+
+
+def test_it_says_what_a_model_could_do_without() -> None:
+    """A second part may be a mask, or labels that happen to fit."""
+    with pytest.warns(UserWarning, match="as ids, mask: if mask gets labels by that, give batches without labels"):
+        compress(Masked(), FORMS["tuples"], "60% params", evaluations=4, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compress(Masked(), FORMS["inputs alone"], "60% params", evaluations=4, progress=False)
+
+
+def trained() -> tuple[nn.Module, list[Tensor]]:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3)), [
+        *torch.randn(640, 6).split(32)
+    ]
+
+
+def test_a_polish_brings_the_small_model_nearer() -> None:
+    model, batches = trained()
+    before = copy.deepcopy(model.state_dict())
+    found = [compress(model, batches, "40% params", evaluations=6, epochs=n, progress=False) for n in (0, 20)]
+    assert found[0].point.widths == found[1].point.widths and found[1].score > found[0].score
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_polish_that_does_not_help_is_left_out() -> None:
+    model, batches = trained()
+    small = surgery.shrink(model, 0.5, batches[0])
+    given = [(batch,) for batch in batches]
+    assert polish(small, model, given, 1, score=lambda one: float(one is small), progress=False) is small
+    learner = polish(small, model, given, 1, progress=False)
+    assert learner is not small and not torch.equal(learner[0].weight, small[0].weight)
+
+
+def test_a_score_may_come_with_its_error() -> None:
+    model, batches = trained()
+
+    def validate(one: nn.Module) -> tuple[float, float]:
+        return -float((one(batches[0]) - model(batches[0])).square().mean()), 0.01
+
+    found = compress(model, batches, "60% params", validate=validate, evaluations=4, epochs=2, progress=False)
+    assert found.score >= found.curve[-1].score

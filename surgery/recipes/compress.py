@@ -1,20 +1,21 @@
-"""From a trained model to a smaller one within a budget, without training and without labels."""
+"""From a trained model to a smaller one within a budget, without labels."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 import surgery
+from surgery.recipes.polish import polish, said
 
 HELD = 5  # one batch in so many is kept for scores
 MEASURES = ("macs", "params", "bytes", "latency")
@@ -22,12 +23,13 @@ MEASURES = ("macs", "params", "bytes", "latency")
 
 @dataclass(frozen=True)
 class Compressed:
-    """What `compress` has made: the small model, what it scores beside the full one, and the curve that it is of."""
+    """What `compress` has made: the small model, the curve that it is of, and what the full one and it score."""
 
     model: nn.Module
     curve: surgery.Curve
     point: surgery.Point
     full: float
+    score: float
 
 
 def compress(
@@ -37,6 +39,7 @@ def compress(
     *,
     validate: Callable[[nn.Module], Any] | None = None,
     evaluations: int = 40,
+    epochs: int = 0,
     progress: bool = True,
 ) -> Compressed:
     """Sort, search a width for every axis, cut and refit: the best small model within a budget that this finds.
@@ -48,6 +51,9 @@ def compress(
         validate: the score of a model, higher is better. Default: how like the full one it is, on the batches that were
             kept: 1 minus the squared error of its outputs, relative to their variance.
         evaluations: how many models are scored at most.
+        epochs: passes over the batches in which the model that was chosen learns to say what the full one says (see
+            `polish`); it is kept where it scores higher.
+        progress: show bars.
 
     Raises InputError for a budget that cannot be read or fewer than two batches; and what `surgery.search` raises.
     """
@@ -64,30 +70,32 @@ def compress(
         measure_latency="max_latency" in limits,
     )  # fmt: skip
     small = surgery.shrink(wrapped, curve[-1], refit=used).eval()
+    if epochs:
+        small = polish(small, ordered, used, epochs, score=lambda model: _scored(score, model), progress=progress)
     whole = curve.whole
-    return Compressed(small, curve, curve[-1], float("nan") if whole is None else whole.score)
+    reached = _scored(score, small) if epochs else curve[-1].score
+    return Compressed(small, curve, curve[-1], float("nan") if whole is None else whole.score, reached)
+
+
+@torch.no_grad()
+def _scored(score: Callable[[nn.Module], Any], model: nn.Module) -> float:
+    """A score without its error."""
+    found = score(model)
+    return float(found[0] if isinstance(found, tuple) else found)
 
 
 def agreement(model: nn.Module, inputs: Sequence[Any]) -> Callable[[nn.Module], float]:
     """How much of what a model says to some inputs another one says: 1 is all of it."""
-    known = [_said(model, given) for given in inputs]
+    with torch.no_grad():
+        known = [said(model, given) for given in inputs]
     spread = sum(float((x - x.mean()).square().sum()) for x in known) or 1.0
 
+    @torch.no_grad()
     def score(other: nn.Module) -> float:
-        error = sum(float((_said(other, given) - x).square().sum()) for given, x in zip(inputs, known, strict=True))
+        error = sum(float((said(other, given) - x).square().sum()) for given, x in zip(inputs, known, strict=True))
         return 1 - error / spread
 
     return score
-
-
-@torch.no_grad()
-def _said(model: nn.Module, given: Any) -> Tensor:
-    """All numbers that a model returns, in one row."""
-    made = model(*given) if isinstance(given, tuple) else model(**given)
-    found = [x for x in pytree.tree_leaves(made) if isinstance(x, Tensor) and x.is_floating_point()]
-    if not found:
-        raise surgery.InputError("the model returns no numbers that could be compared: pass validate=")
-    return torch.cat([x.flatten().double() for x in found]).nan_to_num()
 
 
 def _inputs(model: nn.Module, batches: Iterable[Any]) -> list[Any]:
@@ -111,8 +119,23 @@ def _taken(model: nn.Module, parts: Sequence[Any]) -> int:
             copy.deepcopy(model).eval()(*parts[:count])
         except Exception:  # these are not all inputs
             continue
+        _say(model, count)
         return count
     return 1
+
+
+def _say(model: nn.Module, count: int) -> None:
+    """A part of a batch that a model could do without may be labels that happen to fit."""
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    takes = [one for one in inspect.signature(model.forward).parameters.values() if one.kind in places]
+    spare = [one.name for one in takes[:count] if one.default is not inspect.Parameter.empty]
+    if spare:
+        names = ", ".join(one.name for one in takes[:count])
+        warnings.warn(
+            f"{type(model).__name__} is given the parts of a batch as {names}: if {spare[-1]} gets labels by that, "
+            "give batches without labels",
+            stacklevel=4,
+        )
 
 
 def _is_open(takes: Mapping[str, inspect.Parameter]) -> bool:

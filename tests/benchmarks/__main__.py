@@ -18,7 +18,8 @@ from tests.benchmarks.run import Run
 
 NAMES = (
     "training", "planning", "shrunk", "latency", "digits", "ablations", "adaptive",
-    "fashion_mlp", "fashion_cnn", "language", "pretrained", "start", "compared", "choice",
+    "fashion_mlp", "fashion_cnn", "language", "pretrained", "choice",
+    "start", "orders", "compared", "distilled", "language_start",
 )  # fmt: skip
 
 
