@@ -2,7 +2,8 @@
 
 Rows X of a site's inputs in a small model, T what the full model has at the same places. The weight V that takes the
 place of the slice W is argmin |X V' - T|² + ridge |V - W|². So it is W where X W' is T already, and on the rows never
-worse than W. How large the ridge is, rows tell that are held out; where none helps on these, W stays.
+worse than W. Where the output is added to something (a residual stream), T makes up for what is wrong there as well.
+How large the ridge is, rows tell that are held out; where none helps on these, W stays.
 
 For several widths at once, with one weight for all of them, the sum over the widths is minimised: the expected error
 under structural dropout, in closed form.
@@ -28,7 +29,7 @@ from surgery.modules.inputs import Inputs
 from surgery.modules.tree import named_modules
 from surgery.plan.plan import Plan
 from surgery.refitting.lockstep import Pause, together
-from surgery.refitting.sites import Listener, Visit
+from surgery.refitting.sites import Listener, Site, Visit
 from surgery.refitting.statistics import (
     ROWS,
     WIDEST,
@@ -40,6 +41,7 @@ from surgery.refitting.statistics import (
     whole,
     with_ones,
 )
+from surgery.refitting.sums import Sums
 
 RIDGES = (1e-3, 1e-2, 1e-1)  # of the mean square of a column; which one is right, rows tell that were held out
 TINY = torch.finfo(torch.float64).tiny
@@ -64,10 +66,10 @@ def refit(
     `full` and the members are plain models over tensors of their own; where members share units, they share weights.
     """
     originals, *own = (parameters_of(model, plan) for model in (full, *(member.model for member in members)))
-    several = _used_several_times(full, plan, batches[0])
+    several, addends = _looked_at(full, plan, batches[0])
     models = [full, *(member.model for member in members)]
     found: dict[str, Tensor] = {}
-    bodies = [_body(model, plan, run) for model in models for run in batches]
+    bodies = [_body(model, plan, run, addends) for model in models for run in batches]
     for visits in tqdm(together(bodies), "refit", disable=not progress, leave=False, unit=" sites"):
         rows = [visits[i : i + len(batches)] for i in range(0, len(visits), len(batches))]
         full_visit = next((visit for visit in rows[0] if visit is not None), None)
@@ -86,19 +88,22 @@ def refit(
     return found
 
 
-def _body(model: nn.Module, plan: Plan, run: Inputs) -> Callable[[Pause], None]:
+def _body(model: nn.Module, plan: Plan, run: Inputs, addends: Mapping[Site, int]) -> Callable[[Pause], None]:
     """A run of a copy, over the same parameters: what a forward keeps on modules is not that of another batch."""
 
     def body(pause: Pause) -> None:
         copy = apart(model).eval()
-        with open_attention(copy), Listener(names_of(copy, plan), pause):
+        with open_attention(copy), Listener(names_of(copy, plan), pause, addends):
             copy(*run.args, **run.kwargs)
 
     return body
 
 
-def _used_several_times(full: nn.Module, plan: Plan, run: Inputs) -> set[str | None]:
-    """The parameters that are used at several places: a table of words as the last weight, a layer called twice."""
+def _looked_at(full: nn.Module, plan: Plan, run: Inputs) -> tuple[set[str | None], dict[Site, int]]:
+    """The parameters that are used at several places (a table of words as the last weight, a layer called twice).
+
+    And for sites whose output is added to something, which call makes that.
+    """
     seen: Counter[tuple[str, int]] = Counter()
     copy = apart(full).eval()
 
@@ -106,9 +111,9 @@ def _used_several_times(full: nn.Module, plan: Plan, run: Inputs) -> set[str | N
         site = visit.site
         seen.update((name, site.group) for name in (site.weight, site.bias) if name is not None)
 
-    with open_attention(copy), Listener(names_of(copy, plan), visited) as listener:
+    with open_attention(copy), Sums(names_of(copy, plan), visited) as sums:
         copy(*run.args, **run.kwargs)
-    return {*listener.others, *(name for (name, _), times in seen.items() if times > 1)}
+    return {*sums.others, *(name for (name, _), times in seen.items() if times > 1)}, sums.addends
 
 
 @contextlib.contextmanager
@@ -190,7 +195,7 @@ def _seen(
             continue
         index = picked(a, share, number)
         x, y = (with_ones(one.rows(index), site).float() for one in (b, a))
-        lack = y @ original[out].to(y).T - x @ part.to(x).T
+        lack = y @ original[out].to(y).T - x @ part.to(x).T + _apart(a.addend(index), b.addend(index), out)
         held = torch.arange(len(x)) % HELD == 0 if len(full) < HELD else torch.full((len(x),), number % HELD == 0)
         for moments, rows in zip(parts, (~held, held), strict=True):
             moments.inputs += (x[rows].T @ x[rows]).double().cpu()
@@ -198,6 +203,13 @@ def _seen(
     for moments in parts:
         check_finite(site.weight, moments.lacks)
     return _Seen(first, out, columns, (parts[0], parts[1]))
+
+
+def _apart(full: Tensor | None, own: Tensor | None, out: Tensor) -> Tensor | float:
+    """(R, O) how far what outputs are added to is from what it is in the full model."""
+    if full is None or own is None or own.shape != (len(full), len(out)):
+        return 0.0
+    return (full[:, out] - own).float()
 
 
 def _remaining(full: Visit, own: Visit | None, count: int, member: Member, plan: Plan) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -56,7 +56,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Visit:
-    """One call at a site: what it was given, how rows are made of that, and which outputs of the weight are its."""
+    """One call at a site: what it was given, how rows are made of that, and which outputs of the weight are its.
+
+    Where it is known what its output is added to, `added` is that.
+    """
 
     site: Site
     input: Tensor
@@ -65,6 +68,7 @@ class Visit:
     padding: tuple[tuple[int, int], ...] = ()
     dilation: tuple[int, ...] = ()
     kernel: tuple[int, ...] = ()
+    added: Tensor | None = None
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -90,14 +94,27 @@ class Visit:
         patches = padded.movedim(1, -1)[(batch[:, None], *where)]  # (R, places of the kernel, C)
         return patches.transpose(1, 2).flatten(1)
 
+    def addend(self, index: Tensor) -> Tensor | None:
+        """(R, O) some of the rows of what the output is added to; None where that is not known."""
+        if self.added is None:
+            return None
+        channels = self.added.movedim(1, -1) if self.kernel else self.added
+        return channels.reshape(-1, channels.shape[-1])[index]
+
 
 class Listener(TorchFunctionMode):
-    """Tells `visit` of every call at a site. `others` are the parameters that other calls use as well."""
+    """Tells `visit` of every call at a site. `others` are the parameters that other calls use as well.
 
-    def __init__(self, names: Mapping[int, str], visit: Callable[[Visit], None]):
+    `addends` tells for sites which call makes what their output is added to; see `Sums`.
+    """
+
+    def __init__(
+        self, names: Mapping[int, str], visit: Callable[[Visit], None], addends: Mapping[Site, int] | None = None
+    ):
         super().__init__()
-        self.names, self.visit = names, visit
-        self.others: set[str] = set()
+        self.names, self.visit, self.known = names, visit, addends or {}
+        self.others = set[str]()
+        self.calls, self.kept = 0, dict.fromkeys(self.known.values())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -105,11 +122,19 @@ class Listener(TorchFunctionMode):
         given = named(name, args, kwargs)
         visits = self.recurrent(args) if name in RECURRENT else [] if given is None else self.seen(name, given)
         for visit in visits:
-            self.visit(visit)
+            self.visit(replace(visit, added=self.kept.get(self.known.get(visit.site, -1))))
         if not visits and name not in DESCRIPTIONS:
             used = (*args, *kwargs.values())
             self.others |= {self.names[id(x)] for x in used if isinstance(x, Tensor) and id(x) in self.names}
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        self.calls += 1
+        if self.calls in self.kept:
+            self.kept[self.calls] = result
+        self.made(name, args, kwargs, visits, result)
+        return result
+
+    def made(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], visits: list[Visit], result: Any) -> None:
+        """Called after each call."""
 
     def seen(self, name: str, given: Mapping[str, Any]) -> list[Visit]:
         """A call as visits of sites; none where it is none: a weight that was computed, odd padding."""

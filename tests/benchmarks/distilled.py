@@ -7,6 +7,8 @@ multiply-adds. The embeddings to learn from are made once for both, and not coun
 
 from __future__ import annotations
 
+import copy
+import functools
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,23 +18,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import surgery
-from tests.benchmarks.minilm import Batch, Encoder, Texts, cosine, elastic, embedded, texts
+from tests.benchmarks.minilm import Batch, Encoder, cosine, elastic, embedded, texts
+from tests.benchmarks.run import Run
 
 Value = dict[str, Any]
 FRACTIONS = (0.75, 0.5, 0.25)
 SIZE = 16  # sentences of a step
+UNITS = 600  # in all
+POLISH = 0.5  # the part of them that goes into the widths one by one
+RATES = (1e-4, 3e-4)
 RISE = 0.1  # of the steps, until the learning rate is at its highest
 Lesson = tuple[Batch, Tensor]  # sentences, and their embeddings by the full model
-
-
-def lessons(full: nn.Module, batches: Sequence[Batch], seed: int) -> Iterator[Lesson]:
-    """Batches without end, in random order, each with what the full model says."""
-    said = dict[int, Tensor]()
-    order = torch.Generator().manual_seed(seed)
-    while True:
-        for i in torch.randperm(len(batches), generator=order).tolist():
-            said[i] = said[i] if i in said else embedded(full, [batches[i]])
-            yield batches[i], said[i]
 
 
 def fit(
@@ -41,7 +37,7 @@ def fit(
 ) -> None:  # fmt: skip
     """Adam, with a one-cycle learning rate that rises to `rate`; `step` adds the gradients of a batch."""
     optimizer = torch.optim.Adam(parameters, rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(2, steps), pct_start=RISE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(11, steps), pct_start=RISE)
     for _ in tqdm(range(steps), f"rate {rate}", unit="step", leave=False, mininterval=2):
         optimizer.zero_grad()
         step(next(source))
@@ -58,67 +54,165 @@ def learnt(model: nn.Module, lesson: Lesson) -> None:
     apart(model(*lesson[0]), lesson[1]).backward()
 
 
-def scores(model: nn.Module, full: nn.Module, known: Texts) -> Value:
-    return {"choice": cosine(full, known.choice)(model), "test": cosine(full, known.test)(model)}
-
-
 class Trial:
-    """What one cell begins with: the model and sentences of a seed, sorted by what readers absorb."""
+    """What the cells of a seed begin with: sentences, and the model sorted by what readers absorb. Made once."""
 
     def __init__(self, what: str, seed: int, quick: bool):
         torch.manual_seed(seed)
-        self.known = texts(quick, seed, SIZE)
-        self.full = Encoder().eval()
+        self.seed, self.known, self.full = seed, texts(quick, seed, SIZE), Encoder().eval()
         self.example = self.known.calibration[len(self.known.calibration) // 2]
         self.sorted = surgery.sort(self.full, self.example, by=surgery.absorbed(self.known.calibration))
-        self.plan = surgery.inspect(self.sorted, self.example)
-        self.widths = {f: elastic(self.plan, what, f) for f in FRACTIONS}
-        self.source = lessons(self.full, self.known.train, seed)
+        plan = surgery.inspect(self.sorted, self.example)
+        self.widths = {f: elastic(plan, what, f) for f in FRACTIONS}
+        self.said: dict[int, Tensor] = {}
 
     def share(self, fraction: float) -> float:
         """The multiply-adds at a fraction, of those at full width."""
         costs = [surgery.cost(self.sorted, w, self.example).macs for w in (self.widths[fraction], 1.0)]
         return costs[0] / costs[1]
 
+    @functools.cache  # noqa: B019
+    def refitted(self, fraction: float) -> nn.Module:
+        widths = self.widths[fraction]
+        return surgery.shrink(self.sorted, widths, self.example, refit=self.known.calibration).eval()
+
+    @functools.cached_property
+    def nested(self) -> nn.Module:
+        return surgery.nest(self.sorted, self.known.calibration, self.example, widths=list(self.widths.values()))
+
+    def lessons(self) -> Iterator[Lesson]:
+        """Batches without end, in random order, each with what the full model says."""
+        batches, order = self.known.train, torch.Generator().manual_seed(self.seed)
+        while True:
+            for i in torch.randperm(len(batches), generator=order).tolist():
+                if i not in self.said:
+                    self.said[i] = embedded(self.full, [batches[i]])
+                yield batches[i], self.said[i]
+
+    def scores(self, model: nn.Module) -> Value:
+        """The mean cosine to the full model's embeddings, on sentences to choose on and to test on."""
+        return {"choice": self._choice(model), "test": self._test(model)}
+
+    @functools.cached_property
+    def _choice(self) -> Callable[[nn.Module], float]:
+        return cosine(self.full, self.known.choice)
+
+    @functools.cached_property
+    def _test(self) -> Callable[[nn.Module], float]:
+        return cosine(self.full, self.known.test)
+
+
+@functools.cache
+def trial(what: str, seed: int, quick: bool) -> Trial:
+    return Trial(what, seed, quick)
+
+
+def trained(small: nn.Module, of: Trial, rate: float, steps: int) -> Value:
+    """A small model after some steps of its own."""
+    fit(list(small.parameters()), of.lessons(), steps, rate, lambda lesson: learnt(small, lesson))
+    return {"steps": steps, **of.scores(small)}
+
 
 def alone(what: str, fraction: float, rate: float, units: float, seed: int, quick: bool) -> Value:
     """Cut to one width, refitted, and trained to say what the full model says."""
-    trial = Trial(what, seed, quick)
-    small = surgery.shrink(trial.sorted, trial.widths[fraction], trial.example, refit=trial.known.calibration).eval()
-    steps = round(units / trial.share(fraction))
-    fit(list(small.parameters()), trial.source, steps, rate, lambda lesson: learnt(small, lesson))
-    return {"steps": steps, **scores(small, trial.full, trial.known)}
+    of = trial(what, seed, quick)
+    small = copy.deepcopy(of.refitted(fraction))
+    return {"start": of.scores(small), **trained(small, of, rate, round(units / of.share(fraction)))}
 
 
-def family(what: str, rate: float, units: float, polish: float, polish_rate: float, seed: int, quick: bool) -> Value:
-    """Nested, trained at all widths together; then each width alone for a part of the compute.
-
-    Args:
-        polish: the part of `units` that goes into the widths one by one.
-    """
-    trial = Trial(what, seed, quick)
-    nested = surgery.nest(trial.sorted, trial.known.calibration, trial.example, widths=list(trial.widths.values()))
-    wrapped = surgery.wrap(nested, trial.example, rehearse=False).eval()
-    found: Value = {
-        "start": [scores(surgery.shrink(wrapped, w), trial.full, trial.known) for w in trial.widths.values()]
-    }
-    turns = list(trial.widths.values())
-    each = statistics.mean(trial.share(f) for f in FRACTIONS)
-    steps = round((1 - polish) * units / each)
-    order = iter([turns[i % len(turns)] for i in range(steps)])
+def family(what: str, rate: float, units: float, seed: int, quick: bool) -> Value:
+    """Nested, and trained at one narrow width after another."""
+    of = trial(what, seed, quick)
+    widths = list(of.widths.values())
+    wrapped = surgery.wrap(copy.deepcopy(of.nested), of.example, rehearse=False).eval()
+    start = [of.scores(surgery.shrink(wrapped, w)) for w in widths]
+    steps = round(units / statistics.mean(of.share(f) for f in FRACTIONS))
+    turns = iter([widths[i % len(widths)] for i in range(steps)])
 
     def step(lesson: Lesson) -> None:
-        with surgery.at_widths(wrapped, next(order)):
+        with surgery.at_widths(wrapped, next(turns)):
             learnt(wrapped, lesson)
 
-    fit(list(wrapped.parameters()), trial.source, steps, rate, step)
-    found["family"] = []
-    found["polished"] = []
-    for fraction, widths in trial.widths.items():
-        small = surgery.shrink(wrapped, widths).eval()
-        found["family"].append(scores(small, trial.full, trial.known))
-        more = round(polish * units / len(FRACTIONS) / trial.share(fraction))
-        if more:
-            fit(list(small.parameters()), trial.source, more, polish_rate, lambda lesson: learnt(small, lesson))
-        found["polished"].append(scores(small, trial.full, trial.known))
-    return found
+    fit(list(wrapped.parameters()), of.lessons(), steps, rate, step)
+    made = [of.scores(surgery.shrink(wrapped, w)) for w in widths]
+    choice = statistics.mean(one["choice"] for one in made)
+    return {"start": start, "widths": made, "choice": choice, "weights": surgery.unwrap(wrapped).state_dict()}
+
+
+def polished(
+    what: str, fraction: float, rate: float, units: float, seed: int, quick: bool, family: Value, start: Value
+) -> Value:
+    """One width of the family, trained alone; `family` says how that was made, and is a part of the key."""
+    of = trial(what, seed, quick)
+    whole = copy.deepcopy(of.sorted)
+    whole.load_state_dict(start)
+    small = surgery.shrink(whole, of.widths[fraction], of.example).eval()
+    return trained(small, of, rate, round(units / of.share(fraction)))
+
+
+class Distilled:
+    """The trainings of one run, each at the rate that is best for the first seed on the sentences to choose on."""
+
+    def __init__(self, run: Run, what: str):
+        self.run = run
+        self.units = 6 if run.quick else UNITS
+        self.common = {"what": what, "quick": run.quick}
+
+    def chosen(self, cell: Callable[[float, int], Value], seed: int) -> Value:
+        rate = max(RATES, key=lambda rate: cell(rate, 0)["choice"])
+        return {**cell(rate, seed), "rate": rate}
+
+    def alone(self, fraction: float, seed: int) -> Value:
+        units = self.units / len(FRACTIONS)
+
+        def cell(rate: float, seed: int) -> Value:
+            return self.run.cell(alone, fraction=fraction, rate=rate, units=units, seed=seed, **self.common)
+
+        return self.chosen(cell, seed)
+
+    def family(self, seed: int, part: float) -> Value:
+        """A family in a part of the compute."""
+
+        def cell(rate: float, seed: int) -> Value:
+            return self.run.cell(family, rate=rate, units=part * self.units, seed=seed, **self.common)
+
+        return self.chosen(cell, seed)
+
+    def polished(self, fraction: float, seed: int) -> Value:
+        made = self.family(seed, 1 - POLISH)
+
+        def cell(rate: float, seed: int) -> Value:
+            given = {"start": self.family(seed, 1 - POLISH)["weights"]}
+            how = {"rate": made["rate"], "units": (1 - POLISH) * self.units}
+            units = POLISH * self.units / len(FRACTIONS)
+            settings = {"fraction": fraction, "rate": rate, "units": units, "seed": seed, "family": how}
+            return self.run.cell(polished, given, **settings, **self.common)
+
+        return self.chosen(cell, seed)
+
+    def of_seed(self, seed: int) -> dict[str, list[Value]]:
+        """What every method found with one seed: a value for each width."""
+        apart = [self.alone(f, seed) for f in FRACTIONS]
+        made = self.family(seed, 1 - POLISH)
+        return {
+            "refitted": [one["start"] for one in apart],
+            "refitted, then trained": apart,
+            "nested": made["start"],
+            "family": made["widths"],
+            "family, polished": [self.polished(f, seed) for f in FRACTIONS],
+        }
+
+
+def main(run: Run) -> list[Value]:
+    """Print and return a row for each method: the mean cosine at every width, and its standard error over seeds."""
+    rows: list[Value] = []
+    for what in ("ffn and heads",):
+        found = [Distilled(run, what).of_seed(seed) for seed in run.seeds(3)]
+        for method in found[0]:
+            values = [[of[method][i]["test"] for of in found] for i in range(len(FRACTIONS))]
+            row = {"what": what, "method": method, "cosine": [round(statistics.mean(at), 4) for at in values]}
+            if len(found) > 1:
+                row["error"] = [round(statistics.stdev(at) / len(at) ** 0.5, 4) for at in values]
+            rows.append(row | {"rates": [one.get("rate") for one in found[0][method]]})
+    print("fractions", FRACTIONS, *rows, sep="\n")
+    return rows

@@ -1,0 +1,101 @@
+"""What outputs of sites are added to: found from one run, and made up for by a refit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import surgery
+from surgery.refitting.sums import Sums
+from tests.refitting.test_refit import BATCHES, X
+
+
+class Block(nn.Module):
+    """Layers a, b and c, and a way to put them together."""
+
+    def __init__(self, way: Callable[[Block, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+        self.drop, self.way = nn.Dropout(0.5), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.way(self, x)
+
+
+def in_place(block: Block, x: Tensor) -> Tensor:
+    y = block.a(x)
+    y += block.b(y.relu())
+    return y
+
+
+def used_again(block: Block, x: Tensor) -> Tensor:
+    y = block.b(x.relu())
+    return x.sin() + y * (x.sin() + y)
+
+
+WAYS: dict[str, tuple[Callable[[Block, Tensor], Tensor], set[str]]] = {
+    "after a norm": (lambda m, x: (y := m.a(x)) + m.b(F.layer_norm(y, (6,))), {"b.weight"}),
+    "before a norm": (lambda m, x: F.layer_norm(m.drop(m.b((y := m.a(x)).relu())) + y, (6,)), {"b.weight"}),
+    "in place": (in_place, {"b.weight"}),
+    "parallel": (lambda m, x: (y := m.a(x)) + (m.b(y) + m.c(y)), {"c.weight"}),
+    "one after the other": (lambda m, x: (y := m.a(x)) + m.b(y) + m.c(y), {"b.weight", "c.weight"}),
+    "of an input": (lambda m, x: x + m.b(x.relu()), set()),  # no call has made it, and nothing is wrong with it
+    "scaled": (lambda m, x: x.sin() + 0.5 * m.b(x), set()),
+    "with a factor": (lambda m, x: torch.add(x.sin(), m.b(x), alpha=2), set()),
+    "used again": (used_again, set()),
+    "another shape": (lambda m, x: x.sin().sum(0) + m.b(x), set()),
+    "made later": (lambda m, x: m.b(x) + x.sin(), set()),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_addends_are_found(name: str) -> None:
+    way, expected = WAYS[name]
+    model = Block(way).eval()
+    names = {id(parameter): key for key, parameter in model.named_parameters()}
+    x = X.float()
+    with Sums(names, lambda _: None) as sums, torch.no_grad():
+        model(x)
+    assert {site.weight for site in sums.addends} == expected
+
+
+class Residual(nn.Module):
+    """A stream that layers read and write. Each has the units of the first in another order, so cut ones are there."""
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(6, 24), nn.Linear(24, 3)
+        first = nn.Sequential(nn.Linear(24, 32), nn.Tanh(), nn.Linear(32, 24))
+        self.layers = nn.ModuleList(copy.deepcopy(first) for _ in range(4))
+        for i, layer in enumerate(self.layers):
+            order = torch.arange(32).roll(-8 * i)
+            layer[0].weight.data, layer[0].bias.data = first[0].weight[order].detach(), first[0].bias[order].detach()
+            layer[2].weight.data = 0.3 * first[2].weight[:, order].detach()
+        self.norm = nn.LayerNorm(24) if norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.into(x)
+        for layer in self.layers:
+            x = self.norm(x + layer(x))
+        return self.out(x)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_later_layers_make_up_for_what_earlier_ones_lack(norm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Residual(norm).double()
+    widths = {"layers.*.0.o": 0.25}
+
+    def error() -> float:
+        small = surgery.shrink(model, widths, X, refit=BATCHES)
+        with torch.no_grad():
+            return F.mse_loss(small(X), model(X)).item()
+
+    found = error()
+    monkeypatch.setattr(Sums, "addends", {})
+    assert found < 0.9 * error()
