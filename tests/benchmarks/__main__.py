@@ -19,7 +19,7 @@ from tests.benchmarks.run import Run
 NAMES = (
     "training", "planning", "shrunk", "latency", "digits", "ablations", "adaptive",
     "fashion_mlp", "fashion_cnn", "language", "pretrained", "choice",
-    "start", "orders", "compared", "distilled", "language_start",
+    "start", "start_cost", "orders", "choice_start", "compared", "distilled", "language_start",
 )  # fmt: skip
 
 
