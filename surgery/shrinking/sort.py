@@ -96,6 +96,8 @@ class Magnitude:
         }
         found = {}
         for group in plan.groups.values():
+            if normed(plan, group):
+                continue
             norms = [part ** (1 / self.p) for part in per_unit(plan, group, powers)]
             if norms:
                 found[group.name] = torch.stack([_relative(norm).log() for norm in norms]).mean(0).exp()
@@ -107,11 +109,20 @@ def magnitude(p: float = 2.0) -> Magnitude:
 
     It is their geometric mean over the tensors of two or more dimensions that the group cuts. So a unit that is made
     twice as large and read half as much counts as before, as it should: under ReLU it computes the same. Groups that
-    cut no such tensor keep their order.
+    cut no such tensor keep their order, and so do those whose features are normalised together (LayerNorm, RMSNorm,
+    GroupNorm): weights do not tell what matters there. See `activation`.
     """
     if isinstance(p, bool) or not isinstance(p, int | float) or not p > 0:
         raise InputError(f"p is a positive number, got {p!r}")
     return Magnitude(float(p))
+
+
+def normed(plan: Plan, group: Group) -> bool:
+    """Whether a group is cut in a layer that has nothing but numbers for each feature, and no statistics: a norm."""
+    owners: dict[str, list[str]] = {}
+    for name, _ in group.cuts:
+        owners.setdefault(name.rpartition(".")[0], []).append(name)
+    return any(all(len(plan.layouts[n]) == 1 and n in plan.parameters for n in names) for names in owners.values())
 
 
 def _relative(norms: Tensor) -> Tensor:

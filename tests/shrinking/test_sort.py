@@ -85,6 +85,16 @@ def test_what_a_relu_cannot_tell_apart_counts_alike() -> None:
     assert torch.allclose(*scores)
 
 
+@pytest.mark.parametrize("norm, left", [(nn.LayerNorm, True), (nn.RMSNorm, True), (nn.BatchNorm1d, False)])
+def test_what_is_normalised_together_keeps_its_order(norm: type[nn.Module], left: bool) -> None:
+    """What a norm hands on has nothing to do with how large the weights before it are; statistics are one for each."""
+    model = net()
+    model.insert(1, norm(5).double())
+    model.eval()
+    wrapped = surgery.wrap(model, X.double())
+    assert ("0.o" in surgery.magnitude()(wrapped, surgery.inspect(wrapped))) is not left
+
+
 def test_a_unit_of_zeros_is_last() -> None:
     model = net()
     with torch.no_grad():
