@@ -1,4 +1,4 @@
-"""MiniLM made narrower with training: one family from a nested start, against each width pruned and trained alone.
+"""MiniLM made narrower with training: one family from a nested start, against widths that are trained one by one.
 
 `python -m tests.benchmarks distilled`. Both learn the embeddings of the trained model, without labels, in the same
 total compute. Its unit is one forward and backward of 16 sentences at full width; a pass at other widths counts by its
@@ -25,8 +25,8 @@ Value = dict[str, Any]
 FRACTIONS = (0.75, 0.5, 0.25)
 SIZE = 16  # sentences of a step
 UNITS = 600  # in all
-POLISH = 0.5  # the part of them that goes into the widths one by one
-RATES = (1e-4, 3e-4)
+RATES, FAMILY_RATE = (1e-4, 3e-4), 3e-4
+WEIGHTS = (4, 2, 1)  # of the widths in the nested start: the widest lose most by sharing, and the others learn faster
 RISE = 0.1  # of the steps, until the learning rate is at its highest
 Lesson = tuple[Batch, Tensor]  # sentences, and their embeddings by the full model
 
@@ -78,7 +78,8 @@ class Trial:
 
     @functools.cached_property
     def nested(self) -> nn.Module:
-        return surgery.nest(self.sorted, self.known.calibration, self.example, widths=list(self.widths.values()))
+        widths = list(self.widths.values())
+        return surgery.nest(self.sorted, self.known.calibration, self.example, widths=widths, weights=WEIGHTS)
 
     def lessons(self) -> Iterator[Lesson]:
         """Batches without end, in random order, each with what the full model says."""
@@ -135,19 +136,24 @@ def family(what: str, rate: float, units: float, seed: int, quick: bool) -> Valu
 
     fit(list(wrapped.parameters()), of.lessons(), steps, rate, step)
     made = [of.scores(surgery.shrink(wrapped, w)) for w in widths]
-    choice = statistics.mean(one["choice"] for one in made)
-    return {"start": start, "widths": made, "choice": choice, "weights": surgery.unwrap(wrapped).state_dict()}
+    return {"start": start, "widths": made}
 
 
-def polished(
-    what: str, fraction: float, rate: float, units: float, seed: int, quick: bool, family: Value, start: Value
-) -> Value:
-    """One width of the family, trained alone; `family` says how that was made, and is a part of the key."""
+def gradual(what: str, rates: Sequence[float], units: float, seed: int, quick: bool) -> Value:
+    """The widest model, refitted and trained; the next one is cut from that, and so on, in equal parts of the units."""
     of = trial(what, seed, quick)
-    whole = copy.deepcopy(of.sorted)
-    whole.load_state_dict(start)
-    small = surgery.shrink(whole, of.widths[fraction], of.example).eval()
-    return trained(small, of, rate, round(units / of.share(fraction)))
+    model, found = of.sorted, list[Value]()
+    for fraction, rate in zip(FRACTIONS, rates, strict=True):
+        if found:
+            model = surgery.sort(model, of.example, by=surgery.absorbed(of.known.calibration))
+        full = {name: group.size for name, group in surgery.inspect(of.sorted, of.example).groups.items()}
+        widths = {name: round(width * full[name]) if isinstance(width, float) else width
+                  for name, width in of.widths[fraction].items()}  # fmt: skip
+        model = surgery.shrink(model, widths, of.example, refit=of.known.calibration).eval()
+        start = of.scores(model)
+        steps = round(units / len(FRACTIONS) / of.share(fraction))
+        found.append({"start": start, "rate": rate, **trained(model, of, rate, steps)})
+    return {"widths": found}
 
 
 class Distilled:
@@ -170,36 +176,18 @@ class Distilled:
 
         return self.chosen(cell, seed)
 
-    def family(self, seed: int, part: float) -> Value:
-        """A family in a part of the compute."""
-
-        def cell(rate: float, seed: int) -> Value:
-            return self.run.cell(family, rate=rate, units=part * self.units, seed=seed, **self.common)
-
-        return self.chosen(cell, seed)
-
-    def polished(self, fraction: float, seed: int) -> Value:
-        made = self.family(seed, 1 - POLISH)
-
-        def cell(rate: float, seed: int) -> Value:
-            given = {"start": self.family(seed, 1 - POLISH)["weights"]}
-            how = {"rate": made["rate"], "units": (1 - POLISH) * self.units}
-            units = POLISH * self.units / len(FRACTIONS)
-            settings = {"fraction": fraction, "rate": rate, "units": units, "seed": seed, "family": how}
-            return self.run.cell(polished, given, **settings, **self.common)
-
-        return self.chosen(cell, seed)
-
     def of_seed(self, seed: int) -> dict[str, list[Value]]:
         """What every method found with one seed: a value for each width."""
         apart = [self.alone(f, seed) for f in FRACTIONS]
-        made = self.family(seed, 1 - POLISH)
+        common = {"units": self.units, "seed": seed, **self.common}
+        made = self.run.cell(family, rate=FAMILY_RATE, **common)
+        cut = self.run.cell(gradual, rates=[one["rate"] for one in apart], **common)
         return {
             "refitted": [one["start"] for one in apart],
             "refitted, then trained": apart,
+            "the same, one from another": cut["widths"],
             "nested": made["start"],
             "family": made["widths"],
-            "family, polished": [self.polished(f, seed) for f in FRACTIONS],
         }
 
 
