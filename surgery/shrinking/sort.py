@@ -17,10 +17,12 @@ from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
+from surgery.refitting.orders import absorbed
 from surgery.refitting.statistics import parameters_of
 from surgery.shrinking.reorder import reorder, unsaved
 from surgery.shrinking.shrink import M, prepared
 from surgery.twin.setting import at_widths
+from surgery.twin.statistics import calibrated
 
 B = TypeVar("B")
 Criterion: TypeAlias = "Callable[[nn.Module, Plan], dict[str, Tensor]]"
@@ -51,7 +53,8 @@ def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | No
         example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
         by: `surgery.absorbed(batches)`, which is the best for a trained model, `surgery.activation(batches)`,
             `surgery.magnitude(...)`, `surgery.taylor(...)`, or a callable (wrapped model, plan) -> scores, a tensor of
-            one number per unit for each group that is to be sorted; higher is more important. Default: `magnitude()`.
+            one number per unit for each group that is to be sorted; higher is more important. Default: `absorbed` on
+            the batches that the model was wrapped with (`calibration=`); without any, `magnitude()`.
 
     Raises InputError for scores that are not finite or not one per unit, and what `reorder` raises.
     """
@@ -60,7 +63,10 @@ def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | No
 
 
 def _orders(model: nn.Module, wrapped: nn.Module, plan: Plan, by: Criterion | None) -> dict[str, Tensor]:
-    scores = (magnitude() if by is None else by)(wrapped, plan)
+    if by is None:
+        known = calibrated(wrapped)
+        by = absorbed(known) if known else magnitude()
+    scores = by(wrapped, plan)
     silent = [name for name, value in scores.items() if not torch.as_tensor(value).count_nonzero()]
     if silent:
         warnings.warn(

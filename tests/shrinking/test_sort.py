@@ -64,6 +64,14 @@ def test_large_weights_come_first(by: Any) -> None:
     assert [round(b) for b in found[0].bias.tolist()] == [5, 4, 3, 2, 1]
 
 
+def test_where_batches_are_known_readers_are_asked() -> None:
+    model, batches = net(), list(X.double().split(4))
+    wrapped = surgery.wrap(model, X.double(), calibration=batches)
+    expected = surgery.order(model, X.double(), by=surgery.absorbed(batches))
+    assert torch.equal(surgery.order(wrapped)["0.o"], expected["0.o"])
+    assert not torch.equal(surgery.order(model, X.double())["0.o"], expected["0.o"])
+
+
 def test_each_tensor_counts_alike() -> None:
     model = net()
     with torch.no_grad():
