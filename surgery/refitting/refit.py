@@ -29,7 +29,7 @@ from surgery.modules.inputs import Inputs
 from surgery.modules.tree import named_modules
 from surgery.plan.plan import Plan
 from surgery.refitting.lockstep import Pause, together
-from surgery.refitting.sites import Listener, Site, Visit
+from surgery.refitting.sites import Addend, Listener, Site, Visit
 from surgery.refitting.statistics import (
     ROWS,
     WIDEST,
@@ -88,7 +88,7 @@ def refit(
     return found
 
 
-def _body(model: nn.Module, plan: Plan, run: Inputs, addends: Mapping[Site, int]) -> Callable[[Pause], None]:
+def _body(model: nn.Module, plan: Plan, run: Inputs, addends: Mapping[Site, Addend]) -> Callable[[Pause], None]:
     """A run of a copy, over the same parameters: what a forward keeps on modules is not that of another batch."""
 
     def body(pause: Pause) -> None:
@@ -99,7 +99,7 @@ def _body(model: nn.Module, plan: Plan, run: Inputs, addends: Mapping[Site, int]
     return body
 
 
-def _looked_at(full: nn.Module, plan: Plan, run: Inputs) -> tuple[set[str | None], dict[Site, int]]:
+def _looked_at(full: nn.Module, plan: Plan, run: Inputs) -> tuple[set[str | None], dict[Site, Addend]]:
     """The parameters that are used at several places (a table of words as the last weight, a layer called twice).
 
     And for sites whose output is added to something, which call makes that.
@@ -112,7 +112,7 @@ def _looked_at(full: nn.Module, plan: Plan, run: Inputs) -> tuple[set[str | None
         seen.update((name, site.group) for name in (site.weight, site.bias) if name is not None)
 
     with open_attention(copy), Sums(names_of(copy, plan), visited) as sums:
-        copy(*run.args, **run.kwargs)
+        sums.returned(copy(*run.args, **run.kwargs))
     return {*sums.others, *(name for (name, _), times in seen.items() if times > 1)}, sums.addends
 
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 ARGUMENTS: Mapping[str, Sequence[str]] = {
     "linear": ("input", "weight", "bias"),
@@ -28,7 +29,6 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
 }
 RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 OTHER_NAMES = {"self": "bias", "mat1": "input", "mat2": "weight"}
-DESCRIPTIONS = frozenset("shape dim size numel dtype device requires_grad is_floating_point __get__".split())
 
 
 @dataclass(frozen=True)
@@ -96,25 +96,36 @@ class Visit:
 
     def addend(self, index: Tensor) -> Tensor | None:
         """(R, O) some of the rows of what the output is added to; None where that is not known."""
-        if self.added is None:
+        if self.added is None or self.added.dim() < 2:
             return None
         channels = self.added.movedim(1, -1) if self.kernel else self.added
-        return channels.reshape(-1, channels.shape[-1])[index]
+        rows = channels.reshape(-1, channels.shape[-1])
+        return rows[index] if len(rows) == self.count else None
+
+
+@dataclass(frozen=True)
+class Addend:
+    """Where to find what a site's output is added to: the number of the call that makes it, and that of the site."""
+
+    number: int
+    site: int
 
 
 class Listener(TorchFunctionMode):
     """Tells `visit` of every call at a site. `others` are the parameters that other calls use as well.
 
-    `addends` tells for sites which call makes what their output is added to; see `Sums`.
+    `addends` tells for sites which call makes what their output is added to; see `Sums`. It is believed where as many
+    calls have come before the site as there.
     """
 
     def __init__(
-        self, names: Mapping[int, str], visit: Callable[[Visit], None], addends: Mapping[Site, int] | None = None
+        self, names: Mapping[int, str], visit: Callable[[Visit], None], addends: Mapping[Site, Addend] | None = None
     ):
         super().__init__()
-        self.names, self.visit, self.known = names, visit, addends or {}
+        self.names, self.visit, self.addends_of = names, visit, addends or {}
         self.others = set[str]()
-        self.calls, self.kept = 0, dict.fromkeys(self.known.values())
+        self.calls = 0
+        self.kept: dict[int, Any] = dict.fromkeys(addend.number for addend in self.addends_of.values())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -122,24 +133,36 @@ class Listener(TorchFunctionMode):
         given = named(name, args, kwargs)
         visits = self.recurrent(args) if name in RECURRENT else [] if given is None else self.seen(name, given)
         for visit in visits:
-            self.visit(replace(visit, added=self.kept.get(self.known.get(visit.site, -1))))
-        if not visits and name not in DESCRIPTIONS:
-            used = (*args, *kwargs.values())
-            self.others |= {self.names[id(x)] for x in used if isinstance(x, Tensor) and id(x) in self.names}
+            self.visit(replace(visit, added=self._addend(visit.site)))
         result = func(*args, **kwargs)
         self.calls += 1
         if self.calls in self.kept:
             self.kept[self.calls] = result
-        self.made(name, args, kwargs, visits, result)
+        self._count((args, kwargs), visits, result)
+        self.made(name, (args, kwargs), visits, result)
         return result
 
-    def made(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], visits: list[Visit], result: Any) -> None:
+    def _addend(self, site: Site) -> Tensor | None:
+        addend = self.addends_of.get(site)
+        found = None if addend is None or addend.site != self.calls + 1 else self.kept[addend.number]
+        return found if isinstance(found, Tensor) else None
+
+    def _count(self, given: Any, visits: list[Visit], result: Any) -> None:
+        """Note the parameters that a call uses otherwise than as a site: what it makes holds their values."""
+        known = {name for visit in visits for name in (visit.site.weight, visit.site.bias)}
+        if any(isinstance(x, Tensor) for x in pytree.tree_leaves(result)):
+            used = {self.names[id(x)] for x in pytree.tree_leaves(given) if id(x) in self.names}
+            self.others |= used - known
+
+    def made(self, name: str, given: Any, visits: list[Visit], result: Any) -> None:
         """Called after each call."""
 
     def seen(self, name: str, given: Mapping[str, Any]) -> list[Visit]:
         """A call as visits of sites; none where it is none: a weight that was computed, odd padding."""
         weight, bias = given["weight"], given.get("bias")
-        if id(weight) not in self.names or weight.dim() < 2 or (bias is not None and id(bias) not in self.names):
+        if id(weight) not in self.names or weight.dim() < 2:
+            return []
+        if bias is not None and (id(bias) not in self.names or bias.dim() != 1):
             return []
         known = None if bias is None else self.names[id(bias)]
         if name in ("linear", "addmm"):

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from surgery.errors import InputError
 from surgery.training.alike import Alike, alike
@@ -57,21 +58,39 @@ def kl(dim: int = -1) -> Divergence:
 
 
 def towards(distil: Distil, full: Any) -> Callable[[Any], Tensor]:
-    """What a narrow output learns by, given the full one."""
-    return distil.towards(full) if isinstance(distil, Divergence) else lambda narrow: distil(narrow, full)
+    """What a narrow output learns by, given the full one. Raises InputError where that is changed in place by it."""
+    if isinstance(distil, Divergence):
+        return distil.towards(full)
+
+    def learn(narrow: Any) -> Tensor:
+        before = _versions(full)
+        found = distil(narrow, full)
+        if _versions(full) != before:
+            raise InputError(
+                "distil changes the full output in place, which other widths learn from too: copy it first"
+            )
+        return found
+
+    return learn
+
+
+def _versions(output: Any) -> list[int]:
+    return [x._version for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and not x.is_inference()]
 
 
 def seeing(distil: Callable[..., Tensor], inputs: Any) -> Distil:
-    """A divergence of two outputs; one with a third argument gets the inputs as well."""
+    """A divergence of two outputs; one that takes `inputs`, or a third argument, gets the inputs as well."""
     try:
-        signature = inspect.signature(distil)
+        taken = inspect.signature(distil.forward if isinstance(distil, nn.Module) else distil).parameters
     except (TypeError, ValueError):  # of C, which says nothing of its arguments
         return distil
+    if "inputs" in taken and list(taken).index("inputs") > 1:
+        return lambda narrow, full: distil(narrow, full, inputs=inputs)
     empty, places = (
         inspect.Parameter.empty,
         (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD),
     )
-    needed = [one for one in signature.parameters.values() if one.kind in places and one.default is empty]
+    needed = [one for one in taken.values() if one.kind in places and one.default is empty]
     return distil if len(needed) < 3 else lambda narrow, full: distil(narrow, full, inputs)
 
 

@@ -78,8 +78,8 @@ def train_step(
     where there is no `distil`, `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The
     widths that were set are as before, whatever happens.
     """
-    _check(loss, teacher, distil, full)
     run, twin = call(inputs), twin_in(wrapped)
+    _check(loss, teacher, distil, full, twin)
     state = _state(twin, run)
     draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)
     share, labels = _weight(weight) / len(draws), 0.0 if loss is None else _share(labels)
@@ -106,7 +106,7 @@ def train_step(
     return _known(value).detach() if full else torch.stack([one.detach() for one in values]).mean()
 
 
-def _check(loss: Learn | None, teacher: Teacher | None, distil: Distil | None, full: bool) -> None:
+def _check(loss: Learn | None, teacher: Teacher | None, distil: Distil | None, full: bool, twin: nn.Module) -> None:
     """Raises InputError where nothing says what is learnt."""
     if loss is not None and not callable(loss):
         raise InputError(
@@ -115,11 +115,27 @@ def _check(loss: Learn | None, teacher: Teacher | None, distil: Distil | None, f
         )
     if not full and teacher is None:
         raise InputError("full=False leaves the full width as it is: give the model that takes its place as teacher=")
+    for name, given in (("teacher", teacher), ("distil", distil)):
+        if given is not None and not callable(given):
+            raise InputError(f"{name} is a model or a function, got {type(given).__name__}")
     if loss is None and (teacher is None or distil is None):
         raise InputError(
             "without a loss, all widths learn to say what a teacher says: give the trained model as teacher=, and as "
             "distil= what it means to say the same, such as surgery.kl() or F.mse_loss"
         )
+    if not full:
+        _check_frozen(teacher, twin)
+
+
+def _check_frozen(teacher: Teacher | None, twin: nn.Module) -> None:
+    """Raises InputError for a teacher that would change as it is learnt from."""
+    if isinstance(teacher, nn.Module):
+        own = {id(parameter) for parameter in twin.parameters()}
+        if any(id(parameter) in own for parameter in teacher.parameters()):
+            raise InputError(
+                "the teacher shares its parameters with the wrapped model, so it would change with it: wrap a copy, "
+                "copy.deepcopy(model), or what surgery.sort or surgery.nest gives"
+            )
 
 
 def narrow_loss(loss: Learn | None, divergence: Learn | None, labels: float) -> Learn:
@@ -191,8 +207,21 @@ def _written(loss: Any) -> Any:
     """What tells the code of a loss: a lambda is another object in every step. None for an object that is called."""
     while isinstance(loss, functools.partial):
         loss = loss.func
-    code = getattr(getattr(loss, "__func__", loss), "__code__", None)
-    return None if code is None else (code.co_filename, code.co_firstlineno, code.co_code, code.co_names)
+    function = getattr(loss, "__func__", loss)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return None
+    inside = [_content(cell) for cell in getattr(function, "__closure__", None) or ()]
+    called = [repr(_written(value) or type(value)) for value in inside if callable(value) and value is not loss]
+    return (code.co_filename, code.co_firstlineno, code.co_code, (*code.co_names, *called))
+
+
+def _content(cell: Any) -> Any:
+    """What a function closes over; None where that is not there yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _detached(output: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -116,3 +118,40 @@ def test_casts_hold_in_every_run() -> None:
     x = X[:64].float()
     with torch.autocast("cpu", torch.bfloat16):
         surgery.shrink(model, 0.5, x, refit=[x, x])
+
+
+class Shared(nn.Module):
+    """A weight that is a layer's, and is used by other calls, in one of the ways of Python."""
+
+    def __init__(self, way: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.k = nn.Linear(6, 32), nn.Linear(32, 16, bias=False), nn.Linear(6, 16)
+        self.o, self.way = nn.Linear(48, 3), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.b(self.a(x).relu())
+        return self.o(torch.cat([F.linear(self.k(x), self.way(self.b.weight)), z], -1))
+
+
+@pytest.mark.parametrize(
+    "way",
+    [lambda w: w.T, lambda w: w.mT, lambda w: w.t(), lambda w: w.data.t(), lambda w: torch.cat([w, w])[:16].t(),
+     lambda w: torch.stack([w, w]).mean(0).t()],
+)  # fmt: skip
+def test_a_weight_that_is_used_again_stays_a_slice(way: Callable[[Tensor], Tensor]) -> None:
+    model = Shared(way).double()
+    plain, fitted = (surgery.shrink(model, {"a.o": 16}, X, refit=refit) for refit in (None, BATCHES))
+    assert torch.equal(plain.b.weight, fitted.b.weight)
+
+
+def test_a_bias_of_an_odd_shape_is_no_site() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.w, self.b = nn.Linear(6, 16), nn.Parameter(torch.randn(16, 3)), nn.Parameter(torch.zeros(1, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.addmm(self.b, self.a(x).relu(), self.w)
+
+    model = Odd().double()
+    surgery.shrink(model, 0.5, X, refit=BATCHES)
