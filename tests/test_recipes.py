@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import UserDict
 from typing import Any
 
 import pytest
@@ -106,3 +107,45 @@ def test_a_score_may_come_with_its_error() -> None:
 
     found = compress(model, batches, "60% params", validate=validate, evaluations=4, epochs=2, progress=False)
     assert found.score >= found.curve[-1].score
+
+
+class Covered(nn.Module):
+    """One of its outputs is always masked."""
+
+    def __init__(self, inner: nn.Module, value: float) -> None:
+        super().__init__()
+        self.inner, self.value = inner, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x).masked_fill(torch.tensor([False, False, True]), self.value)
+
+
+@pytest.mark.parametrize("value", [-1e9, -torch.inf])
+def test_masks_hide_no_error(value: float) -> None:
+    inner, batches = trained()
+    model = Covered(inner, value)
+    found = [compress(model, batches, "30% params", evaluations=4, epochs=n, progress=False) for n in (0, 10)]
+    assert 0.1 < found[0].score < 0.999 and found[1].score > found[0].score
+
+
+def test_a_polish_that_comes_to_nothing_is_left_out() -> None:
+    model, batches = trained()
+    small = surgery.shrink(model, 0.5, batches[0])
+
+    def score(one: nn.Module) -> float:
+        with torch.no_grad():
+            return -float((one(batches[0]) - model(batches[0])).square().mean())
+
+    given = [(batch,) for batch in batches]
+    assert polish(small, model, given, 2, rate=1e30, score=score, progress=False) is small
+
+
+def test_a_frozen_model_is_polished_and_stays_frozen() -> None:
+    model, batches = trained()
+    found = compress(model.requires_grad_(False), batches, "40% params", evaluations=4, epochs=20, progress=False)
+    assert found.score > found.curve[-1].score and not any(p.requires_grad for p in found.model.parameters())
+
+
+def test_batches_may_be_mappings_of_any_class() -> None:
+    given = [UserDict({"ids": IDS[i : i + 8], "mask": MASK[i : i + 8]}) for i in range(0, 40, 8)]
+    assert compress(Masked(), given, "60% params", evaluations=4, progress=False).full == pytest.approx(1.0)

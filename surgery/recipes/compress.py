@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.recipes.polish import polish, said
+from surgery.recipes.polish import polish, said, telling
 
 HELD = 5  # one batch in so many is kept for scores
 MEASURES = ("macs", "params", "bytes", "latency")
@@ -88,12 +88,13 @@ def agreement(model: nn.Module, inputs: Sequence[Any]) -> Callable[[nn.Module], 
     """How much of what a model says to some inputs another one says: 1 is all of it."""
     with torch.no_grad():
         known = [said(model, given) for given in inputs]
-    spread = sum(float((x - x.mean()).square().sum()) for x in known) or 1.0
+    usual = [telling(row) for row in known]
+    spread = sum(float((x[at] - x[at].mean()).square().sum()) for x, at in zip(known, usual, strict=True)) or 1.0
 
     @torch.no_grad()
     def score(other: nn.Module) -> float:
-        error = sum(float((said(other, given) - x).square().sum()) for given, x in zip(inputs, known, strict=True))
-        return 1 - error / spread
+        every = zip(inputs, known, usual, strict=True)
+        return 1 - sum(float((said(other, given) - x)[at].square().sum()) for given, x, at in every) / spread
 
     return score
 
@@ -102,7 +103,8 @@ def _inputs(model: nn.Module, batches: Iterable[Any]) -> list[Any]:
     """What of batches a model takes: all of them, or what stands before the labels, as the first of them tells."""
     takes, given, count = inspect.signature(model.forward).parameters, list[Any](), 0
     for batch in batches:
-        if isinstance(batch, dict):
+        if isinstance(batch, Mapping):
+            batch = dict(batch)
             given.append(batch if _is_open(takes) else {key: value for key, value in batch.items() if key in takes})
             continue
         parts = tuple(batch) if isinstance(batch, list | tuple) else (batch,)

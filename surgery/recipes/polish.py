@@ -14,6 +14,7 @@ from tqdm import tqdm
 import surgery
 
 M = TypeVar("M", bound=nn.Module)
+MASKED = 1e3
 RISE = 0.1  # of the steps, until the learning rate is at its highest
 
 
@@ -43,18 +44,24 @@ def polish(
     learner = copy.deepcopy(small).eval()
     with torch.no_grad():
         known = [said(full, given) for given in batches]
-    spread = float(torch.cat(known).var(correction=0)) or 1.0
-    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    usual = [telling(row) for row in known]
+    spread = float(torch.cat([row[at] for row, at in zip(known, usual, strict=True)]).var(correction=0)) or 1.0
+    parameters = [parameter for parameter in learner.parameters() if parameter.is_floating_point()]
+    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    for parameter in parameters:  # a trained model may be frozen as a whole
+        parameter.requires_grad_()
     optimizer, steps = torch.optim.Adam(parameters, rate), epochs * len(batches)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 10, pct_start=RISE)
     order = torch.Generator().manual_seed(0)
     turns = [i for _ in range(epochs) for i in torch.randperm(len(batches), generator=order).tolist()]
     for i in tqdm(turns, "polish", disable=not progress, leave=False, unit=" steps"):
         optimizer.zero_grad()
-        ((said(learner, batches[i]) - known[i]).square().mean() / spread).backward()
+        ((said(learner, batches[i]) - known[i])[usual[i]].square().mean() / spread).backward()
         optimizer.step()
         schedule.step()
-    return small if score is not None and score(learner) <= score(small) else learner
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return learner if score is None or score(learner) > score(small) else small
 
 
 def said(model: nn.Module, given: Any) -> Tensor:
@@ -64,3 +71,9 @@ def said(model: nn.Module, given: Any) -> Tensor:
     if not found:
         raise surgery.InputError("the model returns no numbers that could be compared: pass validate=")
     return torch.cat([x.flatten().double() for x in found]).nan_to_num()
+
+
+def telling(row: Tensor) -> Tensor:
+    """Where numbers are no masks: those are a thousand times as large as usual, or more, and say nothing."""
+    usual = row[row != 0].abs()
+    return row.abs() <= MASKED * usual.median() if usual.numel() else torch.ones_like(row, dtype=torch.bool)

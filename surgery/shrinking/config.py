@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError, ProofError
-from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples
 from surgery.modules.plain_data import is_plain_data, replaced
 from surgery.modules.verify import compare
 from surgery.plan.plan import Plan
+from surgery.refitting.statistics import apart
 from surgery.shrinking.fields import Config, at, differs, fields
 from surgery.shrinking.fitting import Fit, Formulas, Unfit, built_from_config
 from surgery.shrinking.parts import first_calls, outermost
@@ -52,7 +52,7 @@ def settle_config(
     if dict(widths) == plan.full():
         return None
     config = vars(small).get("config")
-    written, built = hasattr(type(small), SAVE), built_from_config(small)
+    written, built = hasattr(type(small), SAVE), built_from_config(small, plan.formulas)
     _refuse_parts(small)
     if not written and not (built and is_plain_data(config)):
         _settle_parts(small, plan.formulas, examples, tolerance)
@@ -67,7 +67,7 @@ def _settled(module: nn.Module, formulas: Formulas, examples: Examples, toleranc
     """Fit the configuration of a model or a part, or let it refuse to be saved, and return why."""
     config = vars(module).get("config")
     try:
-        if not built_from_config(module) or not is_plain_data(config):
+        if not built_from_config(module, formulas) or not is_plain_data(config):
             raise Unfit("its class is not built from a config alone")
         with torch.random.fork_rng(devices=[]):
             _fit(module, formulas, config, examples, tolerance)
@@ -87,7 +87,7 @@ def _settle_parts(small: nn.Module, formulas: Formulas, examples: Examples, tole
     if not parts:
         return
     before = {path: vars(part).get("config") for path, part in parts.items()}
-    for path, run in first_calls(copy_tree(small, lambda _, tensor: tensor), parts, examples).items():
+    for path, run in first_calls(apart(small), parts, examples).items():
         inside = [(o[len(path) + 1 :], name, how) for o, name, how in formulas if f"{o}.".startswith(f"{path}.")]
         if _settled(parts[path], inside, run, tolerance) is None:
             old = before[path]

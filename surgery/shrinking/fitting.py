@@ -34,7 +34,7 @@ class Unfit(Exception):
     """Why no configuration tells of a model."""
 
 
-def built_from_config(model: nn.Module) -> bool:
+def built_from_config(model: nn.Module, formulas: Formulas) -> bool:
     """Whether `type(model)(config)` makes a model: what else it needs, the model keeps under the arguments' names."""
     try:
         parameters = list(inspect.signature(type(model)).parameters.values())
@@ -44,12 +44,16 @@ def built_from_config(model: nn.Module) -> bool:
     first = [p.name for p in parameters if p.kind in kinds][:1]
     rest = [p for p in parameters if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)]
     needed = {p.name for p in rest if p.default is inspect.Parameter.empty}
-    return first == ["config"] and needed - set(beside(model)) == {"config"}
+    return first == ["config"] and needed - set(beside(model, formulas)) == {"config"}
 
 
-def beside(model: nn.Module) -> dict[str, object]:
-    """The arguments of a model's class beside its configuration, as far as the model keeps them: plain values."""
-    names = [name for name in inspect.signature(type(model)).parameters if name != "config"]
+def beside(model: nn.Module, formulas: Formulas) -> dict[str, object]:
+    """The arguments of a model's class beside its configuration, as far as the model keeps them: plain values.
+
+    Those that follow a width are left out: the configuration does not tell them, so a file would not.
+    """
+    follow = {path[0] for owner, path, _ in formulas if not owner}
+    names = [name for name in inspect.signature(type(model)).parameters if name != "config" and name not in follow]
     return {name: vars(model)[name] for name in names if type(vars(model).get(name, ...)) in SCALARS}
 
 
@@ -75,8 +79,8 @@ class Fit:
         cls: Callable[..., nn.Module] = type(self.small)
         given = inspect.signature(cls).parameters.values()
         switches: dict[str, bool] = {one.name: not one.default for one in given if type(one.default) is bool}
-        kept = beside(self.small)
-        for told in [{}, kept] if kept else [{}]:
+        kept = beside(self.small, self.formulas)
+        for told in [kept, {}] if kept else [{}]:
             for switch in ({}, *({name: value} for name, value in switches.items())):
                 self.make = functools.partial(cls, **(told | switch))
                 with contextlib.suppress(Unfit):

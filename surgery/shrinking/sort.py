@@ -18,7 +18,7 @@ from surgery.modules.modes import evaluating
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from surgery.refitting.orders import absorbed
-from surgery.refitting.statistics import parameters_of
+from surgery.refitting.statistics import apart, parameters_of
 from surgery.shrinking.reorder import reorder, unsaved
 from surgery.shrinking.shrink import M, prepared
 from surgery.twin.setting import at_widths
@@ -102,7 +102,7 @@ class Magnitude:
         }
         found = {}
         for group in plan.groups.values():
-            if normed(plan, group):
+            if normed(wrapped, plan, group):
                 continue
             norms = [part ** (1 / self.p) for part in per_unit(plan, group, powers)]
             if norms:
@@ -123,12 +123,33 @@ def magnitude(p: float = 2.0) -> Magnitude:
     return Magnitude(float(p))
 
 
-def normed(plan: Plan, group: Group) -> bool:
-    """Whether a group is cut in a layer that has nothing but numbers for each feature, and no statistics: a norm."""
+def normed(wrapped: nn.Module, plan: Plan, group: Group) -> bool:
+    """Whether the features of a group are normalised together, by a layer that has numbers for each of them."""
     owners: dict[str, list[str]] = {}
     for name, _ in group.cuts:
         owners.setdefault(name.rpartition(".")[0], []).append(name)
-    return any(all(len(plan.layouts[n]) == 1 and n in plan.parameters for n in names) for names in owners.values())
+    alone = [path for path, names in owners.items() if all(len(plan.layouts[name]) == 1 for name in names)]
+    return any(_mixes(wrapped.get_submodule(path), group.size) for path in alone)
+
+
+@torch.no_grad()
+def _mixes(layer: nn.Module, size: int) -> bool:
+    """Whether one feature of a layer's input changes others of its output, by trying it."""
+    first = next(layer.parameters(), None)
+    if first is None or next(layer.children(), None) is not None:
+        return False
+    copied = apart(layer).eval()
+    for shape, dim in (((2, 3, size), 2), ((2, size, 3, 3), 1)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(first)
+        other = x.clone()
+        other.select(dim, 0).mul_(10.0)
+        try:
+            before, after = (copied(one).movedim(dim, 0)[1:] for one in (x, other))
+        except Exception:  # it takes inputs of another shape
+            continue
+        if len(before) == size - 1 and not torch.allclose(before, after, rtol=1e-3):
+            return True
+    return False
 
 
 def _relative(norms: Tensor) -> Tensor:

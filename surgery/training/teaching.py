@@ -113,12 +113,13 @@ class Cached:
                     f"a cached teacher returns tensors with a row for each of the {len(unknown)} rows of the batch, "
                     f"got {seen}: give a function that returns what is learnt from, lambda x: model(x).logits"
                 )
+        kind = structure, tuple(leaf.device for leaf in leaves)
+        leaves = [leaf.cpu().clone() for leaf in leaves]  # a teacher may use its memory again
         if not self._checked and len(unknown) > 1:
             self._check(part, leaves, len(unknown))
         self.asked += len(unknown)
-        kind = structure, tuple(leaf.device for leaf in leaves)
         at = unknown if part is run else {key: i for i, key in enumerate(unknown)}
-        found = {key: _Row([leaf[i].cpu().clone() for leaf in leaves], kind) for key, i in at.items()}
+        found = {key: _Row([leaf[i].clone() for leaf in leaves], kind) for key, i in at.items()}
         for key, row in found.items():
             size = sum(leaf.nbytes for leaf in row.leaves)
             if self.bytes + size > self.limit:
@@ -153,7 +154,7 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     """Whether values are the same but for rounding, which is seen against a usual one: masked ones are huge."""
     if one.shape != other.shape:
         return False
-    a, b, precision = one.double(), other.double(), PRECISION.get(other.dtype, 1e-4)
+    a, b, precision = one.double(), other.double().to(one.device), PRECISION.get(other.dtype, 1e-4)
     usual = a[a.isfinite() & (a != 0)].abs()
     allowed = precision * float(usual.median()) if usual.numel() else 0.0
     return bool(torch.isclose(a, b, rtol=precision, atol=allowed, equal_nan=True).all())

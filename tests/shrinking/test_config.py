@@ -233,3 +233,35 @@ def test_a_part_that_no_config_tells_of_is_not_written() -> None:
         surgery.InputError, match=r"no config of Decoder gives this small model: .*blocks\.0\.up\.weight"
     ):
         small.towers[0].save_pretrained("anywhere")
+
+
+class Told(Labelled):
+    """A width that is an argument beside the configuration: no file tells it."""
+
+    def __init__(self, config, labels, hidden):
+        super().__init__(config, labels)
+        self.hidden, self.more = hidden, nn.Sequential(nn.Linear(labels, hidden), nn.ReLU(), nn.Linear(hidden, labels))
+
+    def forward(self, ids):
+        return self.more(super().forward(ids).unflatten(-1, (-1,))) + 0 * self.hidden
+
+
+def test_a_width_that_only_an_argument_tells_is_not_believed() -> None:
+    model = Told(config(), 5, 16)
+    (name,) = [n for n, group in surgery.inspect(model, IDS).groups.items() if group.size == 16]
+    small = surgery.shrink(model, {name: 8}, IDS)
+    with pytest.raises(surgery.InputError, match="no config of Told"):
+        small.save_pretrained("anywhere")
+
+
+def test_a_run_of_a_part_leaves_no_trace() -> None:
+    class Counting(Around):
+        def __init__(self, config):
+            super().__init__(config)
+            self.towers[0].register_buffer("calls", torch.zeros(()))
+
+        def forward(self, ids):
+            self.towers[0].calls += 1
+            return super().forward(ids)
+
+    assert surgery.shrink(Counting(config()), {"*.up.o": 10}, IDS).towers[0].calls == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -93,11 +94,31 @@ def test_what_a_relu_cannot_tell_apart_counts_alike() -> None:
     assert torch.allclose(*scores)
 
 
-@pytest.mark.parametrize("norm, left", [(nn.LayerNorm, True), (nn.RMSNorm, True), (nn.BatchNorm1d, False)])
-def test_what_is_normalised_together_keeps_its_order(norm: type[nn.Module], left: bool) -> None:
-    """What a norm hands on has nothing to do with how large the weights before it are; statistics are one for each."""
+class Gain(nn.Module):
+    """RMSNorm, as models write it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.square().mean(-1, keepdim=True).add(1e-6).rsqrt() * self.weight
+
+
+class Scale(Gain):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+@pytest.mark.parametrize(
+    "layer, left",
+    [(nn.LayerNorm, True), (nn.RMSNorm, True), (Gain, True), (lambda n: nn.GroupNorm(1, n), True), (Scale, False),
+     (nn.BatchNorm1d, False), (nn.PReLU, False), (lambda n: nn.BatchNorm1d(n, track_running_stats=False), False)],
+)  # fmt: skip
+def test_what_is_normalised_together_keeps_its_order(layer: Callable[[int], nn.Module], left: bool) -> None:
+    """What a norm hands on has nothing to do with how large the weights before it are."""
     model = net()
-    model.insert(1, norm(5).double())
+    model.insert(1, layer(5).double())
     model.eval()
     wrapped = surgery.wrap(model, X.double())
     assert ("0.o" in surgery.magnitude()(wrapped, surgery.inspect(wrapped))) is not left

@@ -6,6 +6,7 @@ import warnings
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -171,3 +172,135 @@ def test_without_a_loss_somebody_must_say_what_is_learnt() -> None:
     for options in ({}, {"teacher": net(1)}, {"distil": surgery.kl()}):
         with pytest.raises(surgery.InputError, match="without a loss, all widths learn to say what a teacher says"):
             surgery.train_step(wrapped, X, **options)
+
+
+def test_what_is_returned_may_be_written_to() -> None:
+    model = net(1).eval()
+    teacher = surgery.cached(model)
+    for _ in range(2):
+        assert same(teacher(X), model(X))
+        teacher(X).mul_(5.0)
+    buffer = torch.empty(12, 3)
+
+    def says(x: Tensor) -> Tensor:
+        made = buffer[: len(x)]
+        return made.copy_(model(x).detach())
+
+    static = surgery.cached(says)
+    static(X), static(X + 1)
+    assert same(static(X), model(X))
+
+
+def test_rows_are_asked_once_whatever_batches_they_come_in() -> None:
+    model = Counted().eval()
+    teacher = surgery.cached(model, limit=12 * 12)
+    teacher(X[:2])
+    checked = model.seen[0]
+    for order in (torch.arange(8), torch.arange(12), torch.tensor([3, 3, 0])):
+        assert same(teacher(X[order]), model.inner(X[order]))
+    assert model.seen[0] == checked + 10 and teacher.asked == 12 and teacher.bytes == 12 * 12
+
+
+def test_few_numbers_are_kept_of_much() -> None:
+    teacher = surgery.cached(lambda x: x.repeat(1, 1000)[:, -1:])
+    said = teacher(X)
+    kept = next(iter(teacher._rows.values())).leaves[0]
+    assert kept.untyped_storage().nbytes() == 4 == teacher.bytes // 12 and same(said, X[:, -1:])
+
+
+@pytest.mark.parametrize("mask", [-torch.inf, -1e9])
+def test_masked_outputs_hide_no_dependence(mask: float) -> None:
+    norm = nn.BatchNorm1d(6)
+    norm.train()
+
+    def says(x: Tensor, of: Any) -> Tensor:
+        return torch.cat([of(x), torch.full((len(x), 1), mask)], 1)
+
+    with pytest.raises(surgery.InputError, match="depends on the other rows"):
+        surgery.cached(lambda x: says(x, norm))(X)
+    surgery.cached(lambda x: says(x, torch.sin))(X)
+
+
+def test_changes_of_a_module_are_noticed() -> None:
+    model, wrapped = net(1).eval(), surgery.wrap(net(2), X).eval()
+    teacher, twin = surgery.cached(model), surgery.cached(wrapped)
+    teacher(X), twin(X)
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(model.parameters()) * 2, model.parameters())
+    assert same(teacher(X), model(X))
+    assert surgery.cached(model.double())(X.double()).dtype is torch.float64
+    surgery.set_widths(wrapped, 0.25)
+    assert same(twin(X), wrapped(X))
+
+
+def test_other_arguments_are_known_by_their_contents() -> None:
+    first = np.random.default_rng(0).normal(size=(6, 400)).astype("f")
+    second = first.copy()
+    second[2, 200] = 99.0  # the middle, which a printed array leaves out
+    teacher = surgery.cached(lambda x, table: x @ torch.from_numpy(table))
+    teacher(X, first)
+    assert same(teacher(X, second), X @ torch.from_numpy(second))
+    with pytest.raises(surgery.InputError, match="no contents to know it by"):
+        teacher(X, lambda: 0)
+
+
+def test_odd_batches_are_fine() -> None:
+    teacher = surgery.cached(lambda x: x.abs())
+    assert teacher(X[:0]).shape == (0, 6)
+    pairs = torch.complex(X, -X).conj()
+    assert same(teacher(pairs), pairs.abs())
+
+
+def test_parts_in_training_mode_are_put_into_eval_mode() -> None:
+    model = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.9)).eval()
+    model[1].train()
+    assert same(surgery.cached(model)(X), model[0](X)) and model[1].training
+
+
+WAYS = {
+    "by its name, with a default": lambda n, f, inputs=None: F.mse_loss(n * inputs.mean(), f),
+    "by keyword": lambda n, f, *, inputs: F.mse_loss(n * inputs.mean(), f),
+    "third": lambda n, f, x: F.mse_loss(n * x.mean(), f),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_inputs_come_in_every_way(name: str) -> None:
+    teacher, wrapped = net(1).eval(), surgery.wrap(net(), X).train()
+    expected = gradients(wrapped, teacher=teacher, distil=lambda n, f: F.mse_loss(n * X.mean(), f))
+    found = gradients(wrapped, teacher=teacher, distil=WAYS[name])
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_what_others_learn_from_is_not_written_to() -> None:
+    wrapped = surgery.wrap(net(), X).train()
+    with pytest.raises(surgery.InputError, match="distil changes the full output in place"):
+        gradients(wrapped, teacher=net(1), distil=lambda n, f: F.mse_loss(n, f.sub_(1.0)), full=False)
+
+
+def test_a_teacher_does_not_change_as_it_is_learnt_from() -> None:
+    model = net()
+    wrapped = surgery.wrap(model, X).train()
+    with pytest.raises(surgery.InputError, match="shares its parameters with the wrapped model"):
+        surgery.train_step(wrapped, X, teacher=model, distil=surgery.kl(), full=False)
+
+
+@pytest.mark.parametrize("given", [{"teacher": X, "distil": surgery.kl()}, {"teacher": net(), "distil": "kl"}])
+def test_what_is_no_function_is_said(given: dict[str, Any]) -> None:
+    with pytest.raises(surgery.InputError, match="is a model or a function, got"):
+        surgery.train_step(surgery.wrap(net(), X).train(), X, **given)
+
+
+def test_a_kind_of_loss_is_known_by_what_it_closes_over() -> None:
+    def made(kind: Any) -> Any:
+        return lambda output: kind(output)
+
+    def hard(output: Tensor) -> Tensor:
+        return F.cross_entropy(output, torch.arange(12) % 3)
+
+    def near(output: Tensor) -> Tensor:
+        return F.mse_loss(output, X[:, :3])
+
+    wrapped, fresh = surgery.wrap(net(), X).train(), surgery.wrap(net(), X).train()
+    gradients(wrapped, loss=made(hard))
+    found, expected = gradients(wrapped, loss=made(near)), gradients(fresh, loss=made(near))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
