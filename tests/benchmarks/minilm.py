@@ -30,16 +30,25 @@ def folder() -> Path:
 
 
 class Encoder(nn.Module):
-    """Sentences to unit vectors: the mean of the last hidden states."""
+    """Sentences to unit vectors: the mean of the last hidden states.
 
-    def __init__(self) -> None:
+    Args:
+        head: whether a linear map, which changes nothing, stands before the mean: so the residual width can be cut.
+    """
+
+    def __init__(self, head: bool = False) -> None:
         super().__init__()
         from transformers import BertModel
 
         self.bert = BertModel.from_pretrained(folder(), add_pooling_layer=False)
+        size = self.bert.config.hidden_size
+        self.head = nn.Linear(size, size, bias=False) if head else nn.Identity()
+        if head:
+            nn.init.eye_(self.head.weight)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = self.head(states)
         weights = mask[..., None].to(states)
         return F.normalize((states * weights).sum(1) / weights.sum(1), dim=-1)
 
@@ -124,7 +133,9 @@ def cosine(teacher: nn.Module, batches: Sequence[Batch]) -> Callable[[nn.Module]
 
 
 def elastic(plan: Plan, what: str, fraction: float) -> dict[str, int | float]:
-    """One fraction for the feed-forward layers, and for the heads too."""
+    """One fraction for the feed-forward layers, and for the heads too; or for everything."""
+    if what == "everything":
+        return {"*": fraction}
     widths: dict[str, int | float] = dict.fromkeys(plan.find("*.intermediate.dense.o"), fraction)
     heads = plan.find("*.query.o.0") if "heads" in what else []
     return widths | {name: round(plan.groups[name].size * fraction) for name in heads}

