@@ -23,8 +23,8 @@ from tests.benchmarks.start import order, took
 Value = dict[str, Any]
 FRACTIONS = (0.75, 0.5, 0.25)
 ORDERS = ("none", "magnitude", "activation", "absorbed")
-IMAGES, EPOCHS, BATCH, RATE = 20_480, 4, 128, 2e-3
-CALIBRATION, TEST = 1_024, 4_000
+IMAGES, EPOCHS, BATCH, RATE = 8_192, 4, 128, 2e-3
+CALIBRATION, TEST = 1_024, 2_000
 
 
 class Rows(nn.Module):
