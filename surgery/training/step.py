@@ -17,7 +17,7 @@ from surgery.modules.inputs import Examples, Inputs, call
 from surgery.training.distil import Distil, divergence, known_by, seeing, towards
 from surgery.training.draws import DEFAULT
 from surgery.training.schedules import NARROW, Turn, turns
-from surgery.training.teaching import Teacher, teacher_output
+from surgery.training.teaching import Cached, Teacher, teacher_output
 from surgery.twin.elastic import is_wrapped, state_of
 from surgery.twin.setting import at_widths
 from surgery.twin.state import State
@@ -73,7 +73,8 @@ def train_step(
         backward: called with each loss: `self.manual_backward` in Lightning, `accelerator.backward` in accelerate,
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
-    Raises InputError where nobody is the full width: no `full` and no `teacher`; where `wrapped` is in eval mode,
+    Raises InputError where nobody is the full width: no `full`, and no `teacher` or one that shares its parameters with
+    `wrapped`, so that it would change with it; where `wrapped` is in eval mode,
     `loss` is no function, it or `distil` gives no scalar; where there is no `loss`, and no `teacher` or `distil`; and
     where there is no `distil`, `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The
     widths that were set are as before, whatever happens.
@@ -129,6 +130,7 @@ def _check(loss: Learn | None, teacher: Teacher | None, distil: Distil | None, f
 
 def _check_frozen(teacher: Teacher | None, twin: nn.Module) -> None:
     """Raises InputError for a teacher that would change as it is learnt from."""
+    teacher = teacher.teacher if isinstance(teacher, Cached) else teacher
     if isinstance(teacher, nn.Module):
         own = {id(parameter) for parameter in twin.parameters()}
         if any(id(parameter) in own for parameter in teacher.parameters()):
