@@ -74,10 +74,10 @@ def train_step(
             `lambda loss: scaler.scale(loss).backward()` for a scaler of gradients.
 
     Raises InputError where nobody is the full width: no `full`, and no `teacher` or one that shares its parameters with
-    `wrapped`, so that it would change with it; where `wrapped` is in eval mode,
-    `loss` is no function, it or `distil` gives no scalar; where there is no `loss`, and no `teacher` or `distil`; and
-    where there is no `distil`, `labels` is below 1 and the output holds no logits of a softmax cross-entropy. The
-    widths that were set are as before, whatever happens.
+    `wrapped`, so that it would change with it; where `wrapped` is in eval mode, `loss` is no function, it or `distil`
+    gives no scalar; where there is no `loss`, and no `teacher` or `distil`; and where there is no `distil`, `labels` is
+    below 1 and the output holds no logits of a softmax cross-entropy. The widths that were set are as before, whatever
+    happens.
     """
     run, twin = call(inputs), twin_in(wrapped)
     _check(loss, teacher, distil, full, twin)
