@@ -15,6 +15,7 @@ from surgery.errors import InputError
 from surgery.modules.arguments import counted
 from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
+from surgery.modules.tree import named_modules
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from surgery.refitting.orders import absorbed
@@ -129,7 +130,8 @@ def normed(wrapped: nn.Module, plan: Plan, group: Group) -> bool:
     for name, _ in group.cuts:
         owners.setdefault(name.rpartition(".")[0], []).append(name)
     alone = [path for path, names in owners.items() if all(len(plan.layouts[name]) == 1 for name in names)]
-    return any(_mixes(wrapped.get_submodule(path), group.size) for path in alone)
+    modules = dict(named_modules(wrapped))  # tensors in containers have names that are no paths
+    return any(_mixes(modules[path], group.size) for path in alone if path in modules)
 
 
 @torch.no_grad()

@@ -192,3 +192,17 @@ def test_what_a_state_dict_does_not_hold_keeps_its_order() -> None:
     loaded = case.build().eval()
     loaded.load_state_dict(found.state_dict())
     assert surgery.verify(model, loaded, case.inputs(0)) < 1e-4
+
+
+def test_tensors_in_containers_have_names_that_are_no_paths() -> None:
+    class Kept(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tables = {"a.b": torch.ones(5).double()}
+            self.inner = net()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner[2](self.inner[1](self.inner[0](x)) * self.tables["a.b"])
+
+    wrapped = surgery.wrap(Kept(), X.double())
+    assert "inner.0.o" in surgery.magnitude()(wrapped, surgery.inspect(wrapped))
