@@ -63,10 +63,10 @@ def train_step(
             anything; at 0 they learn from the full width alone.
         teacher: a frozen model that narrow widths learn from instead, called with `inputs` in eval mode; see also
             `surgery.cached`.
-        distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar; where it has a
-            third argument, it gets `inputs` too (masks of padding). Default: `surgery.kl` over the dimension of the
-            classes; or the loss itself towards the full output, where it is a squared error, an absolute one or a
-            binary cross-entropy.
+        distil: takes a narrow output and the full (or teacher's) one, detached, and returns a scalar; where it has an
+            argument `inputs`, or needs a third one, it gets them too (masks of padding). Default: `surgery.kl` over the
+            dimension of the classes; or the loss itself towards the full output, where it is a squared error, an
+            absolute one or a binary cross-entropy.
         full: whether the full width is trained. If not, a `teacher` stays what it is for, such as the trained model
             that the family started from, and all of the step goes to the narrow widths. What is returned is then the
             mean of what these learn by.
