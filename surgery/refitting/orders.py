@@ -79,8 +79,7 @@ def _listened(group: Group, readers: Readers) -> Tensor:
     total = torch.zeros(group.size, dtype=torch.float64)
     for gram, owners in readers:
         energy = gram.mean.diagonal() * gram.weight.square().sum(0)
-        units = torch.zeros(group.size, dtype=torch.float64)
-        units.index_add_(0, owners[owners >= 0], energy[owners >= 0])
+        units = _per_unit(energy, owners, group)
         total += (units / units.sum().clamp_min(torch.finfo(torch.float64).tiny)).sqrt()
     return total
 
@@ -90,10 +89,15 @@ def _said(group: Group, makers: Readers) -> Tensor:
     total = torch.zeros(group.size, dtype=torch.float64)
     for gram, owners in makers:
         energy = (gram.weight @ gram.mean * gram.weight).sum(1)
-        units = torch.zeros(group.size, dtype=torch.float64)
-        units.index_add_(0, owners[owners >= 0], energy[owners >= 0])
+        units = _per_unit(energy, owners, group)
         total += (units / units.mean().clamp_min(TINY)).clamp_min(TINY).log() / 2
     return total.exp()
+
+
+def _per_unit(energy: Tensor, owners: Tensor, group: Group) -> Tensor:
+    """(U) the energy of the columns or outputs that belong to each unit."""
+    units = torch.zeros(group.size, dtype=torch.float64)
+    return units.index_add_(0, owners[owners >= 0], energy[owners >= 0])
 
 
 @dataclass
