@@ -102,7 +102,7 @@ def _add_compress(commands: Commands) -> None:
     command.add_argument("--validate", metavar="MODULE:FUNCTION", help="scores a model; default: how like the full one")
     command.add_argument("--evaluations", type=_positive, default=40, help="models to score; default: %(default)s")
     command.add_argument(
-        "--epochs", type=int, default=0, help="a training of the result, by the full model; default: 0"
+        "--epochs", type=_positive, default=0, help="a training of the result, by the full model; default: 0"
     )
     command.add_argument("--out", type=Path, default=Path("compressed"), help="a folder; default: %(default)s")
     command.set_defaults(run=_compress)

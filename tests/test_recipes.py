@@ -149,3 +149,8 @@ def test_a_frozen_model_is_polished_and_stays_frozen() -> None:
 def test_batches_may_be_mappings_of_any_class() -> None:
     given = [UserDict({"ids": IDS[i : i + 8], "mask": MASK[i : i + 8]}) for i in range(0, 40, 8)]
     assert compress(Masked(), given, "60% params", evaluations=4, progress=False).full == pytest.approx(1.0)
+
+
+def test_a_negative_number_of_epochs_is_an_error() -> None:
+    with pytest.raises(surgery.InputError, match="epochs is how often the batches are gone over"):
+        compress(Masked(), FORMS["inputs alone"], "60% params", epochs=-1)

@@ -55,8 +55,11 @@ def compress(
             `polish`); it is kept where it scores higher.
         progress: show bars.
 
-    Raises InputError for a budget that cannot be read or fewer than two batches; and what `surgery.search` raises.
+    Raises InputError for a budget that cannot be read, fewer than two batches or negative epochs; and what
+    `surgery.search` raises.
     """
+    if epochs < 0:
+        raise surgery.InputError(f"epochs is how often the batches are gone over, at least 0: got {epochs}")
     limits, given = _limits(budget), _inputs(model, batches)
     if len(given) < 2:
         raise surgery.InputError(f"compress needs several batches, as some are kept for the scores: got {len(given)}")

@@ -71,7 +71,7 @@ class Trial:
         costs = [surgery.cost(self.sorted, w, self.example).macs for w in (self.widths[fraction], 1.0)]
         return costs[0] / costs[1]
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019 - trials live as long as the process
     def refitted(self, fraction: float) -> nn.Module:
         widths = self.widths[fraction]
         return surgery.shrink(self.sorted, widths, self.example, refit=self.known.calibration).eval()
