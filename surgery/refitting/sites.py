@@ -10,6 +10,7 @@ grouped convolution is a site of its own; where it reads one channel, nothing of
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -125,7 +126,8 @@ class Listener(TorchFunctionMode):
         self.names, self.visit, self.addends_of = names, visit, addends or {}
         self.others = set[str]()
         self.calls = 0
-        self.kept: dict[int, Any] = dict.fromkeys(addend.number for addend in self.addends_of.values())
+        self.wanted = Counter(addend.number for addend in self.addends_of.values())  # by so many sites that come yet
+        self.kept: dict[int, Any] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -136,16 +138,21 @@ class Listener(TorchFunctionMode):
             self.visit(replace(visit, added=self._addend(visit.site)))
         result = func(*args, **kwargs)
         self.calls += 1
-        if self.calls in self.kept:
+        if self.wanted[self.calls] > 0:
             self.kept[self.calls] = result
         self._count((args, kwargs), visits, result)
         self.made(name, (args, kwargs), visits, result)
         return result
 
     def _addend(self, site: Site) -> Tensor | None:
+        """What the output of a site is added to; it is not held any longer than sites want it."""
         addend = self.addends_of.get(site)
-        found = None if addend is None or addend.site != self.calls + 1 else self.kept[addend.number]
-        return found if isinstance(found, Tensor) else None
+        if addend is None:
+            return None
+        self.wanted[addend.number] -= 1
+        held = self.kept.get if self.wanted[addend.number] > 0 else self.kept.pop
+        found = held(addend.number, None)
+        return found if isinstance(found, Tensor) and addend.site == self.calls + 1 else None
 
     def _count(self, given: Any, visits: list[Visit], result: Any) -> None:
         """Note the parameters that a call uses otherwise than as a site: what it makes holds their values."""

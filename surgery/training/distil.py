@@ -86,11 +86,8 @@ def seeing(distil: Callable[..., Tensor], inputs: Any) -> Distil:
         return distil
     if "inputs" in taken and list(taken).index("inputs") > 1:
         return lambda narrow, full: distil(narrow, full, inputs=inputs)
-    empty, places = (
-        inspect.Parameter.empty,
-        (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD),
-    )
-    needed = [one for one in taken.values() if one.kind in places and one.default is empty]
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [one for one in taken.values() if one.kind in places and one.default is one.empty]
     return distil if len(needed) < 3 else lambda narrow, full: distil(narrow, full, inputs)
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
+from surgery.refitting.sites import Listener, Visit
 from surgery.refitting.sums import Sums
 from tests.refitting.test_refit import BATCHES, X
 
@@ -92,6 +93,24 @@ def test_addends_are_found(name: str) -> None:
     with Sums(names, lambda _: None) as sums, torch.no_grad():
         sums.returned(model(x))
     assert {site.weight for site in sums.addends} == expected
+
+
+def test_what_is_added_to_is_not_held_longer_than_it_is_wanted() -> None:
+    model = Block(WAYS["one after the other"][0]).eval()
+    names = {id(parameter): key for key, parameter in model.named_parameters()}
+    seen: list[Visit] = []
+    x = X.float()
+    with torch.no_grad():
+        with Sums(names, lambda _: None) as sums:
+            sums.returned(model(x))
+        with Listener(names, seen.append, sums.addends) as listener:
+            model(x)
+        first = model.a(x)
+        streams = {"a.weight": None, "b.weight": first, "c.weight": first + model.b(first)}
+    for visit in seen:
+        expected = streams[visit.site.weight]
+        assert visit.added is None if expected is None else torch.equal(visit.added, expected)
+    assert len(seen) == 3 and not listener.kept
 
 
 class Residual(nn.Module):
