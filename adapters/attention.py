@@ -18,6 +18,7 @@ class MultiheadAttentionAdapter(Adapter):
     """Packed projections are `(3 h d) e`; separate ones have a width each for key (k) and value (v)."""
 
     axes = "... e -> ... e"
+    kinds = {"h": "heads", "d": "head_width"}
 
     @property
     def _packed(self) -> bool:

@@ -59,6 +59,7 @@ class Adapter:
         macs: (tensor, parameter): the multiply-adds are the elements of "input" or "output" times the axes of the
             parameter that the tensor does not have. None where the layer has none.
         scale: the names of the parameters that the output is linear in: scaling them scales the output.
+        kinds: what axes are, where the calls around the layer do not tell: `{"h": "heads"}`; see `surgery.Group.kind`.
     """
 
     axes: str
@@ -66,6 +67,7 @@ class Adapter:
     sizes: Mapping[str, str | Sequence[str]] = {}
     macs: tuple[str, str] | None = None
     scale: Sequence[str] = ()
+    kinds: Mapping[str, str] = {}
 
     def __init__(self, module: Any):  # a layer of a class that the adapter is for
         self.module = module

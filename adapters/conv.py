@@ -5,8 +5,14 @@ from torch import nn
 from surgery.adapters.base import Adapter, LayerCall, Made, adapter
 
 
-class _Batched(Adapter):
+class _Convolution(Adapter):
     """Torch takes inputs without a batch dimension too; they are not described here."""
+
+    @property
+    def kinds(self) -> dict[str, str]:  # type: ignore[override]
+        """A depthwise convolution treats each feature by itself: it does not tell what they are."""
+        depthwise = self.module.in_channels == self.module.out_channels == self.module.groups
+        return {} if depthwise else dict.fromkeys("gio", "channels")
 
     def call(self, call: LayerCall) -> Made:
         for x in call.inputs[:1] or call.keywords.values():
@@ -16,7 +22,7 @@ class _Batched(Adapter):
 
 
 @adapter(nn.Conv1d, nn.Conv2d, nn.Conv3d)
-class ConvAdapter(_Batched):
+class ConvAdapter(_Convolution):
     """Runs along positions, unless the kernel is a single point: then positions carry over one by one."""
 
     params = {"weight": "(g o) i ~...", "bias": "(g o)"}
@@ -33,7 +39,7 @@ class ConvAdapter(_Batched):
 
 
 @adapter(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-class ConvTransposeAdapter(_Batched):
+class ConvTransposeAdapter(_Convolution):
     """The weight is stored input-first."""
 
     axes = "b (g i) ~... -> b (g o) ~..."

@@ -13,6 +13,7 @@ class EmbeddingAdapter(Adapter):
     params = {"weight": "~v d"}
     sizes = {"d": "embedding_dim"}
     scale = ("weight",)
+    kinds = {"d": "embedding"}
 
 
 @adapter(nn.EmbeddingBag)
@@ -23,3 +24,4 @@ class EmbeddingBagAdapter(Adapter):
     params = {"weight": "~v d"}
     sizes = {"d": "embedding_dim"}
     scale = ("weight",)
+    kinds = {"d": "embedding"}

@@ -59,6 +59,8 @@ class Frame:
     kwargs: dict[str, Any] = field(default_factory=dict)
     output: Any = None
     returned: list[fx.Node] = field(default_factory=list)  # of the root: every tensor in the output, also in objects
+    counted: list[fx.Node] = field(default_factory=list)  # of these, the parts that are results
+    names: tuple[str, ...] = ()  # of the root: those of these parts; none where all count
     states: list[str] = field(default_factory=list)  # classes of objects in the output that are state, not results
     nodes: list[fx.Node] = field(default_factory=list)
     stored: dict[str, Any] = field(

@@ -7,6 +7,7 @@ with an adapter becomes one `call_module` node and its inside is not recorded. I
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,16 @@ from surgery.capture.constants import Constants
 from surgery.capture.frames import Branch, Frame
 from surgery.capture.process import wait_for_imports
 from surgery.capture.recorder import Recorder
-from surgery.errors import CaptureError
+from surgery.capture.trace import Trace
+from surgery.errors import CaptureError, InputError
 from surgery.modules.contents import Contents
 from surgery.modules.copying import copy_of
 from surgery.modules.inputs import Inputs
 from surgery.modules.modes import devices_of, forked, seed
+from surgery.modules.outputs import Outputs, names_of, picked
 from surgery.modules.restoring import Watch
 from surgery.modules.tensors import Parts, parts_of
+from surgery.nested import all_tensors
 
 ATTEMPTS = 10
 
@@ -45,13 +49,19 @@ class Capture:
 
 
 def capture(
-    model: nn.Module | Parts, run: Inputs, training: bool = False, prefix: str = "", own_copies: bool | None = None
+    model: nn.Module | Parts,
+    run: Inputs,
+    training: bool = False,
+    prefix: str = "",
+    own_copies: bool | None = None,
+    outputs: Outputs = (),
 ) -> Capture:
     """Record one run of a model in eval mode (or training mode), without gradients.
 
     `prefix` stands before the names of modules and tensors, where the model is a part of a larger one. `own_copies`
     says whether modules get copies of plain data objects and of containers that they share; by default they do, unless
-    the run writes into one.
+    the run writes into one. `outputs` are the parts of the output that count, all by default; what training returns
+    without them counts as a whole.
 
     Raises CaptureError where the model does not run on these inputs, WritesSharedState where `own_copies` is True and
     a forward writes into such an object or container. The model, its buffers and the global random state stay as they
@@ -60,19 +70,20 @@ def capture(
     parts = model if isinstance(model, Parts) else parts_of(model)
     with forked(devices_of(parts.tensors.values())):
         try:
-            return _recorded(parts, run, training, prefix, own_copies is not False)
+            found = _recorded(parts, run, training, prefix, own_copies is not False, outputs)
         except WritesSharedState:
             if own_copies is not None:
                 raise
             # what one module writes into an object, another reads there: modules cannot have copies
-            return _recorded(parts, run, training, prefix, own_copies=False)
+            found = _recorded(parts, run, training, prefix, False, outputs)
+    return found
 
 
 class WritesSharedState(Exception):
     """A forward writes into a plain data object, or into a container that modules share."""
 
 
-def _recorded(parts: Parts, run: Inputs, training: bool, prefix: str, own_copies: bool) -> Capture:
+def _recorded(parts: Parts, run: Inputs, training: bool, prefix: str, own_copies: bool, outputs: Outputs) -> Capture:
     """One run, recorded again where another thread has imported modules meanwhile, which hides loops.
 
     And where there were tensors of unknown origin: then it is looked for constants, which makes each call slower.
@@ -89,8 +100,19 @@ def _recorded(parts: Parts, run: Inputs, training: bool, prefix: str, own_copies
         elif trace.unknown and constants is None:
             constants = Constants(trace.unknown)
         else:
+            _count(trace, output, outputs, training)
             return Capture(trace.graph, trace.frames, trace.branches, training, output)
     raise CaptureError("other threads import modules all the time, which hides loops of the model: wait for them")
+
+
+def _count(trace: Trace, output: Any, outputs: Outputs, training: bool) -> None:
+    """Note which nodes of a run are results. Raises InputError where the parts that are to count are not there."""
+    root = trace.frames[0]
+    root.counted, root.names = root.returned, ()
+    if isinstance(outputs, int) or callable(outputs) or outputs:
+        with contextlib.suppress(InputError) if training else contextlib.nullcontext():
+            root.names = names_of(output, outputs)
+            root.counted = [trace.node_of(tensor) for tensor in all_tensors(picked(output, root.names), {}, {})]
 
 
 def _run(

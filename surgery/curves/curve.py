@@ -17,7 +17,7 @@ from surgery.curves.plot import plot
 from surgery.curves.points import MEASURES, AnyPath, Full, Point, Rows
 from surgery.curves.score import Score
 from surgery.curves.surrogate import Surrogate, at, surrogate_of
-from surgery.curves.table import table
+from surgery.curves.table import table, timing_note
 from surgery.errors import FileError
 
 FORMAT = "surgery.curve/2"
@@ -51,7 +51,8 @@ class Curve(Rows):
         rows = self.table()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join(lines + [*self.notes, *inversion_notes(self)])
+        timed = [timing_note(self.timing)] if self.timing and any(point.latency for point in self) else []
+        return "\n".join(lines + [*timed, *self.notes, *inversion_notes(self)])
 
     __repr__ = __str__
 
@@ -111,6 +112,9 @@ def _point(value: object) -> Point:
     numbers = (point.score, *(getattr(point, name) for name in MEASURES), *point.widths.values())
     for number in (*numbers, *(number for number in optional if number is not None)):
         _number(number)
+    for name, metric in point.metrics.items():
+        if not isinstance(name, str) or isinstance(metric, bool) or not isinstance(metric, int | float):
+            raise ValueError(f"the metric {name!r} is {metric!r}, which is no number")
     if point.fraction is not None and point.fraction <= 0:
         raise ValueError(f"the fraction {point.fraction!r} is not above 0")
     return point

@@ -6,7 +6,12 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Self, TypeAlias, overload
+
+from surgery.errors import InputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 MEASURES = ("params", "bytes", "macs")
 
@@ -36,6 +41,7 @@ class Point:
         fraction: the fraction that was asked for, or None where the widths were asked for one by one.
         error: the standard error of the score, in its unit, or None where `validate` told nothing about it.
         spread: the standard error of the latency, in seconds, or None.
+        metrics: everything that `validate` returned, by name, where it returned a dict; the first is the score.
     """
 
     widths: dict[str, int]
@@ -47,6 +53,7 @@ class Point:
     fraction: float | None = None
     error: float | None = None
     spread: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +66,7 @@ class Rows(Sequence[Point]):
             mapping, whose values are attributes as well.
         plan_fingerprint: the fingerprint of the plan that was swept, or "".
         sizes: the full width of every group, by name; empty where it is not known.
-        timing: what latencies were measured with: device, threads, calls; empty where none were.
+        timing: what latencies were measured with: device, threads, calls, shapes of the inputs; empty where none were.
         weights: a hash of the model's tensors, or "" where rows were not kept in a file.
         recalibrated: on how many batches BatchNorm statistics were estimated anew for each row.
         refitted: on how many batches what reads cut features was fitted for each row.
@@ -115,12 +122,33 @@ class Rows(Sequence[Point]):
             return point.widths == self.sizes
         return all(getattr(point, name) == cost for name, cost in self.full.items())
 
-    def to_csv(self, path: AnyPath) -> None:
-        """Write a line for each point: fraction, score, error, costs (latency in seconds), every group's width."""
-        groups = list(dict.fromkeys(name for point in self for name in point.widths))
+    def records(self) -> list[dict[str, float | None]]:
+        """A mapping for each point: fraction, score, error, costs (latency in seconds), `metric:` and `width:` of each.
+
+        Where a point has no value it is None.
+        """
         plain = ["fraction", "score", "error", *MEASURES, "latency", "spread"]
+        metrics = list(dict.fromkeys(name for point in self for name in point.metrics))
+        groups = list(dict.fromkeys(name for point in self for name in point.widths))
+        return [
+            {name: getattr(point, name) for name in plain}
+            | {f"metric:{name}": point.metrics.get(name) for name in metrics}
+            | {f"width:{name}": point.widths.get(name) for name in groups}
+            for point in self
+        ]
+
+    def to_csv(self, path: AnyPath) -> None:
+        """Write a line for each point, as `records` has them."""
+        records = self.records()
         with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(plain + [f"width:{name}" for name in groups])
-            for point in self:
-                writer.writerow([getattr(point, name) for name in plain] + [point.widths.get(name) for name in groups])
+            writer = csv.DictWriter(file, list(records[0]) if records else ["fraction", "score", "error", *MEASURES])
+            writer.writeheader()
+            writer.writerows(records)
+
+    def to_pandas(self) -> DataFrame:
+        """A pandas DataFrame with a row for each point, as `records` has them. InputError where pandas is missing."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise InputError("to_pandas needs pandas: pip install pandas. to_csv and records() do without") from error
+        return pandas.DataFrame(self.records())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import SupportsFloat, TypeAlias
 
 from torch import Tensor
@@ -13,24 +14,34 @@ from surgery.errors import InputError
 
 @dataclass(frozen=True)
 class Score:
-    """A score, and its standard error in the same unit, or None where nothing is known about it."""
+    """A score, and its standard error in the same unit, or None where nothing is known about it.
+
+    Attributes:
+        metrics: what else `validate` has returned, by name, the score among it; empty where it was no dict.
+    """
 
     value: float
     error: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-Scored: TypeAlias = Score | SupportsFloat | tuple[SupportsFloat, SupportsFloat]  # what `validate` may return
+One: TypeAlias = Score | SupportsFloat | tuple[SupportsFloat, SupportsFloat]
+Scored: TypeAlias = One | Mapping[str, One]  # what `validate` may return
+LOWER = ("loss", "error", "err", "perplexity", "ppl", "mse", "mae", "rmse", "nll", "wer", "fid")  # is better
 
 
 def as_score(returned: Scored) -> Score:
     """The score that `validate` means.
 
     A number, or a tensor of one element, is a score of unknown error. A tensor of one score per sample is their mean,
-    with the error that follows from their spread. A pair of numbers is a score and its standard error.
+    with the error that follows from their spread. A pair of numbers is a score and its standard error. Of a dict of
+    metrics the first is the score.
 
     Raises:
-        InputError: it is none of these, or not finite.
+        InputError: it is none of these, or not finite; the first metric has the name of one that is better when lower.
     """
+    if isinstance(returned, Mapping):
+        return _metrics(returned)
     if isinstance(returned, Score):
         return _finite(returned)
     if isinstance(returned, tuple):
@@ -45,7 +56,10 @@ def as_score(returned: Scored) -> Score:
         raise InputError(f"validate returned {_seen(returned)}: {FORMS}") from error
 
 
-FORMS = "return a number, a tensor of one score per sample, or a pair (score, standard error); higher is better"
+FORMS = (
+    "return a number, a tensor of one score per sample, a pair (score, standard error), or a dict of metrics, of which "
+    "the first is the score; higher is better"
+)
 FEW = 10  # samples: a share of so few has an error that no score of a pair is beyond
 
 
@@ -61,6 +75,33 @@ def _pair(returned: tuple[SupportsFloat, ...]) -> Score:
             f"more than a share of {FEW} samples has. If the second is a loss, return the score alone"
         )
     return found
+
+
+def _metrics(returned: Mapping[str, One]) -> Score:
+    """The first is the score. The others may be anything: a loss that is infinite is worth knowing."""
+    if not returned or not all(isinstance(name, str) for name in returned):
+        raise InputError(f"validate returned {dict(returned)!r}: {FORMS}")
+    first = next(iter(returned))
+    words = first.lower().replace("-", "_").replace(" ", "_").split("_")
+    if any(word in LOWER for word in words) and "neg" not in words and "negative" not in words:
+        raise InputError(
+            f"validate returned a dict whose first entry is {first!r}. The first is the score, of which higher is "
+            "better: put another metric first, or its negative under a name such as 'negative_loss'"
+        )
+    found = as_score(returned[first])
+    return replace(found, metrics={name: _number(name, value) for name, value in returned.items()})
+
+
+def _number(name: str, value: object) -> float:
+    """A metric. Of a tensor of one score per sample, or a pair with its error, it is the value."""
+    try:
+        if isinstance(value, tuple):
+            return float(value[0])
+        if isinstance(value, Tensor):
+            return value.double().mean().item()
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, IndexError) as error:
+        raise InputError(f"validate returned {_seen(value)} as {name!r}, which is no number") from error
 
 
 def _mean(scores: Tensor) -> Score:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from surgery.curves.points import Rows
 
@@ -11,6 +11,9 @@ def table(curve: Rows) -> list[list[str]]:
     """The printed table's cells, the header first. A column without a value in any row is left out."""
     cells = [[cell(curve, i) for i in range(len(curve))] for cell in COLUMNS.values()]
     kept = [[name, *column] for name, column in zip(COLUMNS, cells, strict=True) if any(column) or not column]
+    first = next((name for point in curve for name in point.metrics), None)
+    for name in dict.fromkeys(name for point in curve for name in point.metrics if name != first):
+        kept.append([name, *(f"{point.metrics[name]:.4f}" if name in point.metrics else "" for point in curve)])
     return [list(row) for row in zip(*kept, strict=True)]
 
 
@@ -46,4 +49,13 @@ COLUMNS: dict[str, Callable[[Rows, int], str]] = {
     "MACs": _count("macs"),
     "of full ": _percent("macs"),
     "ms": _optional("latency", 1e3, 3),
+    "± ms": _optional("spread", 1e3, 3),
 }
+
+
+def timing_note(timing: Mapping[str, str | int]) -> str:
+    """What the times of a curve were measured with, in a sentence."""
+    inputs, threads = timing.get("inputs"), timing.get("threads")
+    on, several = f" of inputs {inputs}" if inputs else "", "s" * (threads != 1)
+    device, calls = timing.get("device", "cpu"), timing.get("calls")
+    return f"ms: one call{on} on {device}, {threads} CPU thread{several}, median of {calls}"

@@ -126,7 +126,10 @@ class Evaluator:
 
     def _keep(self, row: Row, score: Score) -> None:
         costs = self.plan.cost_model.at(row.widths)
-        point = Point(row.widths, score.value, costs.params, costs.bytes, costs.macs, None, row.fraction, score.error)
+        point = Point(
+            row.widths, score.value, costs.params, costs.bytes, costs.macs, None, row.fraction, score.error,
+            metrics=dict(score.metrics),
+        )  # fmt: skip
         self.ledger.keep(point)
         self.bar.update()
         self.bar.set_postfix(score=f"{score.value:.4f}")
@@ -170,7 +173,7 @@ def opened(
     fitted_on = options.fitted_on(wrapped)
     hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if options.resume else {}
     first = header(plan, recalibrated=len(batches), refitted=len(fitted_on), **hashes)
-    first = replace(first, timing=where(wrapped) if options.measure_latency else {}, multiple=options.multiple)
+    first = replace(first, timing={} if timed is None else where(wrapped, timed), multiple=options.multiple)
     ledger = Ledger(plan, first, options.resume)
     timer = None if timed is None else Timer(wrapped, timed)
     scorer: Scorer = Here(wrapped, validate, batches)

@@ -102,7 +102,7 @@ def sensitivity(
     wanted = listed("sensitivity", "fractions", fractions, "(0.5, 0.25)")
     plan = captured(wrapped, examples)
     patterns = [groups] if isinstance(groups, str) else listed("sensitivity", "groups", groups, "['*.mlp']")
-    names = list(plan.groups) if patterns == ["*"] else list(dict.fromkeys(n for p in patterns for n in plan.find(p)))
+    names = plan.free if patterns == ["*"] else [plan.tied(name)[0] for p in patterns for name in plan.find(p)]
     cuts = alone(plan, {name: (name,) for name in names}, wanted, functools.partial(plan.widths, multiple=multiple))
     rows = [Row(plan.full(), 1.0), *(row for found in cuts.values() for row in found)]
     options = Options(examples, measure_latency, recalibrate, executor, resume, progress, multiple, refit)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError
-from surgery.modules.inputs import Examples, runs
+from surgery.modules.inputs import Examples, runs, tensors
 from surgery.modules.modes import evaluating
 
 REPEATS, WARMUP, TURNS = 30, 3, 7
@@ -107,10 +107,16 @@ def side_by_side(first: nn.Module, second: nn.Module, example_inputs: Examples) 
     return a, b
 
 
-def where(model: nn.Module) -> dict[str, str | int]:
-    """What the times of a model depend on, and are stated with: device, CPU threads, timed calls."""
+def where(model: nn.Module, example_inputs: Examples) -> dict[str, str | int]:
+    """What the times of a model depend on, and are stated with: device, CPU threads, timed calls, shapes of inputs."""
     device = next((str(parameter.device) for parameter in model.parameters()), "cpu")
-    return {"device": device, "threads": torch.get_num_threads(), "calls": REPEATS, "warm-up calls": WARMUP}
+    several = [
+        ", ".join("x".join(map(str, x.shape)) or "1" for x in tensors((run.args, run.kwargs)))
+        for run in runs(example_inputs)
+    ]
+    shapes = "; ".join(several)
+    counts: dict[str, str | int] = {"threads": torch.get_num_threads(), "calls": REPEATS, "warm-up calls": WARMUP}
+    return {"device": device, **counts, "inputs": shapes}
 
 
 def _synchroniser(model: nn.Module) -> Callable[[], object]:

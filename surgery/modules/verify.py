@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +15,7 @@ from surgery.modules.differences import TOLERANCES as TOLERANCES
 from surgery.modules.differences import difference as difference
 from surgery.modules.inputs import Examples, Inputs, cloned, runs
 from surgery.modules.modes import devices_of, evaluating, forked, seed
+from surgery.modules.outputs import picked
 from surgery.modules.restoring import Watch
 from surgery.modules.tensors import parts_of
 
@@ -50,17 +51,20 @@ def compare(
     names: tuple[str, str],
     apart: Collection[str] = (),
     dropout: bool = True,
+    outputs: Sequence[str] = (),
 ) -> float:
     """`verify`, with the names that an error calls the two models by, and apart from objects of some classes.
 
-    Without `dropout`, code that drops features in eval mode as well does not: which ones is a matter of their order.
+    With `outputs`, only these parts are compared. Without `dropout`, code that drops features in eval mode as well does
+    not: which ones is a matter of their order.
     """
     worst = 0.0
     with proving(a, b) as output, contextlib.ExitStack() as stack:
         if not dropout:
             stack.enter_context(WithoutDropout())
         for run in runs(inputs):
-            left, right = _given(output, a, run, names[0]), _given(output, b, run, names[1])
+            left = picked(_given(output, a, run, names[0]), outputs)
+            right = picked(_given(output, b, run, names[1]), outputs)
             worst = max(worst, difference(left, right, tolerance, apart))
     return worst
 

@@ -9,6 +9,20 @@ from surgery.axes.formulas import Origin
 from surgery.axes.layout import Layout
 from surgery.modules.code.rewritten import Routine
 
+OTHER = "hidden"
+# What the axes of a model are, told by what calls do with them; where several hold, the first.
+KINDS = {
+    "heads": "heads of attention; where several queries share a key, queries for each of the key's heads",
+    "kv_heads": "heads of keys and values that several heads of queries share",
+    "residual": "features to which layers add",
+    "head_width": "features of one head: those that queries and keys are compared by, and those of values",
+    "embedding": "features of a table that is read by indices, where nothing is added to them",
+    "channels": "channels of convolutions",
+    "inner": "features inside of another layer that multiplies activations: state spaces, linear attention",
+    "ffn": "features between two linear maps that lead from a residual width and back to one",
+    OTHER: "any other features: those of a multilayer perceptron, of a recurrence",
+}
+
 
 @dataclass(frozen=True)
 class Group:
@@ -22,6 +36,7 @@ class Group:
         sets: the attributes that follow the width.
         parameters: how many parameter elements the group cuts.
         macs: multiply-adds of the example runs that scale with the group.
+        kind: what its units are, one of `KINDS`. It is found from what the model computes, not from names.
     """
 
     name: str
@@ -31,6 +46,7 @@ class Group:
     sets: tuple[str, ...] = ()
     parameters: int = 0
     macs: int = 0
+    kind: str = OTHER
 
     @property
     def limits(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import hashlib
 import json
@@ -17,10 +16,12 @@ import torch
 from surgery.axes import layout
 from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, evaluate
 from surgery.axes.layout import Layout, Unit
-from surgery.errors import InputError, WidthError
+from surgery.errors import InputError
 from surgery.plan.costs import CostModel, cost_model
 from surgery.plan.folding import folded
 from surgery.plan.groups import Fixed, Group, Rewrite, Swap
+from surgery.plan.selecting import selected
+from surgery.plan.ties import Tie
 from surgery.plan.widths import WidthSpec, check_multiple, width_entries, width_of
 
 
@@ -44,10 +45,12 @@ class Plan:
     stored: tuple[tuple[str, str, bool], ...] = ()  # attributes that forwards set: module, name, if it follows widths
     options: Mapping[str, object] = field(default_factory=lambda: {"fixed": [], "only": [], "granularity": 1})
     viewed: frozenset[str] = frozenset()  # tensors on which code calls `view`, which needs them without gaps
+    outputs: tuple[str, ...] = ()  # the parts of what it returns that count; none where all do
     states: tuple[str, ...] = ()  # classes of objects in the output that are state, such as caches
     dtypes: frozenset[torch.dtype] = frozenset()  # float types in a run that are coarser than the parameters
     caches: tuple[tuple[str, str, bool], ...] = ()  # what a twin forgets: module, attribute, if that is absent then
     notes: tuple[str, ...] = ()
+    ties: tuple[Tie, ...] = ()
 
     @property
     def total(self) -> int:
@@ -84,37 +87,45 @@ class Plan:
         return {name: group.size for name, group in self.groups.items()}
 
     def find(self, pattern: str) -> list[str]:
-        """The groups that a name, a glob, or a module path selects. Raises WidthError where there are none."""
-        if pattern in self.groups:
-            return [pattern]
-        below = pattern.rstrip(".") + "."
-        found = [
-            name
-            for name, group in self.groups.items()
-            if fnmatch.fnmatchcase(name, pattern) or any(tensor.startswith(below) for tensor, _ in group.cuts)
-        ]
-        if not found:
-            known = ", ".join(list(self.groups)[:6]) + (", ..." if len(self.groups) > 6 else "")
-            raise WidthError(f"no group matches {pattern!r}. The groups of {self.model} are: {known or '(none)'}")
-        return found
+        """The groups that a name, a glob, a module path or a kind selects; see `selected`.
+
+        Raises WidthError where there are none, and where a word is a module path and a kind.
+        """
+        return selected(self.groups, pattern, self.model)
+
+    @functools.cached_property
+    def free(self) -> tuple[str, ...]:
+        """The groups that have widths of their own: all but the first of each tie are left out."""
+        led = {name for tie in self.ties for name in tie.groups[1:]}
+        return tuple(name for name in self.groups if name not in led)
+
+    def tied(self, name: str) -> tuple[str, ...]:
+        """A group, and those that move with it."""
+        return next((tie.groups for tie in self.ties if name in tie.groups), (name,))
 
     def widths(self, spec: WidthSpec, multiple: int = 1) -> dict[str, int]:
         """The width of every group that `spec` asks for.
 
         Args:
-            spec: a fraction in (0, 1]; a mapping of group names or globs to ints (widths) or floats (fractions),
-                where later entries win and groups that are left out stay full; or a point of a curve.
+            spec: a fraction in (0, 1]; a mapping of group names, globs, module paths or kinds to ints (widths) or
+                floats (fractions), where later entries win and groups that are left out stay full; or a point of a
+                curve. Groups that are tied follow those that are given.
             multiple: round all of them to multiples of this as well.
 
-        Raises WidthError for a width that a group cannot have, and for a name that no group has; InputError for a
-        multiple that is no positive int.
+        Raises WidthError for a width that a group cannot have, for a name that no group has, and for widths that tied
+        groups cannot have together; InputError for a multiple that is no positive int.
         """
         check_multiple(multiple)
-        entries = width_entries(spec)
-        result = self.full()
-        for pattern, value in entries.items():
+        given: dict[str, int | float] = {}
+        named = set()
+        for pattern, value in width_entries(spec).items():
+            named |= {pattern} & self.groups.keys()
             for name in self.find(str(pattern)) if pattern != "*" or self.groups else ():
-                result[name] = width_of(self.groups[name], value, multiple)
+                given.pop(name, None)
+                given[name] = value
+        result = self.full() | {name: width_of(self.groups[name], value, multiple) for name, value in given.items()}
+        for tie in self.ties:
+            result.update(tie.widths(self.groups, given, named, multiple))
         return result
 
     def value(self, formula: Origin, widths: Mapping[str, int]) -> int:
@@ -135,13 +146,14 @@ class Plan:
             "elastic_share": self.elastic_share,
             "groups": [
                 {"name": g.name, "size": g.size, "granularity": g.granularity, "cuts": [list(cut) for cut in g.cuts],
-                 "sets": list(g.sets), "parameters": g.parameters, "macs": g.macs}
+                 "sets": list(g.sets), "parameters": g.parameters, "macs": g.macs, "kind": g.kind}
                 for g in self.groups.values()
             ],
             "fixed": [{"tensor": f.tensor, "elements": f.elements, "reason": f.reason} for f in self.fixed],
             "layouts": {name: [notation(dim) for dim in dims] for name, dims in self.layouts.items()},
             "rewritten": sorted(self.rewrites),
             "notes": list(self.notes),
+            "ties": [list(tie.groups) for tie in self.ties],
         }  # fmt: skip
         text = json.dumps(data, indent=1)
         if path is not None:
@@ -195,13 +207,25 @@ def plan_table(plan: Plan, full: bool = False) -> str:
     for g in plan.groups.values():
         tensors = len({tensor for tensor, _ in g.cuts})
         rows.append(
-            (g.name, f"{g.size}", f"{g.granularity}", f"{tensors}", f"{g.parameters:,}", f"{g.macs:,}", _few(g.sets))
+            (
+                g.name,
+                g.kind,
+                f"{g.size}",
+                f"{g.granularity}",
+                f"{tensors}",
+                f"{g.parameters:,}",
+                f"{g.macs:,}",
+                _few(g.sets),
+            )
         )
     groups, fixed = fold(rows), fold([(f.tensor, f"{f.elements:,}", f.reason) for f in plan.fixed])
-    lines += _aligned([("group", "size", "step", "tensors", "parameters", "MACs", "sets"), *groups], left=(0, 6))
+    lines += _aligned(
+        [("group", "kind", "size", "step", "tensors", "parameters", "MACs", "sets"), *groups], left=(0, 1, 7)
+    )
     elastic = plan.total - sum(item.elements for item in plan.fixed)
     lines += ["", f"fixed: {plan.total - elastic:,} parameters"]
     lines += _aligned([(f"  {name}", *rest) for name, *rest in fixed], left=(0, 2))
+    lines += [f"tied: {_few(tie.groups)} have one fraction of their sizes" for tie in plan.ties if len(tie.groups) > 1]
     for path in sorted(plan.rewrites):
         lines.append(f"rewritten forward: {path or 'the model itself'} (its code holds sizes that must follow)")
     lines += [f"note: {note}" for note in plan.notes]

@@ -49,6 +49,7 @@ class Analysis:
     constraints: list[SizeConstraint] = field(default_factory=list)
     min_units: list[tuple[Dim, str]] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
+    kinds: list[tuple[str, Dim]] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     read: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # attributes that runs read without a trace
     tried: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # those for which that has been found out
@@ -62,7 +63,7 @@ class Analysis:
     def add(self, capture: Capture) -> None:
         """Apply the rules to one recorded run; what goes in and what comes out is fixed."""
         self.run(capture, ())
-        for dims in tensors_in([self.values[node] for node in capture.root.returned]):
+        for dims in tensors_in([self.values[node] for node in capture.root.counted]):
             for dim in dims:
                 pin(dim, "it is an output of the model")
 
@@ -131,6 +132,7 @@ class Analysis:
         )  # fmt: skip
         value = run(call, rule, args, kwargs)
         self.constraints += call.constraints
+        self.kinds += call.kinds
         self.min_units += [(dim, where) for dim in call.min_units]
         if not capture.training:
             self.macs += call.macs

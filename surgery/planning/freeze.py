@@ -21,9 +21,10 @@ from surgery.capture.trace import foreign
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.nested import fold, mapped
-from surgery.plan.groups import Fixed, Group, Swap
+from surgery.plan.groups import OTHER, Fixed, Group, Swap
 from surgery.plan.plan import Plan, governed
 from surgery.planning.analysis import Analysis, group_axes
+from surgery.planning.kinds import axis_kinds
 from surgery.planning.scaling import scaling
 from surgery.planning.solving.expressions import Key
 from surgery.planning.solving.solve import Solution
@@ -122,12 +123,16 @@ class Freezer:
             for path, rewrite in self.solution.rewrites.items()
         }
         macs = tuple(map(self.layout, analysis.macs))
+        kinds = axis_kinds(analysis)
         uses = self._uses(layouts, formulas, macs)
         persistent = set(model.state_dict(keep_vars=True))
         states = tuple(dict.fromkeys(name for capture in analysis.captures for name in capture.root.states))
         return Plan(
             model=type(model).__name__,
-            groups={name: self._group(axis, name, layouts, uses[name]) for axis, name in self.names.items()},
+            groups={
+                name: self._group(axis, name, kinds.get(axis, OTHER), layouts, uses[name])
+                for axis, name in self.names.items()
+            },
             fixed=tuple(self._fixed(layouts, parameters)),
             layouts=layouts,
             parameters=parameters,
@@ -140,6 +145,7 @@ class Freezer:
             stored=self._stored(),
             viewed=frozenset(self._viewed()),
             states=states,
+            outputs=next((capture.root.names for capture in analysis.captures if capture.root.names), ()),
             dtypes=coarser_dtypes(analysis.parts, analysis.captures),
             notes=tuple(dict.fromkeys((*self.notes, *self.solution.notes, *map(_state_note, states)))),
             **scaling(analysis, self.layout, frozenset(self.names.values())),
@@ -209,7 +215,9 @@ class Freezer:
                 return True
         return False
 
-    def _group(self, axis: Axis, name: str, layouts: Mapping[str, tuple[Layout, ...]], use: GroupUse) -> Group:
+    def _group(
+        self, axis: Axis, name: str, kind: str, layouts: Mapping[str, tuple[Layout, ...]], use: GroupUse
+    ) -> Group:
         mine = frozenset([name])
         tensors = [tensor for tensor in dict.fromkeys(t for t, _ in use.cuts) if tensor in self.analysis.parameters]
         return Group(
@@ -220,6 +228,7 @@ class Freezer:
             sets=tuple(use.sets),
             parameters=sum(governed(layouts[t], self.analysis.shapes[t], mine) for t in tensors),
             macs=sum(layout.width(dim, {}) - layout.outside(dim, mine) for dim in use.macs),
+            kind=kind,
         )
 
     def _fixed(self, layouts: Mapping[str, tuple[Layout, ...]], parameters: Mapping[str, int]) -> Iterator[Fixed]:

@@ -18,9 +18,11 @@ from surgery.capture.runs import record_runs
 from surgery.errors import CaptureError, InputError
 from surgery.modules.caches import without_caches
 from surgery.modules.inputs import Batches, Examples, Inputs, runs
+from surgery.modules.outputs import Outputs
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.plan.plan import Plan, per_group
+from surgery.plan.ties import TieSpec
 from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
@@ -30,6 +32,7 @@ from surgery.planning.repeats import repeats
 from surgery.planning.silent import read_silently
 from surgery.planning.solving.solve import Solution, solve
 from surgery.planning.supported import check_model
+from surgery.planning.tying import CONFIG, config_ties, left_of, named_ties, tied
 from surgery.planning.unreached import reach
 from surgery.planning.unread import pin_constants, pin_unread, unread_integers
 
@@ -64,32 +67,43 @@ def make_plan(
     only: Iterable[str] = (),
     granularity: int | Mapping[str, int] = 1,
     rehearse: bool = True,
+    tie: TieSpec = (),
+    outputs: Outputs = (),
 ) -> Plan:
     """Find the width groups of a model. The arguments are those of `surgery.wrap`.
 
     Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
     """
     parts, caches = without_caches(check_model(model), examples)
-    draft, plan = _drafted(parts, examples, rehearse)
+    draft, plan = _drafted(parts, examples, rehearse, outputs)
     if rehearse and plan.rewrites:
         other = rehearsal.other_inputs(parts, plan, examples)
         if other is not None:  # code with sizes in it has seen too few of them
-            wider = _drafted(parts, examples, rehearse, other)
+            wider = _drafted(parts, examples, rehearse, outputs, other)
             if wider[1].elastic_share >= WORTH * plan.elastic_share:  # else other inputs get an error that helps
                 draft, plan = wider
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
+    moving = config_ties(parts, plan, examples) if tie == CONFIG else []
+    if tie == CONFIG:
+        told = {name for one in moving for name in one.groups}
+        fixed = [*fixed, *(name for name in plan.groups if name not in told)]
     if fixed or only:
         plan = draft.restricted(plan, fixed, only)
     options: dict[str, object] = {"fixed": fixed, "only": only, "granularity": granularity}
     if not rehearse:
         options["rehearse"] = False
-    return replace(_with_granularity(plan, granularity), options=options, caches=caches)
+    if plan.outputs:
+        options["outputs"] = list(plan.outputs)
+    plan = replace(_with_granularity(plan, granularity), options=options, caches=caches)
+    return tied(plan, left_of(plan, moving) if tie == CONFIG else named_ties(plan, tie))
 
 
-def _drafted(parts: Parts, examples: Examples, rehearse: bool, other: Inputs | None = None) -> tuple[_Draft, Plan]:
+def _drafted(
+    parts: Parts, examples: Examples, rehearse: bool, outputs: Outputs, other: Inputs | None = None
+) -> tuple[_Draft, Plan]:
     """The plan of what runs on these inputs show, and on an `other` one, and what it is made from."""
-    captures, notes = record_runs(parts, examples)
-    more = [] if other is None else record_runs(parts, other)[0]
+    captures, notes = record_runs(parts, examples, outputs)
+    more = [] if other is None else record_runs(parts, other, outputs)[0]
     analysis = analyse(parts, captures, more)
     examples = examples if other is None else Batches((*runs(examples), other))
     reach(analysis)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from surgery.axes.algebra import Dims, divide, extent, fresh, pieces, resolve
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Result, here, multiply, ordered, require, tensors_in, unify
+from surgery.rules.base import Result, here, kind, multiply, ordered, require, tensors_in, unify
 from surgery.rules.registry import rule
 
 
@@ -32,6 +32,8 @@ def attention(
         ordered(s, "a causal mask")
     multiply(*heads, q[-2], s, d)
     multiply(*heads, q[-2], s, v[-1])
+    kind("heads", *heads)
+    kind("head_width", d, v[-1])
     return Dims((*heads, q[-2], v[-1]))
 
 
@@ -54,11 +56,8 @@ def multi_head_attention(
         raise NotImplementedError("features that do not divide into heads")
     heads, inner = parts[0], resolve(parts[0]) + resolve(parts[1])
     s, n = unify(key[0], value[0]), unify(unify(query[1], key[1]), value[1])
-    if attn_mask is not None:
-        scores = Dims((query[0], s)) if len(attn_mask) == 2 else Dims((n + heads, query[0], s))
-        broadcast([scores, attn_mask], here())
-    if key_padding_mask is not None:
-        broadcast([Dims((n, s)), key_padding_mask], here())
+    _masked(attn_mask, Dims((query[0], s)) if len(attn_mask or ()) == 2 else Dims((n + heads, query[0], s)))
+    _masked(key_padding_mask, Dims((n, s)))
     packed = None if use_separate_proj_weight else in_proj_weight
     weights = _projections(packed, (q_proj_weight, k_proj_weight, v_proj_weight), extent(inner))
     for weight, x in zip(weights, (query, key, value), strict=True):
@@ -72,10 +71,18 @@ def multi_head_attention(
         unify(out_proj_bias[0], out_proj_weight[0])
     require(embed_dim_to_check, inner)
     require(num_heads, heads)
+    kind("heads", heads)
+    kind("head_width", resolve(parts[1]))
     for dims in ((n, query[0], s, inner), (n, query[0], s, inner), (query[0], n, *out_proj_weight)):
         multiply(*dims)
     seen = Dims((n, query[0], s)) if average_attn_weights else Dims((n, heads, query[0], s))
     return [Dims((query[0], n, out_proj_weight[0])), seen if need_weights else None]
+
+
+def _masked(mask: Dims | None, scores: Dims) -> None:
+    """State that a mask, if there is one, is laid over scores."""
+    if mask is not None:
+        broadcast([scores, mask], here())
 
 
 def _projections(packed: Dims | None, separate: Sequence[Dims | None], width: int) -> list[Dims]:

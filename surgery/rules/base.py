@@ -114,6 +114,11 @@ def at_least_two(*dims: Dim) -> None:
     current().min_units.append(tuple(factor for dim in dims for factor in dim))
 
 
+def kind(name: str, *dims: Dim) -> None:
+    """State what the axes of these dimensions are, such as "heads"; see `surgery.plan.groups.KINDS`."""
+    current().kinds += [(name, dim) for dim in dims]
+
+
 def minus(value: int, target: Dim) -> Origin:
     """`value - width(target)`, for positions that are counted from the end."""
     return Arithmetic("-", Constant(value), SizeOf(target))

@@ -67,7 +67,7 @@ class Call:
         shape_of, dtype_of: the recorded shape and type of an earlier node.
         returned: the nodes that leave the recorded run.
         values: the dimensions of earlier nodes.
-        constraints, macs, min_units: what the rule has stated.
+        constraints, macs, min_units, kinds: what the rule has stated.
     """
 
     node: fx.Node
@@ -84,6 +84,7 @@ class Call:
     constraints: list[SizeConstraint] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     min_units: list[Dim] = field(default_factory=list)
+    kinds: list[tuple[str, Dim]] = field(default_factory=list)
 
 
 _CALL: ContextVar[Call] = ContextVar("the call that a rule explains")

@@ -18,6 +18,7 @@ from surgery.rules.base import (
     contraction,
     current_node,
     here,
+    kind,
     multiply,
     ordered,
     positions,
@@ -178,6 +179,7 @@ def _lettered(part: str, x: Dims) -> Iterator[tuple[str, Dim]]:
 @rule(F.embedding)
 def embedding(ids: Dims, weight: Dims, *_: object, **__: object) -> Dims:
     ordered(weight[0], "indexed by position")
+    kind("embedding", weight[1])
     return Dims((*ids, weight[1]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from surgery.axes.algebra import Dims, divide, extent
-from surgery.rules.base import Numbers, Result, contraction, multiply, positions, require, tensors_in
+from surgery.rules.base import Numbers, Result, contraction, kind, multiply, positions, require, tensors_in
 from surgery.rules.registry import rule
 
 
@@ -27,6 +27,8 @@ def _convolution(
     )
     kernel = [positions(extent(dim), "a kernel") for dim in weight[2:]]
     multiply(*tensors_in(dims)[0], weight[1], *kernel)
+    if not extent(weight[0]) == g == extent(x[-len(weight) + 1]):  # a depthwise one does not tell what features are
+        kind("channels", *weight[:2])
     if g > 1:
         parts = divide(weight[0], extent(weight[0]) // g)
         require(groups, parts[0] if parts else weight[0])
@@ -47,6 +49,7 @@ def conv_transpose(
         f"{batch}(g i) ~..., (g i) o ~..., (g o) -> {batch}(g o) ~...", x, weight, bias, g=g, o=extent(weight[1])
     )
     multiply(*x, weight[1], *(positions(extent(dim), "a kernel") for dim in weight[2:]))
+    kind("channels", *weight[:2])
     if g > 1:
         parts = divide(weight[0], extent(weight[0]) // g)
         require(groups, parts[0] if parts else weight[0])

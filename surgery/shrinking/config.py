@@ -11,18 +11,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Container, Hashable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
+from surgery.axes.formulas import Steps
+from surgery.configs.fields import Config, at, differs, fields
+from surgery.configs.fitting import Fit, Formulas, Unfit, built_from_config
 from surgery.errors import InputError, ProofError
 from surgery.modules.inputs import Examples
 from surgery.modules.plain_data import is_plain_data, replaced
 from surgery.modules.verify import compare
 from surgery.plan.plan import Plan
+from surgery.plan.ties import told
 from surgery.refitting.statistics import apart
-from surgery.shrinking.fields import Config, at, differs, fields
-from surgery.shrinking.fitting import Fit, Formulas, Unfit, built_from_config
 from surgery.shrinking.parts import first_calls, outermost
 
 SAVE = "save_pretrained"
@@ -57,20 +61,26 @@ def settle_config(
     if not written and not (built and is_plain_data(config)):
         _settle_parts(small, plan.formulas, examples, tolerance)
         return None
-    reason = _settled(small, plan.formulas, examples, tolerance)
+    reason = _settled(small, plan.formulas, examples, tolerance, told(plan.ties, plan.groups, widths))
     if reason is not None or not written:
         _settle_parts(small, plan.formulas, examples, tolerance)
     return reason
 
 
-def _settled(module: nn.Module, formulas: Formulas, examples: Examples, tolerance: float | None) -> str | None:
+def _settled(
+    module: nn.Module,
+    formulas: Formulas,
+    examples: Examples,
+    tolerance: float | None,
+    known: Mapping[Steps, Fraction] = MappingProxyType({}),
+) -> str | None:
     """Fit the configuration of a model or a part, or let it refuse to be saved, and return why."""
     config = vars(module).get("config")
     try:
         if not built_from_config(module, formulas) or not is_plain_data(config):
             raise Unfit("its class is not built from a config alone")
         with torch.random.fork_rng(devices=[]):
-            _fit(module, formulas, config, examples, tolerance)
+            _fit(module, formulas, config, examples, tolerance, known)
     except Unfit as unfit:
         reason = f"no config of {type(module).__name__} gives this small model: {unfit}. {INSTEAD}"
         if hasattr(type(module), SAVE):
@@ -101,15 +111,30 @@ def _share(small: nn.Module, old: Config, new: Config) -> None:
         vars(module).update({name: new for name, value in vars(module).items() if value is old and old is not None})
 
 
-def _fit(small: nn.Module, formulas: Formulas, config: Config, examples: Examples, tolerance: float | None) -> None:
-    """Find the configuration, and let `small` hold it. Raises Unfit where there is none, or its class refuses it."""
-    try:
-        fit = Fit(small, formulas, config)
-        _check(small, fit.run(), fit.make, examples, tolerance)
-    except Unfit:
-        raise
-    except Exception as error:  # classes of configurations check themselves wherever they are touched
-        raise Unfit(f"its config refuses these sizes ({type(error).__name__}: {error})") from error
+def _fit(
+    small: nn.Module,
+    formulas: Formulas,
+    config: Config,
+    examples: Examples,
+    tolerance: float | None,
+    known: Mapping[Steps, Fraction],
+) -> None:
+    """Find the configuration, and let `small` hold it. Raises Unfit where there is none, or its class refuses it.
+
+    The numbers that are `known` go first. Where shapes leave it open, integers that follow no width may tell.
+    """
+    reasons = []
+    ways: list[Callable[[Fit], Config]] = [Fit.run, Fit.with_constants]
+    for find in [lambda fit: fit.of(known), *ways] if known else ways:
+        try:
+            fit = Fit(small, formulas, config)
+            _check(small, find(fit), fit.make, examples, tolerance)
+            return
+        except Unfit as unfit:
+            reasons.append(unfit)
+        except Exception as error:  # classes of configurations check themselves wherever they are touched
+            raise Unfit(f"its config refuses these sizes ({type(error).__name__}: {error})") from error
+    raise reasons[-2]
 
 
 def _refuse_parts(small: nn.Module) -> None:

@@ -76,8 +76,7 @@ def load(path: str | Path, model: M, example_inputs: Examples) -> M:
         model: a model of the same architecture and full size; its weights do not matter.
         example_inputs: as for `surgery.wrap`.
 
-    The small model is in the mode that `model` is in. One that was just built is in training mode, so call `.eval()` on
-    what you get before you use it.
+    The small model is in eval mode, in whichever mode `model` is.
 
     Raises InputError for arguments in another order; FileError for a file that is missing, damaged, foreign, or of
     another architecture, and for a model on meta.
@@ -100,7 +99,7 @@ def load(path: str | Path, model: M, example_inputs: Examples) -> M:
     small = cut_copy(wrapped_as(model, plan, example_inputs), plan, widths)
     _fill(small, tensors, file)
     tell(small, plan, widths, example_inputs)
-    return small
+    return small.eval()
 
 
 def _planned(
@@ -155,7 +154,8 @@ def _names(value: object) -> bool:
 def _options(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) - {"rehearse"} == {"fixed", "only", "granularity"}
+        and set(value) - {"rehearse", "outputs"} == {"fixed", "only", "granularity"}
+        and _names(value.get("outputs", []))
         and _names(value["fixed"])
         and _names(value["only"])
         and (type(value["granularity"]) is int or _numbers(value["granularity"]))

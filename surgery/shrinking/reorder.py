@@ -44,7 +44,8 @@ def reorder(model: M, orders: Mapping[str, Sequence[int] | Tensor], example_inpu
     try:
         with proven_at(wrapped, plan.full()):
             names = "the wrapped model at full width", "the reordered model"
-            compare(wrapped, unrun(permuted), examples, tolerance_of(plan, wrapped), names, plan.states, dropout=False)
+            tolerance, other = tolerance_of(plan, wrapped), unrun(permuted)
+            compare(wrapped, other, examples, tolerance, names, plan.states, dropout=False, outputs=plan.outputs)
     except ProofError as error:
         cause = error.__cause__ or error
         raise ProofError(f"reordering {', '.join(chosen)} changes what {plan.model} computes: {error}") from cause

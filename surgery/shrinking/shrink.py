@@ -77,7 +77,8 @@ def shrink(
 
     Args:
         model: a wrapped model, or any model together with example inputs.
-        widths: a fraction, a mapping of group names or globs to ints or fractions, or a point of a curve.
+        widths: a fraction; a mapping of group names, globs, module paths or kinds (`{"heads": 0.5}`) to ints or
+            fractions; or a point of a curve.
         example_inputs: what the proof runs on. Default: the inputs that the model was wrapped with.
         multiple: round widths to multiples of this, as hardware likes (8, 16, ...): fractions, ints and points alike.
         recalibrate: batches of training inputs to estimate BatchNorm statistics on, after the proof: see
@@ -88,9 +89,9 @@ def shrink(
             that was not trained for it far better, in seconds; after nested training it does harm. BatchNorm statistics
             are estimated on these batches too, unless there are others for that.
 
-    Returns a model of the same class, in the mode that `model` is in (call `.eval()` before you use it), with smaller
-    tensors, the attributes that hold their sizes, and one inert record (`surgery_record`) for `surgery.save`. Forwards
-    that were rewritten and layers whose class was replaced by a plain subclass are listed in that record.
+    Returns a model of the same class, in eval mode, in whichever mode `model` is (call `.train()` to train on), with
+    smaller tensors, the attributes that hold their sizes, and one inert record (`surgery_record`) for `surgery.save`.
+    Forwards that were rewritten and layers whose class was replaced by a plain subclass are listed in that record.
 
     Raises WidthError for impossible widths, InputError for unusable inputs, ProofError where the small model's outputs
     differ from those of the wrapped one; nothing is changed then.
@@ -114,7 +115,7 @@ def shrink(
         estimate(small, batches)
     elif old:
         warn_stale("shrink", wrapped)
-    return small
+    return small.eval()
 
 
 def check_unscaled(wrapped: nn.Module) -> None:

@@ -34,9 +34,10 @@ class Paper:
     rescale: bool
 
     def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, int]:
-        chances = _uniform(2 * len(plan.groups), generator)
+        chances = _uniform(2 * len(plan.free), generator)
         drawn = {}
-        for group, chance, place in zip(plan.groups.values(), chances[::2], chances[1::2], strict=True):
+        for name, chance, place in zip(plan.free, chances[::2], chances[1::2], strict=True):
+            group = plan.groups[name]
             step = math.lcm(self.step, group.granularity)
             cuts = range(-(-self.lower // group.granularity) * group.granularity, group.size, step)
             if chance < self.p and len(cuts):
@@ -71,7 +72,7 @@ class Shared:
     smallest: float
 
     def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
-        return dict.fromkeys(plan.groups, self.fraction(generator))
+        return dict.fromkeys(plan.free, self.fraction(generator))
 
     def fraction(self, generator: torch.Generator) -> float:
         chance, place = _uniform(2, generator)
@@ -106,7 +107,7 @@ class Grid:
     fractions: tuple[float, ...]
 
     def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
-        return dict.fromkeys(plan.groups, self.fraction(generator))
+        return dict.fromkeys(plan.free, self.fraction(generator))
 
     def fraction(self, generator: torch.Generator) -> float:
         return self.fractions[int(torch.randint(len(self.fractions), (1,), generator=generator))]
@@ -131,7 +132,7 @@ class Mixed:
         (chance,) = _uniform(1, generator)
         if chance >= self.independent:
             return self.uniform(plan, generator)
-        return {name: self.uniform.fraction(generator) for name in plan.groups}
+        return {name: self.uniform.fraction(generator) for name in plan.free}
 
 
 def mixed(uniform: Shared | Grid | None = None, independent: float = 0.25) -> Mixed:

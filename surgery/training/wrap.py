@@ -15,7 +15,9 @@ from surgery.modules.arguments import counted
 from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples, Inputs, detached, placed
 from surgery.modules.labelled import Batch, taken
+from surgery.modules.outputs import Outputs
 from surgery.plan.plan import Draw, Plan
+from surgery.plan.ties import TieSpec
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.training.draws import DEFAULT
@@ -43,6 +45,8 @@ def wrap(
     generator: torch.Generator | None = None,
     rehearse: bool = True,
     calibration: Iterable[Batch] | None = None,
+    tie: TieSpec = (),
+    outputs: Outputs = (),
 ) -> M:
     """A twin of `model` that draws its widths at every training forward; `model` stays as it is.
 
@@ -53,8 +57,8 @@ def wrap(
         model: any nn.Module.
         example_inputs: a tensor, a tuple (positional arguments), a dict (keyword arguments), `surgery.inputs(...)` or
             `surgery.batches([...])`. Without it, the model is analysed at the twin's first forward.
-        fixed: globs over group names, or module paths, to keep at full width.
-        only: globs or module paths to make elastic; everything else is kept at full width.
+        fixed: globs over group names, module paths or kinds (see `surgery.Group`) to keep at full width.
+        only: globs, module paths or kinds to make elastic; everything else is kept at full width.
         granularity: widths are multiples of this; an int, or a mapping of globs to ints.
         minimum: the smallest width that is drawn; an int, or a mapping of globs to ints. Default: the granularity.
         draw: how widths are drawn, see `surgery.paper`. Default: full width half of the time, else mostly one fraction
@@ -65,6 +69,13 @@ def wrap(
         calibration: batches of training inputs, for a model with BatchNorm: `sweep`, `search`, `sensitivity`,
             `progress` and `shrink` estimate its statistics on them at each width, the full one too. A list is kept as
             it is, of a DataLoader the first 16 batches; labels may come with the inputs.
+        tie: groups that have one fraction of their sizes wherever widths are drawn, set, searched or cut: a glob, a
+            module path or a kind (`"ffn"`: all feed-forward widths alike), or a list of these, each a tie of its own,
+            in which a list is one tie of several. `"config"`: as the model's configuration can say, so that every
+            small model is one that `save_pretrained` takes; what it cannot say keeps its full width.
+        outputs: the parts of what the model returns that count: names (`"logits"`), indices, or a function that picks
+            them (`lambda out: out.logits`). What only the others need is free to be cut: they come out narrower.
+            Default: all.
 
     Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
     where the model does not run on the example inputs; WidthError for a name that no group has.
@@ -82,7 +93,7 @@ def wrap(
     state = State(None, None, draw, generator)
     state.calibration = () if calibration is None else taken(calibration, "calibration")
 
-    prepare = _Preparation(fixed, only, granularity, minimum, rehearse)
+    prepare = _Preparation(fixed, only, granularity, minimum, rehearse, tie, outputs)
     if example_inputs is not None:
         prepare(twin, model, state, example_inputs)
         calibrated(twin)  # batches that it cannot be run on are refused here
@@ -101,9 +112,13 @@ class _Preparation:
     granularity: int | Mapping[str, int]
     minimum: int | Mapping[str, int] | None
     rehearse: bool
+    tie: TieSpec
+    outputs: Outputs
 
     def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
-        plan = make_plan(model, examples, self.fixed, self.only, self.granularity, self.rehearse)
+        plan = make_plan(
+            model, examples, self.fixed, self.only, self.granularity, self.rehearse, self.tie, self.outputs
+        )
         install(twin, plan, state, self.minimum)
         for note in plan.notes:
             if note.startswith("granularity:"):
@@ -124,13 +139,15 @@ def unwrap(wrapped: M) -> M:
 
 
 @counted()
-def inspect(model: nn.Module, example_inputs: Examples | None = None, *, rehearse: bool = True) -> Plan:
+def inspect(
+    model: nn.Module, example_inputs: Examples | None = None, *, rehearse: bool = True, outputs: Outputs = ()
+) -> Plan:
     """What can change its width in a model, and what cannot and why. Print it: it is a table.
 
     Args:
         model: any nn.Module; it stays as it is. A wrapped model has its plan already.
         example_inputs: as for `surgery.wrap`. A wrapped model needs none.
-        rehearse: as for `surgery.wrap`.
+        rehearse, outputs: as for `surgery.wrap`.
 
     Raises InputError or CaptureError where the model cannot be analysed on these inputs.
     """
@@ -139,4 +156,4 @@ def inspect(model: nn.Module, example_inputs: Examples | None = None, *, rehears
     if example_inputs is None:
         check_model(model)
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
-    return make_plan(model, example_inputs, rehearse=rehearse)
+    return make_plan(model, example_inputs, rehearse=rehearse, outputs=outputs)

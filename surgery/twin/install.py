@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from surgery.modules.inputs import Examples, detached
 from surgery.modules.modes import refresh
 from surgery.modules.tensors import Parts
 from surgery.modules.tree import named_modules
+from surgery.plan.groups import Group
 from surgery.plan.plan import Draw, Plan, per_group
 from surgery.twin.elastic import KEY, Elastic
 from surgery.twin.members import elastic_class
@@ -240,8 +242,16 @@ def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, i
     result = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
     for name, value in per_group(plan, "minimum", {} if minimum is None else minimum).items():
         group = plan.groups[name]
-        result[name] = min(group.size, -(-value // group.granularity) * group.granularity)
+        result[name] = _at_least(group, value)
+    for tie in plan.ties:
+        share = max(result[name] / plan.groups[name].size for name in tie.groups)
+        result.update({name: _at_least(plan.groups[name], share * plan.groups[name].size) for name in tie.groups})
     return result
+
+
+def _at_least(group: Group, width: float) -> int:
+    """The smallest width that a group can have, not below this."""
+    return min(group.size, math.ceil(width / group.granularity - 1e-9) * group.granularity)
 
 
 def strip(model: M) -> M:

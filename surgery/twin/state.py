@@ -204,7 +204,11 @@ class State:
     def drawn(self, draw: Draw | None = None) -> Widths:
         """Widths for one training forward, of the twin's own draw or another one."""
         assert self.plan is not None
-        widths = self.plan.widths((draw or self.draw)(self.plan, self.generator))
+        drawn = (draw or self.draw)(self.plan, self.generator)
+        if self.plan.ties and isinstance(drawn, Mapping):  # a draw that knows no ties gives each group its own
+            led = self.plan.groups.keys() - self.plan.free
+            drawn = {name: value for name, value in drawn.items() if name not in led} or drawn
+        widths = self.plan.widths(drawn)
         self.last = {name: max(width, self.minimum.get(name, 1)) for name, width in widths.items()}
         return self.last
 

@@ -13,12 +13,12 @@ from surgery.plan.plan import Plan
 def blocks(plan: Plan, most: int) -> dict[str, tuple[str, ...]]:
     """All groups in at most `most` blocks, by a name for each. With as many groups or fewer, each is alone.
 
-    Groups of one kind stay together: those of the same size, step and name but for its numbers, neighbours first, as
-    the blocks of a deep model are. Where there are more kinds than blocks, names count less.
+    Tied groups are one. Groups of one kind stay together: those of the same size, step and name but for its numbers,
+    neighbours first, as the blocks of a deep model are. Where there are more kinds than blocks, names count less.
     """
-    groups = list(plan.groups.values())
+    groups = [plan.groups[name] for name in plan.free]
     if len(groups) <= most:
-        return {group.name: (group.name,) for group in groups}
+        return {group.name: plan.tied(group.name) for group in groups}
     for kind in (_by_name, _by_size, _all):
         kinds: dict[tuple[object, ...], list[Group]] = {}
         for group in groups:
@@ -27,7 +27,7 @@ def blocks(plan: Plan, most: int) -> dict[str, tuple[str, ...]]:
             break
     parts = _shares([len(found) for found in kinds.values()], most)
     chunks = [chunk for found, count in zip(kinds.values(), parts, strict=True) for chunk in _chunks(found, count)]
-    return {_label(chunk): tuple(group.name for group in chunk) for chunk in chunks}
+    return {_label(chunk): tuple(name for group in chunk for name in plan.tied(group.name)) for chunk in chunks}
 
 
 def _by_name(group: Group) -> tuple[object, ...]:

@@ -24,7 +24,7 @@ def cut_alone(task: SearchState, plan: Plan, widths: Allowed) -> list[Choices]:
     room = task.left // 2
     if not room:
         return []
-    count = max(1, min(len(CUTS), room // len(plan.groups)))
+    count = max(1, min(len(CUTS), room // len(plan.free)))
     axes = blocks(plan, max(1, room // count))
     cuts = alone(plan, axes, CUTS[:count] if count > 1 else (0.25,), widths)
     task.add(row for rows in cuts.values() for row in rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from surgery.shrinking.voting import TRIED, Sizes, Slopes, slopes_between, wanted
+from surgery.configs.voting import TRIED, Sizes, Slopes, slopes_between, wanted
 
 A, B, C, D = (("weight", 0), ("weight", 1), ("bias", 0), ("other", 0))
 

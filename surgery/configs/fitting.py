@@ -7,17 +7,18 @@ import copy
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from surgery.axes.formulas import Agreed, AttributePath, Origin, Steps
+from surgery.configs.fields import Config, at, fields
+from surgery.configs.voting import Place, Sizes, Slopes, slopes_between, wanted
 from surgery.modules.plain_data import replaced
-from surgery.shrinking.fields import Config, at, fields
-from surgery.shrinking.voting import Place, Sizes, Slopes, slopes_between, wanted
 
 # What absent values are tried with: two sizes that most numbers of heads and groups divide, and classes so accept.
 FEW, MANY = 24, 48
@@ -59,11 +60,17 @@ def beside(model: nn.Module, formulas: Formulas) -> dict[str, object]:
 
 @dataclass
 class Fit:
-    """The search for the configuration of one small model."""
+    """The search for the configuration of one small model.
+
+    Attributes:
+        constants: whether integers of modules that follow no width decide as well, such as a width of heads that stays.
+            Nothing tells that they matter, so they are asked where shapes leave it open.
+    """
 
     small: nn.Module
     formulas: Formulas
     config: Config
+    constants: bool = field(init=False, default=False)
     target: Sizes = field(init=False)
     make: Callable[[Config], nn.Module] = field(init=False)
 
@@ -100,6 +107,24 @@ class Fit:
         if wrong:
             raise Unfit(self.said(wrong))
         return config
+
+    def of(self, known: Mapping[Steps, Fraction]) -> Config:
+        """The configuration with these numbers. Raises Unfit where they are no integers, or give other shapes."""
+        config = self.config
+        for path, value in known.items():
+            if value.denominator != 1:
+                raise Unfit(f"{path} would be {value}")
+            config = replaced(config, path, int(value))
+        wrong = self.wrong(self.build(config))
+        if of_tensors({place: 0 for place in wrong}):
+            raise Unfit(self.said(wrong))
+        return config
+
+    def with_constants(self) -> Config:
+        """`run`, where integers of modules that follow no width decide as well."""
+        self.constants = True
+        self.target = self.sizes(self.small)
+        return self.run()
 
     def fit(self, config: Config, paths: list[Steps]) -> tuple[Config, list[Place]]:
         """One field after another, each from the sizes that it alone still decides. And what does not fit then."""
@@ -182,7 +207,17 @@ class Fit:
                 continue
             if type(value) is int:
                 found[owner, path] = value
-        return found
+        return found | self._constants(modules) if self.constants else found
+
+    def _constants(self, modules: Mapping[str, nn.Module]) -> Sizes:
+        """The integers of modules that follow no width."""
+        follow = {(owner, path[0]) for owner, path, _ in self.formulas}
+        return {
+            (owner, (name,)): value
+            for owner, module in modules.items()
+            for name, value in vars(module).items()
+            if type(value) is int and (owner, name) not in follow
+        }
 
     def wrong(self, sizes: Sizes) -> list[Place]:
         return [place for place, size in self.target.items() if sizes.get(place, size) != size]

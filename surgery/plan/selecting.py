@@ -1,0 +1,59 @@
+"""Which groups a user means: names, globs, module paths, and kinds."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping
+
+from surgery.errors import WidthError
+from surgery.plan.groups import KINDS, Group
+
+SHOWN = 6  # groups named in a message
+
+
+def selected(groups: Mapping[str, Group], pattern: str, model: str) -> list[str]:
+    """The groups that a pattern selects.
+
+    Args:
+        groups: those of the plan, by name.
+        pattern: a name; a glob over names; a module path, which selects the groups that cut a tensor below it; a kind
+            such as "ffn"; or any of the first three and a kind, as in `"encoder:ffn"` and `"*:heads"`.
+        model: what the model is called in messages.
+
+    Raises WidthError where there are none, and where a kind is a module path as well that selects other groups.
+    """
+    if pattern in groups:
+        return [pattern]
+    place, colon, kind = pattern.rpartition(":")
+    if colon and kind in KINDS:
+        inside = _placed(groups, place) if place else list(groups)
+        found = [name for name in inside if groups[name].kind == kind]
+    else:
+        found = _placed(groups, pattern)
+        of_kind = [name for name, group in groups.items() if group.kind == pattern]
+        if found and of_kind and found != of_kind:
+            raise WidthError(
+                f"{pattern!r} is a kind of group and a module of {model}: write '*:{pattern}' for the groups of that "
+                f"kind, or '{pattern}.*' for those of the module"
+            )
+        found = found or of_kind
+    if found:
+        return found
+    names = ", ".join(list(groups)[:SHOWN]) + (", ..." if len(groups) > SHOWN else "")
+    kinds = Counter(group.kind for group in groups.values())
+    listed = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+    raise WidthError(
+        f"no group matches {pattern!r}. The groups of {model} are: {names or '(none)'}"
+        + (f"; by kind: {listed}" if listed else "")
+    )
+
+
+def _placed(groups: Mapping[str, Group], pattern: str) -> list[str]:
+    """The groups whose name fits a glob, or that cut a tensor below a module path."""
+    below = pattern.rstrip(".") + "."
+    return [
+        name
+        for name, group in groups.items()
+        if fnmatch.fnmatchcase(name, pattern) or any(tensor.startswith(below) for tensor, _ in group.cuts)
+    ]

@@ -1,0 +1,125 @@
+"""Groups that move together: what their widths are, when something is asked of some of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TypeAlias
+
+from surgery.axes.formulas import Steps
+from surgery.errors import WidthError
+from surgery.plan.groups import Group
+from surgery.plan.widths import width_of
+
+TieSpec: TypeAlias = "str | Iterable[str | Iterable[str]]"  # "config"; a pattern; or one or more patterns for each tie
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Groups that have one fraction of their sizes.
+
+    Attributes:
+        groups: their names, in the order of the plan.
+        exact: whether the fraction is the same to the unit, so that widths keep their ratios; otherwise each group
+            rounds it by itself, and those of one size are alike.
+        fields: where a configuration ties them, its numbers that have this fraction too, and what they are in full.
+    """
+
+    groups: tuple[str, ...]
+    exact: bool = False
+    fields: tuple[tuple[Steps, int], ...] = ()
+
+    def widths(
+        self, groups: Mapping[str, Group], given: Mapping[str, object], named: Collection[str], multiple: int = 1
+    ) -> dict[str, int]:
+        """The widths of all, from what is given for some.
+
+        Args:
+            groups: those of the plan.
+            given: what is asked of groups, the last word last.
+            named: those that were asked for by their own names, which must agree.
+            multiple: widths are multiples of this.
+
+        Raises WidthError where two groups are given widths by name that do not go together.
+        """
+        members = [name for name in given if name in self.groups]
+        if not members:
+            return {}
+        asked = {name: width_of(groups[name], given[name], multiple) for name in members}
+        by_name = {name: width for name, width in asked.items() if name in named}
+        self._check(groups, by_name)
+        if len(by_name) == len(self.groups):  # a point of a curve: its widths stay what they are
+            return by_name
+        leader = members[-1]
+        value = given[leader]
+        share = value if isinstance(value, float) else asked[leader] / groups[leader].size
+        if self.exact:
+            largest = max((groups[name] for name in self.groups), key=lambda group: group.size)
+            part = Fraction(width_of(largest, float(share), multiple), largest.size)
+            return {name: int(part * groups[name].size) for name in self.groups}
+        size = groups[leader].size
+        return {
+            name: asked[leader] if groups[name].size == size else width_of(groups[name], float(share), multiple)
+            for name in self.groups
+        }
+
+    def _check(self, groups: Mapping[str, Group], named: Mapping[str, int]) -> None:
+        """Raises WidthError for widths that are not one fraction, but for rounding."""
+        multiple = math.gcd(*(width for name, width in named.items() if width < groups[name].size))  # of rounding
+        for (one, width), (other, another) in zip(named.items(), [*named.items()][1:], strict=False):
+            first, second = groups[one], groups[other]
+            off = abs(width / first.size - another / second.size)
+            step = max(math.lcm(group.granularity, multiple or 1) / group.size for group in (first, second))
+            if off > 1e-9 + (0 if first.size == second.size or self.exact else step):
+                raise WidthError(
+                    f"{one} and {other} are tied: they have one fraction of their sizes, but {width} of {first.size} "
+                    f"and {another} of {second.size} were asked for. Give one of them, or wrap the model without tie="
+                )
+
+
+def told(ties: Sequence[Tie], groups: Mapping[str, Group], widths: Mapping[str, int]) -> dict[Steps, Fraction]:
+    """What those numbers of a configuration are that ties name. A number that several ties name has all shares."""
+    result: dict[Steps, Fraction] = {}
+    for tie in ties:
+        first = tie.groups[0]
+        for path, value in tie.fields:
+            result[path] = result.get(path, Fraction(value)) * Fraction(widths[first], groups[first].size)
+    return result
+
+
+def merged(sets: Sequence[Sequence[str]], order: Sequence[str]) -> list[tuple[str, ...]]:
+    """Sets of names as disjoint ones: those that share a name are one. Single names are left out."""
+    place = {name: i for i, name in enumerate(order)}
+    found: list[set[str]] = []
+    for names in map(set, sets):
+        for other in [other for other in found if other & names]:
+            names |= other
+            found.remove(other)
+        found.append(names)
+    kept = (tuple(sorted(names, key=place.__getitem__)) for names in found if len(names) > 1)
+    return sorted(kept, key=lambda names: place[names[0]])
+
+
+def with_steps(groups: Mapping[str, Group], ties: Sequence[Tie]) -> dict[str, Group]:
+    """The groups, with steps that all groups of one tie can take."""
+    result = dict(groups)
+    for tie in ties:
+        for name, step in _steps(tie, groups):
+            result[name] = replace(groups[name], granularity=step)
+    return result
+
+
+def _steps(tie: Tie, groups: Mapping[str, Group]) -> Iterator[tuple[str, int]]:
+    members = [groups[name] for name in tie.groups]
+    if tie.exact:
+        parts = math.gcd(*(group.size for group in members))
+        units = {group.name: group.size // parts for group in members}
+        step = math.lcm(*(math.lcm(g.granularity, units[g.name]) // units[g.name] for g in members))
+        yield from ((name, unit * step) for name, unit in units.items())
+        return
+    for size in {group.size for group in members}:
+        alike = [group for group in members if group.size == size]
+        step = math.lcm(*(group.granularity for group in alike))
+        yield from ((group.name, step) for group in alike)

@@ -1,0 +1,243 @@
+"""Which groups are to move together: those that a user names, and those that a configuration has one number for."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from surgery.axes import layout
+from surgery.axes.formulas import LayoutSize, Origin, Steps, leaves
+from surgery.axes.layout import Layout
+from surgery.configs.fields import at, fields
+from surgery.configs.fitting import Fit, Unfit, built_from_config
+from surgery.configs.voting import Place, Sizes
+from surgery.errors import InputError
+from surgery.modules.inputs import Examples
+from surgery.modules.plain_data import is_plain_data, replaced
+from surgery.modules.tensors import Parts
+from surgery.modules.verify import compare
+from surgery.plan.cutting import cut
+from surgery.plan.plan import Plan
+from surgery.plan.ties import Tie, TieSpec, merged, with_steps
+from surgery.twin.install import twin_of
+from surgery.twin.setting import at_widths
+
+CONFIG = "config"
+INSTEAD = "Name what is to move together instead, by globs, module paths or kinds: tie=['ffn', 'heads']"
+
+
+def named_ties(plan: Plan, tie: TieSpec) -> list[Tie]:
+    """The ties that are asked for by names, globs, module paths and kinds.
+
+    Raises WidthError for a pattern that no group fits, InputError for what is no pattern.
+    """
+    items = [tie] if isinstance(tie, str) else list(tie) if isinstance(tie, Iterable) else [tie]
+    sets = [[name for pattern in _patterns(item) for name in plan.find(pattern)] for item in items]
+    return [Tie(names) for names in merged(sets, list(plan.groups))]
+
+
+def _patterns(item: object) -> list[str]:
+    patterns = [item] if isinstance(item, str) else list(item) if isinstance(item, Iterable) else []
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns) or CONFIG in patterns:
+        raise InputError(
+            "tie is 'config'; a name, glob, module path or kind such as 'ffn'; or a list of these, in which a list of "
+            f"several is one tie: ['ffn', ['encoder.*', 'decoder.*']]. Got {item!r}"
+        )
+    return patterns
+
+
+def tied(plan: Plan, ties: Sequence[Tie]) -> Plan:
+    """A plan with ties, and steps that all groups of one tie can take."""
+    return replace(plan, ties=tuple(ties), groups=with_steps(plan.groups, ties))
+
+
+@dataclass(frozen=True)
+class _Move:
+    """Some numbers of a configuration, and the groups that are halved with them."""
+
+    paths: tuple[Steps, ...]
+    groups: frozenset[str]
+
+
+def config_ties(parts: Parts, plan: Plan, examples: Examples) -> list[Tie]:
+    """The ties under which the class of a model builds every narrower model from a configuration.
+
+    Groups that no number of the configuration moves, or that move no other way than against each other, are in none;
+    they must keep their full width. Of two ways that share a group, that is taken which leaves heads their width. A tie
+    is believed only if a model that the class builds from halved numbers gives the outputs of the twin.
+
+    Raises InputError where the model is not built from its configuration, or none of its numbers will do.
+    """
+    model, name = parts.model, type(parts.model).__name__
+    if not is_plain_data(vars(model).get("config")) or not built_from_config(model, plan.formulas):
+        raise InputError(f"tie='config': {name} is not built as {name}(config) from its attribute `config`. {INSTEAD}")
+    try:
+        experiment = _Experiment(parts, plan, examples)
+        moves = _disjoint(experiment.moves(), plan)
+    except Unfit as unfit:
+        raise InputError(f"tie='config': {unfit}. {INSTEAD}") from unfit
+    if not experiment.holds(moves):
+        moves = [move for move in moves if experiment.holds([move])]
+        while moves and not experiment.holds(moves):
+            moves.pop()
+    if not moves:
+        raise InputError(f"tie='config': no numbers of its config make a narrower {name} that says the same. {INSTEAD}")
+    return [experiment.tie(move) for move in moves]
+
+
+def left_of(plan: Plan, ties: Sequence[Tie]) -> list[Tie]:
+    """The ties between those groups that the caller has left elastic."""
+    kept = [replace(tie, groups=tuple(name for name in tie.groups if name in plan.groups)) for tie in ties]
+    return [tie for tie in kept if tie.groups]
+
+
+def _disjoint(moves: Sequence[_Move], plan: Plan) -> list[_Move]:
+    """Moves that share no group: those that keep the width of heads first, then those of the most work."""
+
+    def rank(move: _Move) -> tuple[bool, int, int]:
+        groups = [plan.groups[name] for name in move.groups]
+        return any(group.kind == "head_width" for group in groups), len(move.paths), -sum(g.macs for g in groups)
+
+    chosen: list[_Move] = []
+    for move in sorted(moves, key=rank):
+        if not any(move.groups & other.groups for other in chosen):
+            chosen.append(move)
+    return chosen
+
+
+@dataclass
+class _Experiment:
+    """The class of a model is built with numbers of its configuration halved: which groups are halved by that?"""
+
+    parts: Parts
+    plan: Plan
+    examples: Examples
+    fit: Fit = field(init=False)
+    known: dict[Place, Origin] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fit = Fit(self.parts.model, self.plan.formulas, vars(self.parts.model)["config"])
+        self.known = dict(self._known())
+
+    def _known(self) -> Iterator[tuple[Place, Origin]]:
+        """What each size of the model is, as a formula over widths."""
+        for name, dims in self.plan.layouts.items():
+            for i, dim in enumerate(dims):
+                yield (name, i), LayoutSize(dim)
+        for owner, path, formula in self.plan.formulas:
+            yield (owner, path), formula
+
+    def moves(self) -> list[_Move]:
+        """One number at a time; then two, and three, that move something else together than parts of them do."""
+        absent = [path for path, value in fields(self.fit.config) if value is None]
+        self.fit.config, _ = self.fit.told(absent)
+        base = self.fit.build(self.fit.config)
+        numbers = [path for path, value in fields(self.fit.config) if value is not None and value > 1]
+        single = {path: self._sizes([path]) for path in numbers}
+        useful = [path for path, sizes in single.items() if sizes is None or self._touches(base, sizes)]
+        found = [_Move((path,), groups) for path in useful if (groups := self._halved(single[path]))]
+        for several in (2, 3):
+            if several == 3 and self.plan.groups.keys() <= {name for move in found for name in move.groups}:
+                break
+            for paths in itertools.combinations(useful, several):
+                groups = self._halved(self._sizes(paths))
+                parts = [move.groups for move in found if set(move.paths) < set(paths)]
+                if groups and groups != frozenset[str]().union(*parts):
+                    found.append(_Move(paths, groups))
+        return found
+
+    def tie(self, move: _Move) -> Tie:
+        """What a move says, with what its numbers are in the full model."""
+        order = list(self.plan.groups)
+        names = tuple(sorted(move.groups, key=order.index))
+        return Tie(names, exact=True, fields=tuple((path, at(self.fit.config, path)) for path in move.paths))
+
+    def _sizes(self, paths: Sequence[Steps]) -> Sizes | None:
+        """The sizes with these numbers halved; None where they are odd, or the class refuses them."""
+        config = self.fit.config
+        try:
+            for path in paths:
+                value = at(config, path)
+                if value % 2:
+                    return None
+                config = replaced(config, path, value // 2)
+            return self.fit.build(config)
+        except Unfit:
+            return None
+
+    def _touches(self, base: Sizes, sizes: Sizes) -> bool:
+        """Whether sizes that differ are all made of widths."""
+        changed = [place for place, size in base.items() if sizes.get(place, size) != size]
+        return bool(changed) and all(_groups(self.known[place]) for place in changed if place in self.known)
+
+    def _halved(self, sizes: Sizes | None) -> frozenset[str]:
+        """The groups that have half of their width in a model of these sizes, where all others have all of it."""
+        if sizes is None:
+            return frozenset()
+        places = [(self.known[place], size) for place, size in sizes.items() if place in self.known]
+        widths: dict[str, int] = {}
+        while True:
+            before = len(widths)
+            for formula, size in places:
+                open_ = _groups(formula) - widths.keys()
+                if len(open_) == 1:
+                    (name,) = open_
+                    full = self.plan.groups[name].size
+                    fitting = [w for w in {full, full // 2} if w and self._value(formula, widths | {name: w}) == size]
+                    if len(fitting) != 1:
+                        return frozenset()
+                    widths[name] = fitting[0]
+            if len(widths) == before:
+                break
+        whole = self.plan.full() | widths
+        if any(self._value(formula, whole) != size for formula, size in places):
+            return frozenset()
+        return frozenset(name for name, width in widths.items() if width < self.plan.groups[name].size)
+
+    def holds(self, moves: Sequence[_Move]) -> bool:
+        """Whether the model that the class builds, with the twin's weights, gives the twin's outputs."""
+        config, halved = self.fit.config, {name for move in moves for name in move.groups}
+        widths = {name: size // 2 if name in halved else size for name, size in self.plan.full().items()}
+        try:
+            for path, times in Counter(path for move in moves for path in move.paths).items():
+                value, rest = divmod(at(config, path), 2**times)
+                if rest:
+                    return False
+                config = replaced(config, path, value)
+            with torch.random.fork_rng(devices=[]):
+                built = self.fit.make(copy.deepcopy(config)).train(self.parts.model.training)
+            built.load_state_dict(self._cut(widths), assign=True)
+            twin = twin_of(self.parts, self.plan, self.examples)
+            with at_widths(twin, widths):
+                compare(twin, built, self.examples, None, ("the twin", "the model that its config builds"))
+        except Exception:  # classes of configurations check themselves wherever they are touched
+            return False
+        return True
+
+    def _cut(self, widths: Mapping[str, int]) -> dict[str, Tensor]:
+        """The state_dict of the model at these widths."""
+        layouts = self.plan.layouts
+        return {
+            name: cut(tensor, layouts[own], widths) if (own := self.plan.canonical(name)) in layouts else tensor
+            for name, tensor in self.parts.model.state_dict().items()
+        }
+
+    def _value(self, formula: Origin, widths: Mapping[str, int]) -> int:
+        return self.plan.value(formula, widths)
+
+
+@functools.lru_cache(maxsize=4096)
+def _groups_of(dim: Layout) -> frozenset[str]:
+    return frozenset(layout.groups(dim))
+
+
+def _groups(formula: Origin) -> frozenset[str]:
+    found = (_groups_of(leaf.layout) for leaf in leaves(formula) if isinstance(leaf, LayoutSize))
+    return frozenset[str]().union(*found)
