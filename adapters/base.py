@@ -57,7 +57,7 @@ class Adapter:
         sizes: for each axis name, or product of names, the attributes that hold its width: `{"i": "in_features"}`.
             `shape[0]` is an item of a tuple; `child.attribute` belongs to a child module.
         macs: (tensor, parameter): the multiply-adds are the elements of "input" or "output" times the axes of the
-            parameter that the tensor does not have. None where the layer has none.
+            parameter that the tensor does not have. A list of such pairs is their sum. None where the layer has none.
         scale: the names of the parameters that the output is linear in: scaling them scales the output.
         kinds: what axes are, where the calls around the layer do not tell: `{"h": "heads"}`; see `surgery.Group.kind`.
     """
@@ -65,7 +65,7 @@ class Adapter:
     axes: str
     params: Mapping[str, str] = {}
     sizes: Mapping[str, str | Sequence[str]] = {}
-    macs: tuple[str, str] | None = None
+    macs: tuple[str, str] | Sequence[tuple[str, str]] | None = None
     scale: Sequence[str] = ()
     kinds: Mapping[str, str] = {}
 
@@ -129,23 +129,35 @@ class Adapter:
                 pin(dim, f"{self.axes!r} says nothing of this input of {call.binding.where}")
         shapes = call.shapes if isinstance(call.shapes, list) else [call.shapes]
         outputs = signature.bind(parsed, given, shapes, call.binding)
-        if self.macs:
-            tensor, parameter = self.macs
+        for tensor, parameter in self.products():
             pattern = (parsed.inputs if tensor == "input" else parsed.outputs)[0]
             (terms,) = signature.parse_tensors(self.params[parameter])
-            others = [t for t in terms if isinstance(t, signature.Rest) or t not in pattern]
             weight = self.tensors()[parameter]
             call.multiply(
                 *(given if tensor == "input" else outputs)[0],
-                *(dim for term in others for dim in self._dims(term, weight, call.binding)),
+                *(dim for term in terms for dim in _beyond(pattern, term, terms, weight, call.binding)),
             )
         return list(outputs) if isinstance(call.shapes, list) else outputs[0]
 
-    def _dims(self, term: signature.Term, weight: torch.Tensor, binding: signature.Binding) -> list[Dim]:
-        if isinstance(term, signature.Rest):  # the positions of a kernel
-            taken = len(signature.parse_tensors(self.params[self.macs[1]])[0]) - 1 if self.macs else 0
-            return list(binding.build((term,), weight.shape[taken:]))
-        return [binding.dim(term)]
+    def products(self) -> Sequence[tuple[str, str]]:
+        """`macs` as a list of pairs."""
+        if self.macs is None:
+            return ()
+        first = self.macs[0]
+        return [(first, str(self.macs[1]))] if isinstance(first, str) else list(self.macs)  # type: ignore[arg-type]
+
+
+def _beyond(
+    pattern: Sequence[signature.Term],
+    term: signature.Term,
+    terms: Sequence[signature.Term],
+    weight: torch.Tensor,
+    binding: signature.Binding,
+) -> list[Dim]:
+    """The dimensions that a term of a weight adds to those of a tensor."""
+    if isinstance(term, signature.Rest):  # the positions of a kernel
+        return list(binding.build((term,), weight.shape[len(terms) - 1 :]))
+    return [] if term in pattern else [binding.dim(term)]
 
 
 @functools.cache
@@ -165,8 +177,11 @@ def attribute_path(attribute: str) -> tuple[Any, ...]:
     return tuple(parts)
 
 
-def adapter(*layers: type[nn.Module]) -> Callable[[A], A]:
+def adapter(*layers: type[nn.Module], replace: bool = False) -> Callable[[A], A]:
     """Declare that a class describes these layers (exactly these: a subclass may compute something else).
+
+    With `replace`, it takes the place of an earlier declaration: a cell of a notebook may run again. Plans that were
+    made before stay what they are.
 
     Raises AxisError for what is no layer, a class that declares nothing, a pattern that cannot be read, or a layer
     declared twice.
@@ -178,16 +193,23 @@ def adapter(*layers: type[nn.Module]) -> Callable[[A], A]:
             )
 
     def declare(cls: A) -> A:
+        if not isinstance(cls, type) or not issubclass(cls, Adapter):
+            raise AxisError(f"an adapter is a subclass of surgery.Adapter, got {cls!r}")
         axes = vars(cls).get("axes", getattr(cls, "axes", None))
         if axes is None:
             raise AxisError(f"{cls.__name__} declares no axes: write for example axes = '... i -> ... o'")
         if isinstance(axes, str):
             signature.parse(axes)
+        elif not isinstance(axes, property):
+            raise AxisError(f"{cls.__name__}: axes is a text such as '... i -> ... o', got {axes!r}")
         for pattern in cls.params.values() if isinstance(cls.params, Mapping) else ():
             signature.parse_tensors(pattern)
         for layer in layers:
-            if layer in _REGISTRY:
-                raise AxisError(f"{layer.__name__} has an adapter already: {_REGISTRY[layer].__name__}")
+            if layer in _REGISTRY and not replace:
+                raise AxisError(
+                    f"{layer.__name__} has an adapter already: {_REGISTRY[layer].__name__}. To put this one in its "
+                    f"place, as where a cell of a notebook runs again: @adapter({layer.__name__}, replace=True)"
+                )
         _REGISTRY.update(dict.fromkeys(layers, cls))
         return cls
 

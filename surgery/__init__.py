@@ -43,6 +43,7 @@ from surgery.training.wrap import inspect, unwrap, wrap
 from surgery.twin.setting import at_widths, set_widths, widths
 from surgery.twin.statistics import recalibrate
 from surgery.twin.status import Status, status
+from surgery.twin.telling import log_to
 
 __version__ = "0.1.0"
 
@@ -51,8 +52,8 @@ __all__ = [
     "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "Status",
     "SurgeryError", "SweepError", "WidthError", "absorbed", "activation", "adapter", "adapters", "adaptive",
     "at_widths", "batches", "cached", "check_adapter", "cost", "grid", "inputs", "inspect", "kl", "latency", "load",
-    "load_training_state", "magnitude", "mixed", "nest", "order", "paper", "pointwise", "progress", "recalibrate",
-    "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans", "search", "sensitivity",
-    "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "status", "sweep", "taylor",
-    "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
+    "load_training_state", "log_to", "magnitude", "mixed", "nest", "order", "paper", "pointwise", "progress",
+    "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans", "search",
+    "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "status", "sweep",
+    "taylor", "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY = {
     "errors": "",
     "nested": "",
+    "html": "errors",
     "axes": "errors",
     "modules": "errors nested axes",
     "rules": "errors nested axes",
     "adapters": "errors nested axes",
-    "plan": "errors axes modules",
+    "plan": "errors html axes modules",
     "configs": "nested axes modules",
     "twin": "errors axes modules adapters plan",
     "capture": "errors nested axes modules rules adapters",
@@ -29,7 +30,7 @@ MAY = {
     "training": "errors modules plan twin planning",
     "refitting": "errors axes modules adapters plan twin",
     "shrinking": "errors axes modules adapters plan configs twin planning refitting",
-    "curves": "errors",
+    "curves": "errors html",
     "measuring": "errors modules plan twin refitting shrinking curves",
     "surgery": "errors modules rules adapters plan twin planning training refitting shrinking curves measuring",
     "demo": "errors modules curves surgery",
@@ -59,7 +60,9 @@ DOORS = {
 NEVERS = [
     ("surgery.axes", "torch.nn"),
     ("surgery.curves", "torch.nn"),
+    ("surgery.html", "torch"),
     ("surgery.curves.page", "surgery.curves.curve"),  # Curve has the page as a method
+    ("surgery.plan.page", "surgery.plan.plan"),  # and so has Plan
     ("surgery.modules.code", "surgery.modules.copying"),
     ("surgery.planning.solving", "surgery.planning.conformance"),
     ("surgery.planning.conformance", "surgery.planning.solving"),

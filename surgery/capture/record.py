@@ -23,7 +23,7 @@ from surgery.capture.trace import Trace
 from surgery.errors import CaptureError, InputError
 from surgery.modules.contents import Contents
 from surgery.modules.copying import copy_of
-from surgery.modules.inputs import Inputs
+from surgery.modules.inputs import FORMS, Inputs
 from surgery.modules.modes import devices_of, forked, seed
 from surgery.modules.outputs import Outputs, names_of, picked
 from surgery.modules.restoring import Watch
@@ -137,7 +137,7 @@ def _run(
         mode = "training" if training else "eval"
         raise CaptureError(
             f"{type(parts.model).__name__} does not run in {mode} mode on the example inputs ({shapes}): "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{_hint(run)}"
         ) from error
     finally:
         recorder.watch.put_back()
@@ -149,6 +149,12 @@ def _run(
 def _cloned(tensor: torch.Tensor) -> torch.Tensor:
     clone = tensor.detach().clone()
     return nn.Parameter(clone, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else clone
+
+
+def _hint(run: Inputs) -> str:
+    """What example inputs may be, where a model has failed on something else."""
+    given = (*run.args, *run.kwargs.values())
+    return "" if given and all(isinstance(value, torch.Tensor) for value in given) else f". {FORMS}"
 
 
 def _describe(value: Any) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from surgery.curves.limits import SCORES, Bound, bound, idle
-from surgery.curves.points import Point, Rows
+from surgery.curves.points import MEASURES, Point, Rows
 from surgery.errors import InputError, WidthError
 
 Limit: TypeAlias = "float | str"
@@ -107,6 +107,9 @@ def _nearest(curve: Rows, bounds: Sequence[Bound]) -> str:
 
 def _units(curve: Rows, bounds: Sequence[Bound]) -> str:
     """A hint where a score is asked for in another unit than that of the curve."""
+    for item in bounds:
+        if item.measure in MEASURES and item.limit <= 100:  # fewer than any model has
+            return f" {item.limit:g} is a number of {item.measure}; a share of the full model's is '{item.limit:g}%'."
     asked = max((item.limit for item in bounds if item.name == "min_score"), default=0.0)
     shares = all(0 <= point.score <= 1 for point in curve)
     return f" All scores lie between 0 and 1: {asked:g} % is {asked / 100:g}." if shares and asked > 1 else ""

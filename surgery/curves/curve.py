@@ -14,7 +14,7 @@ from surgery.curves.choose import choose
 from surgery.curves.inversions import inversion_notes, latency_inversions
 from surgery.curves.page.report import report
 from surgery.curves.plot import plot
-from surgery.curves.points import MEASURES, AnyPath, Full, Point, Rows
+from surgery.curves.points import MEASURES, AnyPath, Full, Point, Rows, placed
 from surgery.curves.score import Score
 from surgery.curves.surrogate import Surrogate, at, surrogate_of
 from surgery.curves.table import table, timing_note
@@ -67,7 +67,7 @@ class Curve(Rows):
                 "base": None if self.base is None else asdict(self.base),
             }
         )
-        Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        placed(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def from_json(cls, path: AnyPath) -> Curve:

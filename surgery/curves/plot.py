@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import IO, TYPE_CHECKING
 
-from surgery.curves.points import Point, Rows
+from surgery.curves.points import Point, Rows, placed
 from surgery.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def plot(curve: Rows, path: str | PathLike[str] | IO[bytes], x: str = "params", 
     Raises:
         InputError: `x` is none of these, the curve is empty, latency was not measured, or matplotlib is missing.
     """
-    plot_curves({"": curve}, path, x, chosen=chosen)
+    plot_curves({"": curve}, placed(path) if isinstance(path, str | PathLike) else path, x, chosen=chosen)
 
 
 def plot_curves(

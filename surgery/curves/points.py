@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias, overload
 
 from surgery.errors import InputError
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 MEASURES = ("params", "bytes", "macs")
 
 AnyPath: TypeAlias = "str | PathLike[str]"
+
+
+def placed(path: AnyPath) -> Path:
+    """A path whose folder is there: what was measured for hours is not lost for want of one."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return Path(path)
 
 
 class Full(dict[str, int]):
@@ -140,7 +147,7 @@ class Rows(Sequence[Point]):
     def to_csv(self, path: AnyPath) -> None:
         """Write a line for each point, as `records` has them."""
         records = self.records()
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with open(placed(path), "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(records[0]) if records else ["fraction", "score", "error", *MEASURES])
             writer.writeheader()
             writer.writerows(records)

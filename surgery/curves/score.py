@@ -69,6 +69,11 @@ def _pair(returned: tuple[SupportsFloat, ...]) -> Score:
     except (TypeError, ValueError) as cause:
         raise InputError(f"validate returned {_seen(returned)}: {FORMS}") from cause
     found = _finite(Score(value, error))
+    if value > 1 and 0.2 * value < error <= 1:
+        raise InputError(
+            f"validate returned {_seen(returned)}, which is read as a score and its standard error. Of a loss and "
+            "an accuracy return the accuracy alone, or a dict that it is first in: {'accuracy': ..., 'loss': ...}"
+        )
     if 0 <= value <= 1 and error > max(binomial(value * FEW, FEW), math.sqrt(value * (1 - value) / FEW)):
         raise InputError(
             f"validate returned {_seen(returned)}, which is read as a score and its standard error: ± {error:.3g} is "

@@ -49,6 +49,7 @@ class Evaluator:
         each: every row is timed, not only those of `timings`. Those of an executor are, when all scores are there.
         multiple: what widths of fractions are rounded to multiples of.
         told: nothing more is to be said of BatchNorm's statistics.
+        unrun: `validate` has run something else than the model that it was given, each time.
         asked: the finished rows of this run, in the order in which they were asked for.
     """
 
@@ -61,6 +62,7 @@ class Evaluator:
     timer: Timer | None = None
     each: bool = True
     told: bool = False
+    unrun: bool = True
     multiple: int = 1
     asked: dict[tuple[int, ...], Row] = field(default_factory=dict)
 
@@ -135,7 +137,8 @@ class Evaluator:
         self.bar.set_postfix(score=f"{score.value:.4f}")
 
     def _tell(self, found: Found) -> None:
-        """Warn once that BatchNorm was run with the statistics of other widths."""
+        """Warn once that BatchNorm was run with the statistics of other widths; note whether the model was run."""
+        self.unrun = self.unrun and found.unrun
         if found.stale and not self.told:
             self.told = True
             warn_stale(self.name, self.wrapped, stacklevel=4)

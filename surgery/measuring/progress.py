@@ -13,8 +13,10 @@ from surgery.measuring.rows import listed
 from surgery.measuring.scoring import Validate, check_validate, scored
 from surgery.modules.modes import evaluating
 from surgery.plan.widths import WidthSpec
+from surgery.twin.elastic import state_of
 from surgery.twin.setting import plan_of
 from surgery.twin.statistics import Recalibrate, batches_for, warn_stale
+from surgery.twin.telling import tell
 
 WIDTHS = (1.0, 0.5, 0.25, 0.125)
 
@@ -62,7 +64,8 @@ def progress(
     """
     check_validate("progress", validate)
     plan = plan_of(wrapped)
-    entries = [plan.widths(spec) for spec in listed("progress", "widths", widths, "(1.0, 0.25)")]
+    given = listed("progress", "widths", widths, "(1.0, 0.25)")
+    entries = [plan.widths(spec) for spec in given]
     if not entries:
         raise InputError("progress was given no widths: pass for example widths=(1.0, 0.25)")
     if isinstance(recalibrate, Sequence) and not recalibrate:
@@ -72,4 +75,7 @@ def progress(
         found = [scored(wrapped, entry, validate, batches) for entry in entries]
     if recalibrate is not False and any(row.stale for row in found):
         warn_stale("progress", wrapped, stacklevel=2)
-    return Progress(tuple(row.score.value for row in found))
+    scores = tuple(row.score.value for row in found)
+    names = [f"score {spec}" if isinstance(spec, float) else f"score {i + 1}" for i, spec in enumerate(given)]
+    tell(state_of(wrapped), dict(zip(names, scores, strict=True)), step=False)
+    return Progress(scores)

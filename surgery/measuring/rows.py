@@ -23,6 +23,8 @@ def listed(who: str, name: str, given: object, example: str) -> list[Any]:
     """The entries of an argument that is a list of them. Raises InputError for one that stands alone."""
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         seen = repr(given) if isinstance(given, str | int | float | Mapping) else type(given).__name__
+        if getattr(given, "__name__", "") == "adaptive":
+            raise InputError(f"{who}: call it, {name}=surgery.adaptive()")
         raise InputError(f"{who}: {name} is a list of entries, got {seen}: pass for example {name}={example}")
     return list(given)
 

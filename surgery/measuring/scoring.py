@@ -93,21 +93,34 @@ class Refitted:
 
 @dataclass(frozen=True)
 class Found:
-    """The score of a row; `stale` where BatchNorm had the statistics of other widths."""
+    """The score of a row.
+
+    Attributes:
+        stale: BatchNorm had the statistics of other widths.
+        unrun: the model was not run, so that something else must have been scored.
+    """
 
     score: Score
     stale: bool = False
+    unrun: bool = False
 
 
 def scored(wrapped: nn.Module, widths: Mapping[str, int], validate: Validate, batches: Sequence[Examples]) -> Found:
     """The score at these widths. Buffers, and what forwards leave on modules, are as before: rows have no order."""
     wrapped.eval()  # the last call of validate may have left another mode
+    state = state_of(wrapped)
     with buffers_kept(wrapped), proven_at(wrapped, widths):
         if batches:
             recalibrate(wrapped, batches)
+        before = state.runs
         with torch.no_grad():
             score = as_score(validate(wrapped))
-        return Found(score, stale(wrapped, dict(widths)))
+        if state.setting.chosen != dict(widths):
+            raise InputError(
+                "validate has set other widths: it is called with the model at the widths that are scored, and must "
+                "leave them"
+            )
+        return Found(score, stale(wrapped, dict(widths)), state.runs == before)
 
 
 @contextlib.contextmanager

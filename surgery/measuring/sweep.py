@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import Executor
@@ -81,15 +82,46 @@ def sweep(
     plan = captured(wrapped, examples)
     if isinstance(widths, Adaptive):
         with opened("sweep", wrapped, validate, options, total=widths.most) as evaluate:
-            return warned(explored(evaluate, plan, widths, multiple))
+            return warned(explored(evaluate, plan, widths, multiple), evaluate.unrun)
     rows = distinct(plan, widths, multiple)
+    if multiple > 1 and len(rows) == 1 and rows[0].widths == plan.full() and len(distinct(plan, widths)) > 1:
+        warnings.warn(
+            f"sweep: multiple={multiple} leaves all groups at their full width, since none has so many units: give a "
+            "smaller one",
+            stacklevel=2,
+        )
     with opened("sweep", wrapped, validate, options, total=len(rows)) as evaluate:
         evaluate(rows)
-        return warned(evaluate.settled(rows))
+        return warned(evaluate.settled(rows), evaluate.unrun)
 
 
-def warned(curve: Curve) -> Curve:
-    """The curve, after a warning where fewer MACs did not mean less time."""
-    for note in inversion_notes(curve):
+def warned(curve: Curve, unrun: bool = False) -> Curve:
+    """The curve, after a warning where fewer MACs did not mean less time, and where scores cannot be meant.
+
+    `unrun` says that `validate` did not run the model that it was given.
+    """
+    same = unrun and len(curve) > 1 and len({point.score for point in curve}) == 1
+    notes = [ELSEWHERE] if same else rising(curve)
+    for note in (*inversion_notes(curve), *notes):
         warnings.warn(note, UserWarning, stacklevel=3)
     return curve
+
+
+ELSEWHERE = (
+    "all rows have the same score, and validate does not run the model that it is given: it is called as "
+    "validate(model) at each width; score that model, and no other one that the script holds"
+)
+
+
+def rising(curve: Curve) -> list[str]:
+    """What is said of scores that only rise as models get smaller: they look like losses."""
+    rows = sorted(curve, key=lambda point: -point.macs)
+    if len(rows) < 3 or not all(0 < a.score < b.score for a, b in itertools.pairwise(rows)):  # a loss is no negative
+        return []
+    if rows[-1].score - rows[0].score <= 2 * ((rows[0].error or 0) + (rows[-1].error or 0)):
+        return []
+    rise = f"from {rows[0].score:.4g} to {rows[-1].score:.4g}"
+    return [
+        f"the score rises as the model gets narrower, {rise}: higher is better, so return an accuracy, or the negative "
+        "of a loss"
+    ]

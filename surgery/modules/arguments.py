@@ -22,11 +22,20 @@ def counted(advice: str = SEVERAL) -> Callable[[Callable[P, R]], Callable[P, R]]
     """A decorator: InputError with this advice for more arguments by place than the function has places."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
+        known = [p.name for p in parameters]
+        closed = all(p.kind is not p.VAR_KEYWORD for p in parameters)
         places = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
         @functools.wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            unknown = [name for name in kwargs if name not in known] if closed else []
+            if unknown:
+                named = "{'" + unknown[0] + "': ...}"
+                raise InputError(
+                    f"{function.__name__} has no argument {', '.join(unknown)}; it has {', '.join(known)}. Named "
+                    f"inputs of the model are a dict, {named}, or surgery.inputs(...)"
+                )
             if len(args) > len(places):
                 raise InputError(
                     f"{function.__name__} takes {', '.join(places)} by place, got {len(args)} arguments: the one that "

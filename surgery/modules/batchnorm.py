@@ -53,7 +53,9 @@ def several(batches: Iterable[Examples], name: str = "recalibrate") -> Iterable[
     if isinstance(batches, Batches):
         return batches.runs
     if isinstance(batches, torch.Tensor | Mapping | Inputs | str) or not hasattr(batches, "__iter__"):
-        raise InputError(f"{name} takes several batches, got one {type(batches).__name__}: put it into a list")
+        dataset = hasattr(batches, "__getitem__") and not isinstance(batches, torch.Tensor | Mapping | str)
+        advice = "give a DataLoader over it" if dataset else "put it into a list"
+        raise InputError(f"{name} takes several batches, got one {type(batches).__name__}: {advice}")
     return batches
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -35,8 +35,15 @@ def inputs(*args: object, **kwargs: object) -> Inputs:
     return Inputs(args, kwargs)
 
 
+FORMS = (
+    "Example inputs are a tensor, a tuple of positional arguments, or a dict of named ones: one batch, without labels"
+)
+
+
 def batches(runs: Iterable[Examples]) -> Batches:
     """Several example inputs, when one run does not reach every part of the model."""
+    if isinstance(runs, torch.Tensor | Mapping | str | Inputs | Batches) or not isinstance(runs, Iterable):
+        raise InputError(f"batches() takes a list of example inputs, got one {type(runs).__name__}: put it into a list")
     result = Batches(tuple(call(run) for run in runs))
     if not result.runs:
         raise InputError("batches() was given no inputs: give at least one")
@@ -44,15 +51,15 @@ def batches(runs: Iterable[Examples]) -> Batches:
 
 
 def call(examples: Examples) -> Inputs:
-    """One example: a tuple is positional arguments, a dict is keyword arguments, anything else one argument."""
+    """One example: a tuple is positional arguments, a mapping is keyword arguments, anything else one argument."""
     if isinstance(examples, Inputs):
         return examples
     if isinstance(examples, Batches):
         raise InputError("batches cannot be nested: pass the inputs themselves to surgery.batches")
     if type(examples) is tuple:
         return Inputs(examples)
-    if type(examples) is dict:
-        return Inputs((), examples)
+    if isinstance(examples, Mapping) and all(isinstance(name, str) for name in examples):
+        return Inputs((), dict(examples))
     return Inputs((examples,))
 
 

@@ -50,13 +50,13 @@ def as_inputs(batch: Any, examples: Batches | None, model: nn.Module, name: str,
         return _like(batch, known[0]) if sure and known else batch
     parts = list(_readings(batch, model, known))
     foreign = isinstance(batch, Mapping) and type(batch) is not dict  # an object of names, as tokenizers give
-    if not sure and type(batch) is not list and not foreign and _binds(model, call(batch)):
+    if not sure and type(batch) is not list and not foreign and binds(model, call(batch)):
         return call(batch)
     for run in parts:
         for example in known:
-            if alike(run, example) and _binds(model, run):
+            if alike(run, example) and binds(model, run):
                 return _like(run, example)
-    if not sure or not known:
+    if (not sure and binds(model, call(batch))) or not known:
         return call(batch)
     raise InputError(
         f"{name}: {type(model).__name__} takes {_shown(known[0])}, and a batch is {_shown(call(batch))}: give batches "
@@ -81,6 +81,7 @@ def _named(batch: Mapping[str, Any], model: nn.Module) -> Iterator[Inputs]:
     """Those entries of a batch that are arguments of the forward."""
     parameters = inspect.signature(model.forward).parameters
     yield Inputs((), {name: value for name, value in batch.items() if name in parameters})
+    yield Inputs(tuple(batch[name] for name in parameters if name in batch))  # where the examples were by place
 
 
 def alike(run: Inputs, example: Inputs) -> bool:
@@ -116,7 +117,7 @@ def _like(run: Inputs, example: Inputs) -> Inputs:
     return Inputs(*pytree.tree_map(placed, (run.args, run.kwargs)))
 
 
-def _binds(model: nn.Module, run: Inputs) -> bool:
+def binds(model: nn.Module, run: Inputs) -> bool:
     try:
         inspect.signature(model.forward).bind(*run.args, **run.kwargs)
     except TypeError:

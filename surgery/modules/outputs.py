@@ -40,6 +40,8 @@ def at(returned: object, name: str) -> object:
         try:
             value = _inside(value)[key]
         except KeyError:
+            if isinstance(returned, Tensor):
+                raise InputError(f"outputs: the model returns a tensor itself, which has no part {name!r}") from None
             known = ", ".join(known for known, _ in _leaves(returned)) or "(no tensors)"
             raise InputError(f"outputs: {name!r} is no part of what the model returns: {known}") from None
     return value

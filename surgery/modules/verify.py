@@ -40,7 +40,16 @@ def verify(a: nn.Module, b: nn.Module, inputs: Examples, *, tolerance: float | N
     Raises ProofError where they differ by more, where an output is NaN in only one place, or has another shape, and
     where a model does not run.
     """
-    return compare(a, b, inputs, tolerance, ("the first model", "the second model"))
+    try:
+        return compare(a, b, inputs, tolerance, ("the first model", "the second model"))
+    except ProofError as error:
+        counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (a, b)]
+        if counts[0] == counts[1]:
+            raise
+        raise ProofError(
+            f"{error}. The first model has {counts[0]:,} parameters, the second {counts[1]:,}: a wrapped model runs at "
+            "the widths that are set, full at first; put it at those of the other with surgery.at_widths or set_widths"
+        ) from error.__cause__ or error
 
 
 def compare(
@@ -77,7 +86,7 @@ def _given(output: Output, model: nn.Module, run: Inputs, name: str) -> object:
     except Exception as error:
         raise ProofError(
             f"{name} ({type(model).__name__}) does not run on the inputs: {type(error).__name__}: {error}"
-        ) from error
+        ) from error.__cause__ or error
 
 
 def output(model: nn.Module, run: Inputs) -> object:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -15,12 +15,13 @@ import torch
 
 from surgery.axes import layout
 from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, evaluate
-from surgery.axes.layout import Layout, Unit
+from surgery.axes.layout import Layout
 from surgery.errors import InputError
 from surgery.plan.costs import CostModel, cost_model
-from surgery.plan.folding import folded
 from surgery.plan.groups import Fixed, Group, Rewrite, Swap
+from surgery.plan.page.report import report
 from surgery.plan.selecting import selected
+from surgery.plan.table import notation, plan_table
 from surgery.plan.ties import Tie
 from surgery.plan.widths import WidthSpec, check_multiple, width_entries, width_of
 
@@ -95,9 +96,9 @@ class Plan:
 
     @functools.cached_property
     def free(self) -> tuple[str, ...]:
-        """The groups that have widths of their own: all but the first of each tie are left out."""
+        """The groups that have widths of their own: not those that follow the first of a tie, or are always full."""
         led = {name for tie in self.ties for name in tie.groups[1:]}
-        return tuple(name for name in self.groups if name not in led)
+        return tuple(name for name, g in self.groups.items() if name not in led and g.granularity < g.size)
 
     def tied(self, name: str) -> tuple[str, ...]:
         """A group, and those that move with it."""
@@ -157,29 +158,37 @@ class Plan:
         }  # fmt: skip
         text = json.dumps(data, indent=1)
         if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text(text)
         return text
 
-    def table(self, full: bool = False) -> str:
-        """What is printed: groups, what is fixed and why, totals. Blocks that repeat are one row, unless `full`."""
-        return plan_table(self, full)
+    def table(self, full: bool = False, only: str | None = None, columns: int | None = None) -> str:
+        """What is printed: groups, what is fixed and why, totals. Blocks that repeat are one row, unless `full`.
+
+        Args:
+            full: a row for each block, also where blocks repeat.
+            only: show what a pattern selects, as in `find`: groups, and what is fixed of the parameters that it names.
+            columns: shorten what attributes follow, so that lines have no more characters than this.
+        """
+        return plan_table(self, full, only, columns)
+
+    def report(self, path: str | Path, *, widths: WidthSpec | None = None, title: str | None = None) -> Path:
+        """Write the plan as a page that draws the model: one HTML file, without a network. Returns its path.
+
+        Args:
+            path: where the page goes, such as `plan.html`.
+            widths: what `Plan.widths` takes: show what is kept and what is cut away at these.
+            title: the heading of the page.
+
+        Raises InputError where it cannot be written, WidthError as `widths` does.
+        """
+        return report(self, path, widths, title)
 
     def __repr__(self) -> str:
         return str(self)
 
     def __str__(self) -> str:
         return plan_table(self)
-
-
-def notation(dim: Layout) -> str:
-    """A layout as einops would write it, group names as axes: `(3 qkv.o.0)`."""
-    parts = []
-    for factor in dim:
-        if isinstance(factor, Unit):
-            parts.append(factor.group or str(factor.size))
-        else:
-            parts.append("(" + " + ".join(notation(term) for term in factor.terms) + ")")
-    return parts[0] if len(parts) == 1 else f"({' '.join(parts)})" if parts else "1"
 
 
 def per_group(plan: Plan, what: str, value: int | Mapping[str, int]) -> dict[str, int]:
@@ -197,57 +206,3 @@ def governed(layouts: Iterable[Layout], shape: Iterable[int], inside: frozenset[
 
 
 Draw: TypeAlias = "Callable[[Plan, torch.Generator], Mapping[str, int | float]]"
-
-
-def plan_table(plan: Plan, full: bool = False) -> str:
-    """The groups, then everything that is fixed with its reason, then the totals. Repeated blocks are one row."""
-    fold = list if full else folded
-    lines = [f"{plan.model}: {plan.total:,} parameters, {plan.elastic_share:.1%} of them elastic", ""]
-    rows: list[tuple[str, ...]] = []
-    for g in plan.groups.values():
-        tensors = len({tensor for tensor, _ in g.cuts})
-        rows.append(
-            (
-                g.name,
-                g.kind,
-                f"{g.size}",
-                f"{g.granularity}",
-                f"{tensors}",
-                f"{g.parameters:,}",
-                f"{g.macs:,}",
-                _few(g.sets),
-            )
-        )
-    groups, fixed = fold(rows), fold([(f.tensor, f"{f.elements:,}", f.reason) for f in plan.fixed])
-    lines += _aligned(
-        [("group", "kind", "size", "step", "tensors", "parameters", "MACs", "sets"), *groups], left=(0, 1, 7)
-    )
-    elastic = plan.total - sum(item.elements for item in plan.fixed)
-    lines += ["", f"fixed: {plan.total - elastic:,} parameters"]
-    lines += _aligned([(f"  {name}", *rest) for name, *rest in fixed], left=(0, 2))
-    lines += [f"tied: {_few(tie.groups)} have one fraction of their sizes" for tie in plan.ties if len(tie.groups) > 1]
-    for path in sorted(plan.rewrites):
-        lines.append(f"rewritten forward: {path or 'the model itself'} (its code holds sizes that must follow)")
-    lines += [f"note: {note}" for note in plan.notes]
-    lines += ["", f"total: {elastic:,} elastic + {plan.total - elastic:,} fixed = {plan.total:,} parameters"]
-    lines.append("(groups overlap: a weight has rows and columns)")
-    if len(groups) + len(fixed) < len(rows) + len(plan.fixed):
-        lines.append("({a..b}: a row for each of these blocks; plan.table(full=True) has them all)")
-    return "\n".join(lines)
-
-
-def _few(names: Sequence[str], most: int = 2) -> str:
-    return ", ".join(names[:most]) + (f", +{len(names) - most}" if len(names) > most else "")
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: Iterable[int]) -> list[str]:
-    if not rows:
-        return []
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = set(left)
-    return [
-        "  ".join(
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import re
 from collections import Counter
 from collections.abc import Mapping
 
@@ -40,7 +42,9 @@ def selected(groups: Mapping[str, Group], pattern: str, model: str) -> list[str]
         found = found or of_kind
     if found:
         return found
-    names = ", ".join(list(groups)[:SHOWN]) + (", ..." if len(groups) > SHOWN else "")
+    close = difflib.get_close_matches(pattern, list(groups), SHOWN) if len(groups) > SHOWN else []
+    shown = list(dict.fromkeys([*close, *groups]))[:SHOWN]
+    names = ", ".join(shown) + (", ..." if len(groups) > SHOWN else "")
     kinds = Counter(group.kind for group in groups.values())
     listed = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
     raise WidthError(
@@ -50,7 +54,13 @@ def selected(groups: Mapping[str, Group], pattern: str, model: str) -> list[str]
 
 
 def _placed(groups: Mapping[str, Group], pattern: str) -> list[str]:
-    """The groups whose name fits a glob, or that cut a tensor below a module path."""
+    """The groups whose name fits a glob, or that cut a tensor below a module path; `{0..3}` is a range of numbers."""
+    span = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    if span:
+        before, after = pattern[: span.start()], pattern[span.end() :]
+        each = (f"{before}{i}{after}" for i in range(int(span[1]), int(span[2]) + 1))
+        found = {name for one in each for name in _placed(groups, one)}
+        return [name for name in groups if name in found]
     below = pattern.rstrip(".") + "."
     return [
         name

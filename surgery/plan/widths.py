@@ -31,12 +31,11 @@ def width_entries(spec: WidthSpec) -> Mapping[str, float]:
     """Group names or globs, and what each asks for. Raises WidthError for what says nothing of widths."""
     plain = _plain(getattr(spec, "widths", spec))
     if isinstance(plain, bool) or not isinstance(plain, int | float | Mapping):
-        raise WidthError(f"widths are a fraction, a mapping or a point of a curve, not {type(plain).__name__}")
+        seen = f" {plain!r}: 50 % is 0.5" if isinstance(plain, str) else ""
+        raise WidthError(f"widths are a fraction, a mapping or a point of a curve, not {type(plain).__name__}{seen}")
     if isinstance(plain, int):
-        raise WidthError(
-            f"a bare int ({plain}) is no width for a whole model: write a fraction such as 0.5, "
-            f"or a mapping such as {{'*': {plain}}}"
-        )
+        mapping = f", or a mapping such as {{'*': {plain}}}" if plain > 0 else ""
+        raise WidthError(f"a bare int ({plain}) is no width for a whole model: write a fraction such as 0.5{mapping}")
     return {"*": plain} if isinstance(plain, float) else plain
 
 

@@ -7,6 +7,7 @@ import copy
 from torch import nn
 
 from surgery.adapters.base import Adapter, adapter_for
+from surgery.axes import signature
 from surgery.errors import AxisError
 from surgery.modules.inputs import Examples, runs, widened
 from surgery.planning.conformance.bound import bind
@@ -24,6 +25,9 @@ def check_adapter(module: nn.Module, inputs: Examples) -> list[str]:
 
     Raises AxisError that says what is wrong.
     """
+    if not isinstance(module, nn.Module):
+        seen = module.__name__ if isinstance(module, type) else type(module).__name__
+        raise AxisError(f"check_adapter takes a layer, then its inputs: check_adapter(Layer(8, 8), x). Got {seen}")
     layer = copy.deepcopy(module)._apply(widened)
     adapter = adapter_for(layer)
     if adapter is None:
@@ -56,6 +60,14 @@ def _check_names(adapter: Adapter) -> None:
         owner, _, leaf = name.rpartition(".")
         if not hasattr(adapter.module.get_submodule(owner), leaf):
             raise AxisError(f"{who}: params has a pattern for {name!r}, which the layer does not have")
+    parsed = signature.parse(adapter.axes)
+    patterns = [*parsed.inputs, *parsed.outputs]
+    patterns += [pattern for given in adapter.params.values() for pattern in signature.parse_tensors(given)]
+    known = {name for pattern in patterns for name in signature.names(pattern)}
+    for term, attribute in adapter.attributes():
+        unknown = set(signature.names((term,))) - known
+        if unknown:
+            raise AxisError(f"{who}: sizes says that {attribute} holds {min(unknown)}, which is no axis of the layer")
     for name in adapter.scale:
         if name not in adapter.params:
             raise AxisError(f"{who}: scale names {name!r}, which has no pattern in params")

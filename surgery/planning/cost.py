@@ -31,5 +31,8 @@ def _plan(model_or_plan: nn.Module | Plan, examples: Examples | None) -> Plan:
     if is_wrapped(model_or_plan):
         return plan_of(model_or_plan)
     if examples is None:
-        raise InputError(f"{type(model_or_plan).__name__} is not wrapped: give example inputs to analyse it on")
+        raise InputError(
+            f"{type(model_or_plan).__name__} is not wrapped: give example inputs to analyse it on, "
+            "cost(model, widths, example_inputs=x)"
+        )
     return make_plan(model_or_plan, examples)

@@ -7,6 +7,7 @@ import gc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase as fnmatch
 from types import MappingProxyType
 from typing import Any
 
@@ -32,7 +33,7 @@ from surgery.planning.repeats import repeats
 from surgery.planning.silent import read_silently
 from surgery.planning.solving.solve import Solution, solve
 from surgery.planning.supported import check_model
-from surgery.planning.tying import CONFIG, config_ties, left_of, named_ties, tied
+from surgery.planning.tying import CONFIG, config_ties, named_ties, tied, tied_by_config
 from surgery.planning.unreached import reach
 from surgery.planning.unread import pin_constants, pin_unread, unread_integers
 
@@ -83,10 +84,7 @@ def make_plan(
             if wider[1].elastic_share >= WORTH * plan.elastic_share:  # else other inputs get an error that helps
                 draft, plan = wider
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
-    moving = config_ties(parts, plan, examples) if tie == CONFIG else []
-    if tie == CONFIG:
-        told = {name for one in moving for name in one.groups}
-        fixed = [*fixed, *(name for name in plan.groups if name not in told)]
+    sayable = config_ties(parts, plan, examples) if tie == CONFIG else []
     if fixed or only:
         plan = draft.restricted(plan, fixed, only)
     options: dict[str, object] = {"fixed": fixed, "only": only, "granularity": granularity}
@@ -95,7 +93,7 @@ def make_plan(
     if plan.outputs:
         options["outputs"] = list(plan.outputs)
     plan = replace(_with_granularity(plan, granularity), options=options, caches=caches)
-    return tied(plan, left_of(plan, moving) if tie == CONFIG else named_ties(plan, tie))
+    return tied_by_config(plan, sayable) if tie == CONFIG else tied(plan, named_ties(plan, tie))
 
 
 def _drafted(
@@ -180,13 +178,18 @@ class _Draft:
 
     def restricted(self, plan: Plan, fixed: Sequence[str], only: Sequence[str]) -> Plan:
         """The plan when the caller keeps some groups fixed."""
-        kept = {name for pattern in fixed for name in plan.find(pattern)}
+        kept = {name for pattern in fixed if not self.rests(plan, pattern) for name in plan.find(pattern)}
         if only:
             kept |= set(plan.groups) - {name for pattern in only for name in plan.find(pattern)}
         for axis in group_axes(self.analysis):
             if self.names[axis] in kept:
                 pin((axis,), "kept fixed by the caller")
         return self.plan(self.solved())
+
+    def rests(self, plan: Plan, pattern: str) -> bool:
+        """Whether a pattern names parts of the model that are fixed in any case."""
+        inside = [name for name in plan.parameters if f"{name}.".startswith(f"{pattern}.") or fnmatch(name, pattern)]
+        return bool(inside) and not any(tensor in inside for group in plan.groups.values() for tensor, _ in group.cuts)
 
 
 def _listed(patterns: str | Iterable[str], what: str) -> list[str]:

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
+from torch.optim.swa_utils import AveragedModel
 
 from surgery.errors import InputError
 from surgery.modules.tensors import Parts, parts_of
-from surgery.twin.elastic import is_wrapped
+from surgery.twin.elastic import is_wrapped, not_wrapped
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -28,6 +29,9 @@ def check_model(model: Any) -> Parts:
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("the model is a TorchScript module: wrap the plain one, and script or trace what comes out")
     parts = parts_of(model)
+    around = isinstance(model, DataParallel | DistributedDataParallel | AveragedModel) or _is_compiled(model)
+    if around and any(map(is_wrapped, parts.modules.values())):
+        raise InputError(not_wrapped(model))
     for name, tensor in parts.tensors.items():
         if is_lazy(tensor):
             raise InputError(

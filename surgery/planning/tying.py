@@ -30,6 +30,8 @@ from surgery.twin.install import twin_of
 from surgery.twin.setting import at_widths
 
 CONFIG = "config"
+SHOWN = 4  # groups named in a note
+MOST = 8  # numbers of which three are tried at a time: each trial builds a model on the meta device
 INSTEAD = "Name what is to move together instead, by globs, module paths or kinds: tie=['ffn', 'heads']"
 
 
@@ -39,7 +41,15 @@ def named_ties(plan: Plan, tie: TieSpec) -> list[Tie]:
     Raises WidthError for a pattern that no group fits, InputError for what is no pattern.
     """
     items = [tie] if isinstance(tie, str) else list(tie) if isinstance(tie, Iterable) else [tie]
-    sets = [[name for pattern in _patterns(item) for name in plan.find(pattern)] for item in items]
+    sets = []
+    for item in items:
+        patterns = _patterns(item)
+        sets.append([name for pattern in patterns for name in plan.find(pattern)])
+        if len(set(sets[-1])) == 1 and all(pattern in plan.groups for pattern in patterns):
+            raise InputError(
+                f"tie: {item!r} is one group, and moves with none. A list within the list is one tie of several: "
+                "tie=[['a.o', 'b.o']]"
+            )
     return [Tie(names) for names in merged(sets, list(plan.groups))]
 
 
@@ -69,9 +79,9 @@ class _Move:
 def config_ties(parts: Parts, plan: Plan, examples: Examples) -> list[Tie]:
     """The ties under which the class of a model builds every narrower model from a configuration.
 
-    Groups that no number of the configuration moves, or that move no other way than against each other, are in none;
-    they must keep their full width. Of two ways that share a group, that is taken which leaves heads their width. A tie
-    is believed only if a model that the class builds from halved numbers gives the outputs of the twin.
+    Groups that no number of the configuration moves, or that move no other way than against each other, are in none.
+    Of two ways that share a group, that is taken which leaves heads their width. A tie is believed only if a model that
+    the class builds from halved numbers gives the outputs of the twin.
 
     Raises InputError where the model is not built from its configuration, or none of its numbers will do.
     """
@@ -92,10 +102,19 @@ def config_ties(parts: Parts, plan: Plan, examples: Examples) -> list[Tie]:
     return [experiment.tie(move) for move in moves]
 
 
-def left_of(plan: Plan, ties: Sequence[Tie]) -> list[Tie]:
-    """The ties between those groups that the caller has left elastic."""
-    kept = [replace(tie, groups=tuple(name for name in tie.groups if name in plan.groups)) for tie in ties]
-    return [tie for tie in kept if tie.groups]
+def tied_by_config(plan: Plan, ties: Sequence[Tie]) -> Plan:
+    """A plan with the ties of a configuration. What it cannot say keeps its full width, as a group of one step.
+
+    So does the rest of a tie of which the caller has fixed a part.
+    """
+    whole = [tie for tie in ties if set(tie.groups) <= plan.groups.keys()]
+    plan, moving = tied(plan, whole), {name for tie in whole for name in tie.groups}
+    kept = [name for name in plan.groups if name not in moving]
+    if not kept:
+        return plan
+    groups = {name: replace(g, granularity=g.size) if name in kept else g for name, g in plan.groups.items()}
+    names = ", ".join(kept[:SHOWN]) + (f" and {len(kept) - SHOWN} more" if len(kept) > SHOWN else "")
+    return replace(plan, groups=groups, notes=(*plan.notes, f"tie='config': {names} cannot move by it, and stay full"))
 
 
 def _disjoint(moves: Sequence[_Move], plan: Plan) -> list[_Move]:
@@ -144,7 +163,8 @@ class _Experiment:
         useful = [path for path, sizes in single.items() if sizes is None or self._touches(base, sizes)]
         found = [_Move((path,), groups) for path in useful if (groups := self._halved(single[path]))]
         for several in (2, 3):
-            if several == 3 and self.plan.groups.keys() <= {name for move in found for name in move.groups}:
+            moved = {name for move in found for name in move.groups}
+            if several == 3 and (moved >= self.plan.groups.keys() or len(useful) > MOST):
                 break
             for paths in itertools.combinations(useful, several):
                 groups = self._halved(self._sizes(paths))

@@ -60,6 +60,14 @@ def compress(
     """
     if epochs < 0:
         raise surgery.InputError(f"epochs is how often the batches are gone over, at least 0: got {epochs}")
+    if isinstance(batches, torch.Tensor) or not isinstance(batches, Iterable):
+        raise surgery.InputError(
+            f"compress takes several batches, got one {type(batches).__name__}: put it into a list"
+        )
+    if validate is not None and not callable(validate):
+        raise surgery.InputError(
+            f"validate is a function of a model that returns its score, got {type(validate).__name__}"
+        )
     limits, given = _limits(budget), _inputs(model, batches)
     if len(given) < 2:
         raise surgery.InputError(f"compress needs several batches, as some are kept for the scores: got {len(given)}")

@@ -7,6 +7,7 @@ from typing import TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from surgery.errors import AxisError
 
@@ -45,7 +46,13 @@ def rule(*operations: Operation) -> Callable[[R], R]:
     if not operations:
         raise AxisError("a rule is for operations: name them, as in surgery.rule(torch.relu)")
 
+    for operation in operations:
+        if isinstance(operation, nn.Module) or (isinstance(operation, type) and issubclass(operation, nn.Module)):
+            raise AxisError(f"a rule is for operations, and {operation!r} is a layer: declare it with @surgery.adapter")
+
     def declare(function: R) -> R:
+        if not callable(function):
+            raise AxisError(f"a rule is a function of the operation's arguments, got {function!r}")
         for operation in operations:
             for spelling in _named(operation):
                 if RULES.get(spelling, function) is not function:

@@ -20,6 +20,7 @@ from surgery.plan.plan import Plan
 from surgery.planning.make import make_plan
 from surgery.shrinking.apart import SAME, apart
 from surgery.shrinking.shrink import RECORD, M, Record, cut_copy, tell, wrapped_as
+from surgery.twin.elastic import is_wrapped
 
 FORMAT = "model-surgery/1"
 
@@ -41,6 +42,8 @@ def save(small: nn.Module, path: str | Path) -> tuple[Path, Path]:
     """
     if not isinstance(small, nn.Module) and isinstance(path, nn.Module):
         raise InputError("save takes a small model, then a path: they are the other way round")
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"save takes a small model, then the path of a file, got {path!r}")
     record = getattr(small, RECORD, None)
     if record is None:
         raise InputError(f"{type(small).__name__} was not made by surgery.shrink: save its state_dict instead")
@@ -86,7 +89,13 @@ def load(path: str | Path, model: M, example_inputs: Examples) -> M:
             f"load takes the path of a file, then the full-size model, then example inputs; got a "
             f"{type(path).__name__} and a {type(model).__name__}"
         )
+    if is_wrapped(model):
+        raise InputError(
+            f"load: the {type(model).__name__} is wrapped: give a plain one of full size, or surgery.unwrap it"
+        )
     file, described = _paths(path)
+    if Path(path).is_file() and Path(path).suffix not in (".safetensors", ".json"):
+        raise FileError(f"{path} was not written by surgery.save, which writes {file.name} and {described.name}")
     data = _read_json(described)
     tensors = _read_tensors(file, data)
     plan, widths = _planned(described, data, tensors, model, example_inputs)

@@ -46,6 +46,10 @@ def nest(
 
     Raises InputError for no batches, and for weights that are not one positive number for each width.
     """
+    if isinstance(batches, Tensor):
+        raise InputError(
+            "nest takes a model, batches (a list or a DataLoader), then example inputs: nest(model, batches, x)"
+        )
     wrapped, plan, _ = prepared(model, example_inputs)
     check_unscaled(wrapped)
     chosen = [plan.widths(spec) for spec in widths]

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from surgery.errors import InputError
 from surgery.plan import cutting
 from surgery.shrinking.shrink import RECORD
+from surgery.twin.elastic import is_wrapped, not_wrapped
 from surgery.twin.setting import plan_of
 
 T = TypeVar("T", bound=Optimizer)
@@ -27,6 +28,11 @@ def shrink_optimizer(optimizer: T, wrapped: nn.Module, small: nn.Module) -> T:
     Raises InputError where the optimizer holds a parameter that `wrapped` does not have, where `small` was not shrunk
     from `wrapped`, or where a state has another shape (factored second moments) and cannot be cut.
     """
+    order = "The order is shrink_optimizer(optimizer, wrapped, small)"
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"{type(optimizer).__name__} is no optimizer. {order}")
+    if not is_wrapped(wrapped):
+        raise InputError(f"{not_wrapped(wrapped)}. {order}")
     plan = plan_of(wrapped)
     record = vars(small).get(RECORD)
     if record is None or record["step"]["fingerprint"] != plan.fingerprint:

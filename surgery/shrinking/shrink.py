@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -97,11 +98,16 @@ def shrink(
     differ from those of the wrapped one; nothing is changed then.
     """
     check_multiple(multiple)
+    if isinstance(widths, Tensor) or isinstance(example_inputs, float):
+        raise InputError("shrink takes a model, widths, then example inputs: shrink(model, 0.5, x)")
     wrapped, plan, examples = prepared(model, example_inputs)
+    if any(parameter.is_meta for parameter in wrapped.parameters()):
+        raise InputError("the model is on the meta device, where there are no numbers to prove a small one with")
     fitted_on = [] if refit is None else batches_of(wrapped, refit)
     if fitted_on:
         check_unscaled(wrapped)
     batches, chosen = batches_for(wrapped, recalibrate), plan.widths(widths, multiple)
+    _check_rounding(plan, widths, chosen, multiple)
     old = recalibrate is not False and stale(wrapped, chosen)
     if old:
         batches = batches or [*fitted_on]
@@ -116,6 +122,16 @@ def shrink(
     elif old:
         warn_stale("shrink", wrapped)
     return small.eval()
+
+
+def _check_rounding(plan: Plan, widths: WidthSpec, chosen: Mapping[str, int], multiple: int) -> None:
+    """Warn where a multiple leaves all of a model full that was to be narrower."""
+    if multiple > 1 and chosen == plan.full() != plan.widths(widths):
+        warnings.warn(
+            f"shrink: multiple={multiple} leaves every group that was to be narrower at its full width, since none has "
+            "so many units: give a smaller one",
+            stacklevel=4,
+        )
 
 
 def check_unscaled(wrapped: nn.Module) -> None:

@@ -67,6 +67,11 @@ def _orders(model: nn.Module, wrapped: nn.Module, plan: Plan, by: Criterion | No
     if by is None:
         known = calibrated(wrapped)
         by = absorbed(known) if known else magnitude()
+    makers = {"magnitude": "", "absorbed": "batches", "activation": "batches", "taylor": "batches, loss"}
+    name = by if isinstance(by, str) else getattr(by, "__name__", "")
+    if not callable(by) or (name in makers and not isinstance(by, type)):
+        called = f"surgery.{name}({makers[name]})" if name in makers else "surgery.magnitude()"
+        raise InputError(f"by is a criterion, such as {called}, got {by!r}")
     scores = by(wrapped, plan)
     silent = [name for name, value in scores.items() if not torch.as_tensor(value).count_nonzero()]
     if silent:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 
 import torch
 
@@ -22,6 +23,21 @@ def _uniform(count: int, generator: torch.Generator) -> list[float]:
 def _probability(value: float, name: str = "p") -> None:
     if not isinstance(value, int | float) or not 0 <= value <= 1:
         raise InputError(f"{name} is a probability in [0, 1], got {value!r}")
+
+
+def check_draw(draw: object) -> None:
+    """Raises InputError for what is no draw, and for a function that makes draws and was not called."""
+    if isinstance(draw, FunctionType) and draw.__module__.startswith(__package__) and draw.__name__ in CALLED:
+        called = f"surgery.{draw.__name__}({CALLED[draw.__name__]})"
+        raise InputError(f"surgery.{draw.__name__} makes draws: call it, {called}")
+    if not callable(draw) or isinstance(draw, type):
+        raise InputError(f"draw is a callable (plan, generator) -> mapping, such as surgery.paper(), got {draw!r}")
+
+
+# How the functions that make draws are called.
+CALLED = {
+    "paper": "", "shared": "", "mixed": "", "sandwich": "", "grid": "[0.25, 0.5]", "warmup": "surgery.mixed(), 500",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,29 +143,37 @@ class Mixed:
 
     uniform: Shared | Grid
     independent: float
+    p: float = 1.0
 
     def __call__(self, plan: Plan, generator: torch.Generator) -> dict[str, float]:
+        if self.p < 1 and _uniform(1, generator)[0] >= self.p:
+            return {}
         (chance,) = _uniform(1, generator)
         if chance >= self.independent:
             return self.uniform(plan, generator)
         return {name: self.uniform.fraction(generator) for name in plan.free}
 
 
-def mixed(uniform: Shared | Grid | None = None, independent: float = 0.25) -> Mixed:
-    """With probability `independent`, a fraction for each group by itself; else one for all.
+def mixed(uniform: Shared | Grid | None = None, independent: float = 0.25, p: float = 1.0) -> Mixed:
+    """With probability `p` widths are cut: mostly one fraction for all groups, with probability `independent` one each.
 
     A model that is trained at uniform widths only fails where each group has a width of its own.
 
     Args:
         uniform: `shared(...)` or `grid(...)`, where fractions come from. Default: `shared()`.
         independent: the probability that every group gets its own fraction.
+        p: the probability that anything is cut at a training forward; otherwise all of it is full.
     """
     uniform = shared() if uniform is None else uniform
     if not isinstance(uniform, Shared | Grid):
         raise InputError(f"uniform is surgery.shared(...) or surgery.grid(...), got {uniform!r}")
     _probability(independent, "independent")
-    return Mixed(uniform, float(independent))
+    _probability(p)
+    return Mixed(uniform, float(independent), float(p))
 
 
-# Half of the forwards are full, so that wide models keep up (docs/benchmarks.md, ablations).
-DEFAULT: Draw = mixed(shared(p=0.5, smallest=0.3))
+# Where a step has one width, few of them are learnt well: each that is added takes from the others. Half of the
+# forwards are full, so that wide models keep up (docs/benchmarks.md, what a step draws).
+FEW = (1 / 8, 1 / 4, 1 / 2)
+ONE: Draw = mixed(grid(FEW))
+DEFAULT: Draw = mixed(grid(FEW), p=0.5)

@@ -14,13 +14,16 @@ import torch
 
 from surgery.errors import InputError
 from surgery.plan.plan import Draw, Plan
-from surgery.plan.widths import WidthSpec
-from surgery.training.draws import mixed, shared
+from surgery.plan.widths import WidthSpec, width_entries
+from surgery.training.draws import ONE, check_draw, grid, mixed
 
 Turn: TypeAlias = "Draw | WidthSpec"
 
-# One narrow width in each step: more cost more, and make wide models worse (docs/benchmarks.md, ablations).
-NARROW: tuple[Draw, ...] = (mixed(shared(p=1.0, smallest=0.3)),)
+# A small, a middle and a large width in each step (docs/benchmarks.md, what a step draws). Together they are the
+# fractions that `sweep` looks at.
+NARROW: tuple[Draw, ...] = tuple(
+    mixed(grid(some)) for some in ((1 / 16, 1 / 8), (1 / 8, 3 / 16, 1 / 4), (1 / 4, 3 / 8, 1 / 2, 3 / 4))
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,16 @@ def turns(narrow: Sequence[Turn]) -> tuple[Draw, ...]:
     """Draws, and widths as draws. Raises InputError where `narrow` is no sequence of them, or empty."""
     if isinstance(narrow, str) or not isinstance(narrow, Sequence) or not narrow:
         raise InputError(f"narrow is a sequence of one or more draws and widths, got {narrow!r}")
-    return tuple(turn if callable(turn) else At(turn) for turn in narrow)
+    return tuple(map(_draw, narrow))
+
+
+def _draw(turn: Turn) -> Draw:
+    """A draw as it is, widths as a draw. Raises WidthError for what says nothing of widths."""
+    if callable(turn):
+        check_draw(turn)
+        return turn
+    width_entries(turn)
+    return At(turn)
 
 
 @dataclass
@@ -62,14 +74,15 @@ class Sandwich:
         return drawn
 
 
-def sandwich(narrow: Sequence[Turn] = NARROW) -> Sandwich:
+def sandwich(narrow: Sequence[Turn] = (ONE,)) -> Sandwich:
     """A cycle over training forwards: full width, then each of `narrow` in turn.
 
     With gradients accumulated over `1 + len(narrow)` micro-batches, each step of the optimizer learns all of them, from
     another part of the batch each.
 
     Args:
-        narrow: draws, and widths as `surgery.set_widths` takes them. Default: one, as in `surgery.train_step`.
+        narrow: draws, and widths as `surgery.set_widths` takes them. Default: one of 1/8, 1/4 and 1/2, in a quarter of
+            the turns drawn for each group by itself.
     """
     return Sandwich(turns(narrow))
 
@@ -100,8 +113,7 @@ class Warmup:
 
 def warmup(draw: Draw, forwards: int) -> Warmup:
     """Full width for the first `forwards` training forwards, then `draw`."""
-    if not callable(draw):
-        raise InputError(f"draw is a callable (plan, generator) -> mapping, such as surgery.shared(), got {draw!r}")
+    check_draw(draw)
     if isinstance(forwards, bool) or not isinstance(forwards, int) or forwards < 0:
         raise InputError(f"forwards is a number of training forwards, an int of at least 0, got {forwards!r}")
     return Warmup(draw, forwards)

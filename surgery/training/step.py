@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -12,22 +11,28 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from surgery.errors import InputError
+from surgery.modules.arguments import counted
 from surgery.modules.batchnorm import statistics_kept
 from surgery.modules.inputs import Examples, Inputs, call
+from surgery.plan.plan import Draw
+from surgery.training.asked import check_asked, check_inputs, check_learns, scalar, share_of, weight_of
 from surgery.training.distil import Distil, divergence, known_by, seeing, towards
 from surgery.training.draws import DEFAULT
 from surgery.training.schedules import NARROW, Turn, turns
-from surgery.training.teaching import Cached, Teacher, teacher_output
+from surgery.training.teaching import Teacher, teacher_output
 from surgery.twin.elastic import is_wrapped, state_of
 from surgery.twin.setting import at_widths
-from surgery.twin.state import State
+from surgery.twin.state import State, Widths
+from surgery.twin.telling import share as mean_share
+from surgery.twin.telling import tell
 
 T = TypeVar("T")
 Learn: TypeAlias = "Callable[[Any], Tensor]"
-# What narrow widths count, and the share of the labels in it (docs/benchmarks.md, ablations).
+# What narrow widths count together, and the share of the labels in what they learn (docs/benchmarks.md).
 WEIGHT, LABELS = 1.0, 0.5
 
 
+@counted("Labels go into the loss: train_step(wrapped, inputs, lambda output: F.cross_entropy(output, labels))")
 def train_step(
     wrapped: nn.Module,
     inputs: Examples,
@@ -55,9 +60,9 @@ def train_step(
         inputs: a tensor, a tuple (positional arguments), a dict (keyword arguments) or `surgery.inputs(...)`.
         loss: takes the model's output, and returns a scalar. Called once for each pass. Without one, all widths learn
             from the `teacher` alone, by `distil`: no labels are needed.
-        narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: one pass, at the draw
-            that the model was wrapped with; without one, in three steps of ten at 1/32, else at a log-uniform fraction,
-            in a quarter of them drawn for each group by itself.
+        narrow: draws, and widths as `surgery.set_widths` takes them; one pass for each. Default: one pass at the draw
+            that the model was wrapped with; without one, three passes: at a small, a middle and a large width, of those
+            from 1/16 to 3/4 that `surgery.sweep` looks at, in a quarter of them drawn for each group by itself.
         weight: what the mean over the narrow passes counts, where the loss of the full width counts 1.
         labels: the share of `loss` in what narrow widths learn. At 1 they learn nothing else, so that the output may be
             anything; at 0 they learn from the full width alone.
@@ -80,10 +85,12 @@ def train_step(
     happens.
     """
     run, twin = call(inputs), twin_in(wrapped)
-    _check(loss, teacher, distil, full, twin)
+    check_asked(loss, teacher, distil, full, twin, backward)
     state = _state(twin, run)
+    check_inputs(twin, run, state.examples)
     draws = turns(narrow) if narrow is not None else NARROW if state.draw == DEFAULT else (state.draw,)
-    share, labels = _weight(weight) / len(draws), 0.0 if loss is None else _share(labels)
+    share = weight_of(weight) / len(draws)
+    labels = 0.0 if loss is None else share_of(labels)
     distil = None if distil is None else seeing(distil, inputs)
     said = None if teacher is None or labels == 1 else teacher_output(teacher, run)
     learn = loss if loss is not None else towards(_known(distil), said)
@@ -91,53 +98,50 @@ def train_step(
     with at_widths(twin, 1.0):
         if full or (distil is None and labels < 1):
             own = wrapped(*run.args, **run.kwargs) if full else _leaf(said)
-            value = _scalar(learn(own), "loss" if loss is not None else "distil")
+            value = scalar(learn(own), "loss" if loss is not None else "distil")
+            if full:
+                check_learns(value, twin)
             if distil is None and labels < 1:
                 distil = _divergence(state, learn, own, value)
             said = own if said is None else said
         if full:
             backward(_known(value))
     learnt = narrow_loss(loss, None if labels == 1 else towards(_known(distil), _detached(said)), labels)
-    values = []
+    narrow_mean, drawn = _narrow_passes(wrapped, state, run, draws, learnt, lambda value: backward(share * value))
+    _tell(state, _known(value).detach() if full else None, narrow_mean, drawn)
+    return _known(value).detach() if full else narrow_mean
+
+
+def _narrow_passes(
+    wrapped: nn.Module,
+    state: State,
+    run: Inputs,
+    draws: Sequence[Draw],
+    learnt: Learn,
+    backward: Callable[[Tensor], Any],
+) -> tuple[Tensor, list[Widths]]:
+    """A pass at each draw: the mean of what they learn by, and the widths."""
+    twin, values, drawn = twin_in(wrapped), [], []
     with statistics_kept(twin):
         for draw in draws:
-            with at_widths(twin, state.drawn(draw)):
-                values.append(learnt(wrapped(*run.args, **run.kwargs)))
-                backward(share * values[-1])
-    return _known(value).detach() if full else torch.stack([one.detach() for one in values]).mean()
+            drawn.append(state.drawn(draw))
+            with at_widths(twin, drawn[-1]):
+                value = learnt(wrapped(*run.args, **run.kwargs))
+                backward(value)
+            values.append(value.detach())
+    return torch.stack(values).mean(), drawn
 
 
-def _check(loss: Learn | None, teacher: Teacher | None, distil: Distil | None, full: bool, twin: nn.Module) -> None:
-    """Raises InputError where nothing says what is learnt."""
-    if loss is not None and not callable(loss):
-        raise InputError(
-            "loss is a function of the output, and called for each width: lambda output: F.cross_entropy(output, y). "
-            f"Got {type(loss).__name__}"
-        )
-    if not full and teacher is None:
-        raise InputError("full=False leaves the full width as it is: give the model that takes its place as teacher=")
-    for name, given in (("teacher", teacher), ("distil", distil)):
-        if given is not None and not callable(given):
-            raise InputError(f"{name} is a model or a function, got {type(given).__name__}")
-    if loss is None and (teacher is None or distil is None):
-        raise InputError(
-            "without a loss, all widths learn to say what a teacher says: give the trained model as teacher=, and as "
-            "distil= what it means to say the same, such as surgery.kl() or F.mse_loss"
-        )
-    if not full:
-        _check_frozen(teacher, twin)
-
-
-def _check_frozen(teacher: Teacher | None, twin: nn.Module) -> None:
-    """Raises InputError for a teacher that would change as it is learnt from."""
-    teacher = teacher.teacher if isinstance(teacher, Cached) else teacher
-    if isinstance(teacher, nn.Module):
-        own = {id(parameter) for parameter in twin.parameters()}
-        if any(id(parameter) in own for parameter in teacher.parameters()):
-            raise InputError(
-                "the teacher shares its parameters with the wrapped model, so it would change with it: wrap a copy, "
-                "copy.deepcopy(model), or what surgery.sort or surgery.nest gives"
-            )
+def _tell(state: State, full: Tensor | None, narrow: Tensor, drawn: Sequence[Widths]) -> None:
+    """What a step has come to, for the function of `log_to`."""
+    if state.log is None:
+        state.steps += 1
+        return
+    plan = _known(state.plan)
+    names = ["width"] if len(drawn) == 1 else [f"width {i + 1}" for i in range(len(drawn))]
+    values = {name: mean_share(plan, widths) for name, widths in zip(names, drawn, strict=True)}
+    losses = {"narrow loss": narrow.item()} | ({} if full is None else {"loss": full.item()})
+    tell(state, values | losses)
 
 
 def narrow_loss(loss: Learn | None, divergence: Learn | None, labels: float) -> Learn:
@@ -146,9 +150,9 @@ def narrow_loss(loss: Learn | None, divergence: Learn | None, labels: float) -> 
     def learn(narrow: Any) -> Tensor:
         parts = []
         if loss is not None and labels > 0:
-            parts.append(labels * _scalar(loss(narrow), "loss"))
+            parts.append(labels * scalar(loss(narrow), "loss"))
         if divergence is not None:
-            parts.append((1 - labels) * _scalar(divergence(narrow), "distil"))
+            parts.append((1 - labels) * scalar(divergence(narrow), "distil"))
         return sum(parts[1:], parts[0])
 
     return learn
@@ -156,10 +160,11 @@ def narrow_loss(loss: Learn | None, divergence: Learn | None, labels: float) -> 
 
 def twin_in(model: nn.Module) -> nn.Module:
     """The wrapped model that a module is, or is built around. Raises InputError where there is none."""
-    for module in model.modules():
+    for module in model.modules() if isinstance(model, nn.Module) else ():
         if is_wrapped(module):
             return module
-    raise InputError(f"{type(model).__name__} is not wrapped: call surgery.wrap(model, example_inputs) first")
+    state_of(model)
+    raise AssertionError("a model that is not wrapped is an error")
 
 
 def _state(twin: nn.Module, run: Inputs) -> State:
@@ -173,25 +178,6 @@ def _state(twin: nn.Module, run: Inputs) -> State:
     if state.pending is not None:  # it was wrapped without example inputs: these are the first
         state.pending.first(twin, run.args, run.kwargs)
     return state_of(twin)
-
-
-def _weight(weight: float) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-        raise InputError(f"weight is a number of at least 0, got {weight!r}")
-    return weight
-
-
-def _share(labels: float) -> float:
-    if isinstance(labels, bool) or not isinstance(labels, int | float) or not 0 <= labels <= 1:
-        raise InputError(f"labels is a share in [0, 1], got {labels!r}")
-    return labels
-
-
-def _scalar(value: Any, name: str) -> Tensor:
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return value
-    seen = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-    raise InputError(f"{name} must return a tensor of one element, got {seen}: take the mean")
 
 
 def _divergence(state: State, loss: Learn, output: Any, value: Tensor) -> Distil:

@@ -20,7 +20,7 @@ from surgery.plan.plan import Draw, Plan
 from surgery.plan.ties import TieSpec
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
-from surgery.training.draws import DEFAULT
+from surgery.training.draws import DEFAULT, check_draw
 from surgery.training.resuming import settle_waiting
 from surgery.twin.elastic import Elastic, is_wrapped, state_of
 from surgery.twin.foreign import check_forwards
@@ -61,8 +61,8 @@ def wrap(
         only: globs, module paths or kinds to make elastic; everything else is kept at full width.
         granularity: widths are multiples of this; an int, or a mapping of globs to ints.
         minimum: the smallest width that is drawn; an int, or a mapping of globs to ints. Default: the granularity.
-        draw: how widths are drawn, see `surgery.paper`. Default: full width half of the time, else mostly one fraction
-            for all groups, log-uniform or 1/32.
+        draw: how widths are drawn, see `surgery.paper`. Default: full width half of the time, else one of 1/8, 1/4 and
+            1/2 for all groups; in a quarter of the forwards for each group by itself.
         generator: a seeded CPU generator for the draws. Default: a new one with seed 0.
         rehearse: run the twin at full, smallest and mixed widths before the plan is believed; what fails is pinned.
             Without it planning is quicker, and such faults are found by `shrink`, or by a training forward.
@@ -85,8 +85,7 @@ def wrap(
         raise InputError(f"{type(model).__name__} is wrapped already: use it as it is, or surgery.unwrap it first")
     draw = DEFAULT if draw is None else draw
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    if not callable(draw):
-        raise InputError(f"draw is a callable (plan, generator) -> mapping, such as surgery.paper(), got {draw!r}")
+    check_draw(draw)
     if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
         raise InputError(f"generator is a torch.Generator on the CPU, got {generator!r}")
     twin = copy_tree(model, lambda _, tensor: tensor)

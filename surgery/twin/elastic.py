@@ -264,8 +264,23 @@ def state_of(model: nn.Module) -> State:
     """The state of a wrapped model. Raises InputError for any other model."""
     elastic = elastic_of(model) if isinstance(model, nn.Module) else None
     if elastic is None:
-        raise InputError(f"{type(model).__name__} is not wrapped: call surgery.wrap(model, example_inputs) first")
+        raise InputError(not_wrapped(model))
     return elastic.state
+
+
+AROUND = ("module", "_orig_mod")  # what torch calls the model inside of its own wrappers
+
+
+def not_wrapped(model: object) -> str:
+    """What is said of a model that is not wrapped: where one is inside, its name."""
+    kind = type(model).__name__
+    if isinstance(model, nn.Module):
+        for path, module in model.named_modules():
+            if path and elastic_of(module) is not None:
+                inside = f"model.{path}" if path in AROUND else path
+                return f"{kind} is not wrapped itself, but holds a wrapped {type(module).__name__}: give that, {inside}"
+        return f"{kind} is not wrapped: call surgery.wrap(model, example_inputs) first"
+    return f"{kind} is no wrapped model: that stands here, what surgery.wrap(model, example_inputs) gives"
 
 
 def is_wrapped(model: object) -> bool:

@@ -12,8 +12,10 @@ from surgery.errors import InputError
 from surgery.modules.inputs import tensors
 from surgery.twin.elastic import Elastic, elastic_of
 from surgery.twin.foreign import explained
+from surgery.twin.modes import check_mode
 from surgery.twin.state import Pass, State, in_backward
 from surgery.twin.statistics import learns_nothing, note_statistics
+from surgery.twin.telling import share, tell
 from surgery.twin.writing import begin_forward, flush, keep_stored, settle_debts
 
 
@@ -39,6 +41,8 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
         state.pending.first(module, args, kwargs)
         elastic = elastic_of(module) or elastic
     drawing = module.training and not state.setting.pinned and not learns_nothing(state, module, args, kwargs)
+    if not torch.compiler.is_compiling():
+        check_mode(state, module, drawing)
     widths = state.drawn() if drawing else state.setting.current
     forward = state.forward
     forward.root += 1
@@ -53,6 +57,8 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
         done, forward.now = forward.now, before
     assert done is not None
     note_statistics(state, widths, drawing)
+    if drawing and state.plan is not None:
+        tell(state, {"width": share(state.plan, widths)})
     _leave(state, done, output)
     return output
 
@@ -71,6 +77,7 @@ def _leave(state: State, done: Pass, output: Any) -> None:
 def _run(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> Any:
     run, state = elastic.rewritten or elastic.own_forward, elastic.state
     state.forward.depth += 1
+    state.runs += not elastic.path or state.forward.depth == 1  # of the root, or of a part that is called by itself
     try:
         if run is not None:
             return run(*args, **kwargs)

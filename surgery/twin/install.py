@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -238,9 +239,22 @@ def _check_scales(plan: Plan, draw: Draw) -> None:
         )
 
 
+SHOWN = 4  # groups named in a warning
+
+
 def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, int]:
     result = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
-    for name, value in per_group(plan, "minimum", {} if minimum is None else minimum).items():
+    asked = per_group(plan, "minimum", {} if minimum is None else minimum)
+    sizes = {name: plan.groups[name].size for name in asked}
+    whole = [f"{name} ({sizes[name]})" for name, value in asked.items() if value > sizes[name] > 1]
+    if whole:
+        names = ", ".join(whole[:SHOWN]) + (f" and {len(whole) - SHOWN} more" if len(whole) > SHOWN else "")
+        warnings.warn(
+            f"minimum: {names} have fewer units than that, so that no narrower width of theirs is trained. Give them "
+            "a smaller one, minimum={'*': 16, 'a.group': 1}, or name them in fixed= if that is meant",
+            stacklevel=6,
+        )
+    for name, value in asked.items():
         group = plan.groups[name]
         result[name] = _at_least(group, value)
     for tie in plan.ties:

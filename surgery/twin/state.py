@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from surgery.plan.plan import Draw, Plan
 from surgery.twin.callers import COPIED_TO_AVERAGE, within
 
 Widths = dict[str, int]
+Log: TypeAlias = "Callable[[dict[str, float], int], object]"  # of `log_to`: numbers by name, and the step
 
 
 @dataclass
@@ -86,7 +87,9 @@ class ForwardInProgress:
     without_gradients: int = 0
 
     def pass_(self) -> Pass | None:
-        """The pass that code belongs to which reads a tensor now."""
+        """The pass that code belongs to which reads a tensor now. Compiled code keeps no slices, and has none."""
+        if torch.compiler.is_compiling():
+            return None
         if self.now is not None:
             return self.now
         return self.recomputed if self.recomputed is not None and in_backward() else None
@@ -136,6 +139,9 @@ class State:
         averaged: it is the copy in a torch AveragedModel.
         waiting: a saved state that was loaded before there was a plan.
         last: the widths that were drawn last.
+        warned: what was warned of once.
+        eval_version: a weight and its version at the last forward in eval mode with gradients.
+        log: the function of `log_to`; `steps` is how many training steps there were, `runs` how many forwards.
     """
 
     plan: Plan | None
@@ -161,6 +167,11 @@ class State:
     averaged: bool = False
     waiting: dict[str, Any] | None = None
     last: Widths | None = None
+    warned: set[str] = field(default_factory=set)
+    eval_version: tuple[int, int] | None = None
+    log: Log | None = None
+    steps: int = 0
+    runs: int = 0
 
     @property
     def inside(self) -> bool:
@@ -206,7 +217,7 @@ class State:
         assert self.plan is not None
         drawn = (draw or self.draw)(self.plan, self.generator)
         if self.plan.ties and isinstance(drawn, Mapping):  # a draw that knows no ties gives each group its own
-            led = self.plan.groups.keys() - self.plan.free
+            led = {name for tie in self.plan.ties for name in tie.groups[1:]}
             drawn = {name: value for name, value in drawn.items() if name not in led} or drawn
         widths = self.plan.widths(drawn)
         self.last = {name: max(width, self.minimum.get(name, 1)) for name, width in widths.items()}
@@ -225,6 +236,7 @@ class State:
         state["generator"] = (str(self.generator.device), self.generator.get_state())
         state["setting"] = Setting(self.setting.chosen, self.setting.current, self.setting.full, self.setting.version)
         state["forward"] = ForwardInProgress(without_gradients=self.forward.without_gradients)
+        state["log"] = None
         state["writes"] = WriteBack(self.writes.storing, self.writes.stored_at)
         state["slice_owners"] = self.slice_owners is not None
         return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from surgery.errors import InputError
-from surgery.modules.batchnorm import calibration, statistics_layers
+from surgery.modules.batchnorm import calibration, several, statistics_layers
 from surgery.modules.batchnorm import recalibrate as estimate
-from surgery.modules.inputs import Examples, tensors
-from surgery.modules.labelled import Batch, as_inputs
+from surgery.modules.inputs import Batches, Examples, Inputs, call, tensors
+from surgery.modules.labelled import Batch, as_inputs, binds
 from surgery.twin.callers import AVERAGED, within, within_function
 from surgery.twin.elastic import is_wrapped, state_of
 from surgery.twin.setting import examples_of, ready
@@ -149,4 +149,16 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch] | None = None) -> Non
             )
         estimate(model, found)
     else:
-        estimate(model, fitting(model, calibration(batches)) if is_wrapped(model) else batches)
+        estimate(model, fitting(model, calibration(batches)) if is_wrapped(model) else _callable(model, batches))
+
+
+def _callable(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Examples]:
+    """Batches for a plain model. Raises InputError for one that it cannot be called with."""
+    for batch in several(batches):
+        run = batch if isinstance(batch, Batches) else call(batch)
+        if isinstance(run, Inputs) and not binds(model, run):
+            raise InputError(
+                f"recalibrate: {type(model).__name__} cannot be called with a batch of {len(run.args)} parts: give "
+                "inputs without labels, [(x,) for x, _ in loader]; for a wrapped model they are left out"
+            )
+        yield run

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import surgery
-from surgery.training.schedules import NARROW
 from tests.benchmarks.digits import (
     BATCH,
     EPOCHS,
+    ONE,
     WIDTHS,
     Loss,
     Parts,
@@ -30,6 +30,7 @@ from tests.benchmarks.digits import (
     data,
     drawn,
     mlp,
+    one_narrow,
     optimize,
     rates,
     smoothed,
@@ -43,8 +44,8 @@ MIXES = 16  # mixed width vectors, the same for all rows
 
 
 def stepped(**options: Any) -> Step:
-    """`train_step` with some of its defaults changed."""
-    return lambda wrapped, x, loss: surgery.train_step(wrapped, x, loss, **options)
+    """`one_narrow` with some of it changed."""
+    return lambda wrapped, x, loss: surgery.train_step(wrapped, x, loss, **{"narrow": ONE, **options})
 
 
 def one(**options: Any) -> tuple[Any, ...]:
@@ -55,7 +56,8 @@ def one(**options: Any) -> tuple[Any, ...]:
 
 
 RECIPES: dict[str, tuple[Step, Mapping[str, Any]]] = {
-    "the default": (surgery.train_step, {}),
+    "one narrow width of all": (one_narrow, {}),
+    "three narrow widths, the default": (surgery.train_step, {}),
     "narrow widths weigh 2": (stepped(weight=2.0), {}),
     "narrow widths weigh 1/2": (stepped(weight=0.5), {}),
     "narrow widths weigh 1/4": (stepped(weight=0.25), {}),
@@ -68,11 +70,12 @@ RECIPES: dict[str, tuple[Step, Mapping[str, Any]]] = {
     "five fixed fractions": (stepped(narrow=(surgery.grid([1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2]),)), {}),
     "never each group by itself": (stepped(narrow=one(independent=0.0)), {}),
     "always each group by itself": (stepped(narrow=one(independent=1.0)), {}),
-    "two narrow passes": (stepped(narrow=NARROW * 2), {}),
+    "two narrow passes": (stepped(narrow=ONE * 2), {}),
     "smallest, and two drawn": (stepped(narrow=(1 / 32, *one(smallest=0.0) * 2)), {}),
-    "taught by a frozen plain model": (surgery.train_step, {"teacher": True}),
+    "taught by a frozen plain model": (one_narrow, {"teacher": True}),
     "an ordinary loop, default draw": (drawn, {}),
-    "an ordinary loop, sandwich": (drawn, {"draw": surgery.sandwich}),
+    "an ordinary loop, half full, half of all widths": (drawn, {"draw": lambda: surgery.mixed(ONE[0].uniform, p=0.5)}),
+    "an ordinary loop, sandwich of all widths": (drawn, {"draw": lambda: surgery.sandwich(ONE)}),
     "an ordinary loop, sandwich after a tenth at full width": (drawn, {"draw": "warm"}),
     "an ordinary loop, paper(p=0.9)": (drawn, {"draw": lambda: surgery.paper(p=0.9)}),
 }
@@ -85,7 +88,7 @@ def recipe(name: str, seed: int, epochs: int) -> dict[str, Any]:
         step, options = stepped(teacher=plainly(mlp(256, seed), seed, epochs)), {}
     draw = options.get("draw")
     if draw is not None:
-        made = surgery.warmup(surgery.sandwich(), steps(epochs) // 10) if draw == "warm" else draw()
+        made = surgery.warmup(surgery.sandwich(ONE), steps(epochs) // 10) if draw == "warm" else draw()
         options = {"draw": made}
     wrapped, parts = train(seed, rates("one-cycle", RATE, steps(epochs)), epochs, step, **options)
     x, y = held_out(parts)
@@ -145,13 +148,13 @@ def mixing(wrapped: nn.Module, x: Tensor, loss: Loss) -> None:
     (0.5 * loss(narrow) + 0.5 * F.cross_entropy(narrow, full.detach().softmax(1))).backward()
 
 
-STATISTICS: dict[str, Step] = {"of the full width": surgery.train_step, "of all widths": mixing}
+STATISTICS: dict[str, Step] = {"of the full width": one_narrow, "of all widths": mixing}
 
 
 def statistics_of(name: str, seed: int, epochs: int) -> dict[str, Any]:
     """Accuracies (%) of a CNN at each fraction: as it was trained, and recalibrated."""
     rate = rates("one-cycle", RATE, steps(epochs))
-    wrapped, parts = train(seed, rate, epochs, STATISTICS[name], build=cnn, draw=NARROW[0])
+    wrapped, parts = train(seed, rate, epochs, STATISTICS[name], build=cnn, draw=ONE[0])
     trained = [accuracy(wrapped, fraction, *held_out(parts)) for fraction in FRACTIONS]
     return {"as trained": trained, "recalibrated": recalibrated(wrapped, parts)}
 
@@ -168,7 +171,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {"mlp": lambda seed: mlp(256, se
 
 
 def sorted_by(model: str, seed: int, epochs: int) -> dict[str, Any]:
-    """Accuracies (%) of a plainly trained model: sorted and cut, and after a fifth of the epochs of `train_step`."""
+    """Accuracies (%) of a plainly trained model: sorted and cut, and after a fifth of the epochs of `one_narrow`."""
     parts, plain = data(seed), plainly(MODELS[model](seed), seed, epochs)
     x, y = parts["train"]
     small = list(zip(x[:512].split(8), y[:512].split(8), strict=True))
@@ -187,7 +190,7 @@ def continued(plain: nn.Module, parts: Parts, epochs: int, seed: int) -> dict[st
     wrapped.train()
 
     def gradients(batch: Tensor) -> None:
-        surgery.train_step(wrapped, x[batch], lambda output: smoothed(output, y[batch]))
+        one_narrow(wrapped, x[batch], lambda output: smoothed(output, y[batch]))
 
     optimize(list(wrapped.parameters()), gradients, rows, rates("one-cycle", RATE / 2, len(rows)))
     return {**found, "continued": recalibrated(wrapped.eval(), parts)}

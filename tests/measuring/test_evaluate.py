@@ -77,7 +77,8 @@ def test_latency_is_measured_here_when_all_scores_are_there(monkeypatch):
     with ThreadPoolExecutor(4) as executor:
         curve = quiet(wrapped(), scoring, executor=executor, measure_latency=True)
     assert seen == [set()] * len(WIDTHS) and all(point.latency > 0 for point in curve)
-    assert curve.timing == {"device": "cpu", "threads": torch.get_num_threads(), "calls": 30, "warm-up calls": 3}
+    counts = {"threads": torch.get_num_threads(), "calls": 30, "warm-up calls": 3}
+    assert curve.timing == {"device": "cpu", **counts, "inputs": "4x6"}
 
 
 def test_what_cannot_be_sent_is_refused_with_advice(pool):

@@ -70,6 +70,7 @@ def test_the_python_of_a_page_makes_the_model_that_was_measured() -> None:
             assert plan_of(surgery.wrap(scope["small"], X)).full() == {k: v for k, v in point.widths.items() if v > 1}
 
 
+@pytest.mark.filterwarnings("ignore:minimum")
 def test_a_minimum_makes_models_that_no_fraction_makes() -> None:
     model = twin(minimum=20)
     found = surgery.search(model, score, (0.5, 0.3), evaluations=20, **OPTIONS)

@@ -54,7 +54,7 @@ def test_validate_sees_eval_mode_without_gradients_at_the_widths():
     def validate(given):
         seen.append((given is twin, given.training, torch.is_grad_enabled(), surgery.widths(given)))
         given.train()  # as a careless validate may
-        return 0
+        return total(given)
 
     curve = quiet(twin, validate)
     assert seen == [(True, False, False, point.widths) for point in curve]
@@ -90,7 +90,7 @@ def test_equal_widths_are_one_row_and_any_kind_of_widths_will_do():
     names = list(surgery.widths(twin))
     (half,) = quiet(twin, total, [0.5])
     mixed = {names[0]: 4, names[1]: 0.5}
-    curve = quiet(twin, lambda given: calls.append(1) or 0, [1.0, 0.999, mixed, half, 0.5, {"*": 0.5}, {}])
+    curve = quiet(twin, lambda given: calls.append(1) or total(given), [1.0, 0.999, mixed, half, 0.5, {"*": 0.5}, {}])
     assert [point.fraction for point in curve] == [1.0, None, 0.5]
     assert curve[1].widths == {names[0]: 4, names[1]: 4} and len(calls) == 3
 
@@ -160,9 +160,9 @@ def test_a_model_that_was_wrapped_without_inputs_needs_examples():
 
 
 def test_progress_is_shown_unless_it_is_not_wanted(capsys):
-    sweep(wrapped(), lambda _: 0.5, FRACTIONS, measure_latency=False)
+    sweep(wrapped(), total, FRACTIONS, measure_latency=False)
     assert "3/3" in capsys.readouterr().err
-    quiet(wrapped(), lambda _: 0.5)
+    quiet(wrapped(), total)
     assert capsys.readouterr().err == ""
 
 

@@ -27,7 +27,7 @@ def test_a_shrunk_model_is_plain_and_independent(name: str) -> None:
         small = surgery.shrink(wrapped, 0.5)
     assert type(small) is type(model) and not next(iter(small.parameters())).requires_grad and not frozen.requires_grad
     assert [p.requires_grad for p in small.parameters()] == [p.requires_grad for p in model.parameters()]
-    assert [m.training for m in small.modules()] == [m.training for m in copy.deepcopy(model).modules()]
+    assert not any(module.training for module in small.modules())
     assert [p.dtype for p in small.parameters()] == [p.dtype for p in model.parameters()]
     replaced = set(small.surgery_record["replaced"])
     for (path, a), b in zip(small.named_modules(), model.modules(), strict=True):

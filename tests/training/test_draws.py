@@ -68,6 +68,7 @@ OPTIONS: list[tuple[dict, dict[str, set[int]]]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:minimum")
 @pytest.mark.parametrize(("options", "expected"), OPTIONS, ids=[str(o) for o, _ in OPTIONS])
 def test_options_of_wrap(model: Net, options: dict, expected: dict[str, set[int]]) -> None:
     wrapped = surgery.wrap(

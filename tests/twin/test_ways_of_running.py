@@ -178,6 +178,7 @@ def test_the_whole_twin_checkpointed(reentrant: bool) -> None:
         assert torch.allclose(gradient, results[1][name], rtol=1e-9, atol=1e-9), name
 
 
+@pytest.mark.filterwarnings("ignore:forwards without gradients draw widths")
 def test_reentrant_checkpoints_around_the_twin_are_refused_where_widths_are_lost() -> None:
     """Several such forwards before one backward: their widths cannot be told apart, so nothing is guessed."""
     x = torch.randn(3, 4)

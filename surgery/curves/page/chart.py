@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from surgery.curves.page.section import Section
-from surgery.curves.page.tags import tag
 from surgery.curves.plot import AXES, CEILING, chains, linear_ticks, log_ticks, places, score_label, short
 from surgery.curves.points import Rows
+from surgery.html.tags import tag
 
 SIZES = {"wide": (660, 400), "narrow": (330, 290)}  # for a desk and for a phone
 LETTER, LINE = 7, 20  # about the room that a letter takes, and a line of text

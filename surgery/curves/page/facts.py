@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from surgery.curves.page.section import Section
-from surgery.curves.page.words import COST_WORDS, change, percent, score_words
+from surgery.curves.page.words import change, score_words
 from surgery.curves.points import Point
+from surgery.html.numbers import COST_WORDS, percent
 
 HOW = {
     "best": "The best model within these limits",

@@ -1,21 +1,19 @@
-"""The page: its head with a strict security policy, and for each section what can be read and what can be changed."""
+"""The page: for each section what can be read and what can be changed."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.resources import files
 from xml.etree.ElementTree import Element
 
 from surgery.curves.inversions import inversion_notes
 from surgery.curves.page.chart import SIZES, chart, mark
 from surgery.curves.page.facts import code, facts, tiles
 from surgery.curves.page.section import Section
-from surgery.curves.page.tags import html, tag
-from surgery.curves.page.words import COST_WORDS
 from surgery.curves.plot import AXES
 from surgery.curves.table import table
+from surgery.html.document import document, resource
+from surgery.html.numbers import COST_WORDS
+from surgery.html.tags import breakable, tag
 
 INTRO = (
     "Every point is a model, cut out of one that was trained once. Smaller ones cost less, and at some size they "
@@ -32,34 +30,10 @@ KEYS = "Click or tap a point, or walk along the curve with the arrow keys."
 
 def page(title: str, sections: Iterable[Section]) -> str:
     """The text of the page. Raises WidthError where a section's limits leave no point."""
-    style, script = _resource("page.css"), _resource("page.js")
-    body = [_section(number, section) for number, section in enumerate(sections)]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", style),
-    )
+    style, script = (resource("surgery.curves.page", name) for name in ("page.css", "page.js"))
     header = tag("header", tag("h1", title), tag("p", INTRO), tag("noscript", tag("p", NO_SCRIPT)))
-    return html(tag("html", head, tag("body", header, tag("main", *body), tag("script", script)), lang="en"))
-
-
-def _resource(name: str) -> str:
-    return files("surgery.curves.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    """Nothing is loaded or sent; only this style sheet applies, and only this script runs."""
-    allowed = {"style-src": style, "script-src": script}
-    hashes = {kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for kind, text in allowed.items()}
-    return (
-        "default-src 'none'; "
-        + "; ".join(f"{kind} 'sha256-{value}'" for kind, value in hashes.items())
-        + ("; base-uri 'none'; form-action 'none'")
-    )
+    body = [_section(number, section) for number, section in enumerate(sections)]
+    return document(title, style, script, header, tag("main", *body))
 
 
 def _section(number: int, section: Section) -> Element:
@@ -164,7 +138,7 @@ def _result(section: Section, picked: int) -> Element:
 def _widths(section: Section, picked: int) -> Element:
     point = section.curve[picked]
     rows = [
-        tag("li", tag("span", *_breakable(name), class_="name"), _bar(point.widths.get(name, size), size),
+        tag("li", tag("span", *breakable(name), class_="name"), _bar(point.widths.get(name, size), size),
             tag("span", tag("b", str(point.widths.get(name, size))), f" of {size}", class_="count"))
         for name, size in section.groups.items()
     ]  # fmt: skip
@@ -175,16 +149,6 @@ def _list(rows: Sequence[Element]) -> dict[str, object]:
     """A long list scrolls by itself, with the keyboard too."""
     many = len(rows) > MANY
     return {"class_": "widths many" if many else "widths", "tabindex": 0 if many else None, "aria_label": "Widths"}
-
-
-def _breakable(name: str) -> Iterator[Element | str]:
-    """A name that may go on in a new line behind each dot."""
-    first, *others = name.split(".")
-    yield first
-    for part in others:
-        yield "."
-        yield tag("wbr")
-        yield part
 
 
 def _bar(width: int, size: int) -> Element:

@@ -14,6 +14,7 @@ from surgery.curves.page.words import difference, summary
 from surgery.curves.plot import figure_class, plot_curves
 from surgery.curves.points import Rows
 from surgery.errors import InputError
+from surgery.html.document import write
 
 __all__ = ["Section", "difference", "report", "summary"]
 TITLE = "Accuracy against cost"
@@ -48,12 +49,14 @@ def report(
         InputError: there is no curve, a curve is empty, a path cannot be written, or matplotlib is missing.
         WidthError: no point is within the limits.
     """
+    if isinstance(curves, list | tuple) and any(isinstance(one, Rows) for one in curves):
+        raise InputError("report takes one curve, or a mapping of names to several: {'first': one, 'second': another}")
+    if isinstance(curves, str | PathLike) or isinstance(path, Rows | Mapping):
+        raise InputError("report takes curves, then a path: report(curve, 'report.html')")
     figure_class()  # without matplotlib nothing is written
     sections = _sections(curves, score, limits)
-    target = Path(path)
-    text = page(title, sections)
+    target = write(path, page(title, sections))
     try:
-        target.write_bytes(text.encode("utf-8", "replace"))
         beside = list(_beside(target, sections)) if files else []
     except OSError as error:
         where = error.filename or path

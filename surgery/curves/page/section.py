@@ -11,9 +11,10 @@ from typing import Any
 
 from surgery.curves.choose import best, choose, with_errors
 from surgery.curves.limits import Bound, bound
-from surgery.curves.page.words import COST_WORDS, is_share
+from surgery.curves.page.words import is_share
 from surgery.curves.points import Point, Rows
 from surgery.errors import InputError
+from surgery.html.numbers import COST_WORDS
 
 LOSS = 0.01  # of a share, what a model may lose where nobody says otherwise
 

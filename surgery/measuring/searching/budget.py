@@ -77,7 +77,9 @@ def largest(
         count = _timed(budget, count, lambda row: seconds(widths(fractions[row])))
     if count == 0:
         smallest = ", ".join(f"{int(c):,} {name}" for name, c in zip(MEASURES, prices(rows[:1])[0], strict=True))
-        raise WidthError(f"search: no uniform model is within {budget}. The smallest one has {smallest}")
+        percent = next((item.limit for item in budget.bounds if item.measure != "latency" and item.limit <= 100), None)
+        hint = "" if percent is None else f". A share is at most 1, or written as '{percent:g}%'"
+        raise WidthError(f"search: no uniform model is within {budget}. The smallest one has {smallest}{hint}")
     return fractions[count - 1]
 
 

@@ -36,7 +36,7 @@ def cut_alone(task: SearchState, plan: Plan, widths: Allowed) -> list[Choices]:
 def knapsacks(task: SearchState, axes: Sequence[Choices]) -> None:
     """Evaluate the chains of small predicted loss: the smallest, and smaller ones nearer to uniform widths."""
     rows: list[Tensor] = []
-    table = ChoiceTable.of(axes, len(task.sizes))
+    table = ChoiceTable.of(axes, task.sizes)
     for near in NEAR:
         levels = [0] * len(axes)
         for budget, uniform in zip(task.budgets, task.uniform, strict=True):

@@ -75,9 +75,10 @@ class ChoiceTable:
     axis: Tensor
 
     @classmethod
-    def of(cls, axes: Sequence[Choices], groups: int) -> ChoiceTable:
+    def of(cls, axes: Sequence[Choices], sizes: Tensor) -> ChoiceTable:
+        """The table of some axes; groups in none of them have their full `sizes`."""
         depth = max(len(axis.widths) for axis in axes)
-        widths, member = torch.zeros(depth, groups, dtype=torch.long), torch.zeros(groups, dtype=torch.long)
+        widths, member = sizes.long().repeat(depth, 1), torch.zeros(len(sizes), dtype=torch.long)
         for number, axis in enumerate(axes):
             widths[:, axis.columns] = _padded(axis.widths, depth)
             member[axis.columns] = number

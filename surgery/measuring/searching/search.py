@@ -78,7 +78,10 @@ def search(
     plan = captured(wrapped, examples)
     wanted = _budgets(plan, given)
     if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < len(wanted) + 1:
-        raise InputError(f"search: evaluations={evaluations}, but the full and uniform models are {len(wanted) + 1}")
+        least = len(wanted) + 1
+        raise InputError(
+            f"search: evaluations={evaluations}, but the full and uniform models are {least}: give at least {least}"
+        )
     timed = any(budget.timed for budget in wanted)
     options = Options(examples, measure_latency or timed, recalibrate, executor, resume, progress, multiple, refit)
     with opened("search", wrapped, validate, options, total=evaluations, each=timed) as evaluate:

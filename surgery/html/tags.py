@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -35,3 +36,13 @@ def add(element: Element, child: Element | str | None) -> None:
 def html(root: Element) -> str:
     """The whole document, with its doctype."""
     return "<!DOCTYPE html>\n" + ElementTree.tostring(root, encoding="unicode", method="html") + "\n"
+
+
+def breakable(name: str) -> Iterator[Element | str]:
+    """A name that may go on in a new line behind each dot."""
+    first, *others = name.split(".")
+    yield first
+    for part in others:
+        yield "."
+        yield tag("wbr")
+        yield part
