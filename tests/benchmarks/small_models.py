@@ -14,18 +14,19 @@ class Block(nn.Module):
         super().__init__()
         self.one, self.norm1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside)
         self.two, self.norm2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False), nn.BatchNorm2d(outside)
-        self.skip = nn.Conv2d(inside, outside, 1, stride)
+        skip = nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+        self.skip = nn.Identity() if stride == 1 else skip
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.skip(x) + self.norm2(self.two(F.relu(self.norm1(self.one(x))))))
 
 
 def resnet(fraction: float = 1.0) -> nn.Module:
-    """The model of the README: 16, 32 and 64 channels."""
+    """The model of the README: three stages of 16, 32 and 64 channels."""
     a, b, c = (round(channels * fraction) for channels in (16, 32, 64))
-    return nn.Sequential(
-        Block(1, a, 1), Block(a, b, 2), Block(b, c, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 10)
-    )
+    stem = nn.Conv2d(1, a, 3, 1, 1, bias=False), nn.BatchNorm2d(a), nn.ReLU()
+    stages = Block(a, a, 1), Block(a, b, 2), Block(b, c, 2)
+    return nn.Sequential(*stem, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 10))
 
 
 class Layer(nn.Module):
