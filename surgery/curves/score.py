@@ -27,7 +27,22 @@ class Score:
 
 One: TypeAlias = Score | SupportsFloat | tuple[SupportsFloat, SupportsFloat]
 Scored: TypeAlias = One | Mapping[str, One]  # what `validate` may return
-LOWER = ("loss", "error", "err", "perplexity", "ppl", "mse", "mae", "rmse", "nll", "wer", "fid")  # is better
+LOWER = (
+    "loss",
+    "entropy",
+    "ce",
+    "bits",
+    "error",
+    "err",
+    "perplexity",
+    "ppl",
+    "mse",
+    "mae",
+    "rmse",
+    "nll",
+    "wer",
+    "fid",
+)  # is better
 
 
 def as_score(returned: Scored) -> Score:
@@ -88,7 +103,8 @@ def _metrics(returned: Mapping[str, One]) -> Score:
         raise InputError(f"validate returned {dict(returned)!r}: {FORMS}")
     first = next(iter(returned))
     words = first.lower().replace("-", "_").replace(" ", "_").split("_")
-    if any(word in LOWER for word in words) and "neg" not in words and "negative" not in words:
+    turned = first.startswith(("-", "1-", "neg")) or _number(first, returned[first]) < 0
+    if any(word in LOWER for word in words) and not turned:
         raise InputError(
             f"validate returned a dict whose first entry is {first!r}. The first is the score, of which higher is "
             "better: put another metric first, or its negative under a name such as 'negative_loss'"

@@ -113,12 +113,16 @@ ELSEWHERE = (
 )
 
 
+NOTABLE = 0.05  # of the full model's score: an accuracy rises less where a narrow model happens to be better
+
+
 def rising(curve: Curve) -> list[str]:
     """What is said of scores that only rise as models get smaller: they look like losses."""
     rows = sorted(curve, key=lambda point: -point.macs)
     if len(rows) < 3 or not all(0 < a.score < b.score for a, b in itertools.pairwise(rows)):  # a loss is no negative
         return []
-    if rows[-1].score - rows[0].score <= 2 * ((rows[0].error or 0) + (rows[-1].error or 0)):
+    first = next(iter(rows[0].metrics), "").lower()
+    if rows[-1].score - rows[0].score <= NOTABLE * rows[0].score or "acc" in first:
         return []
     rise = f"from {rows[0].score:.4g} to {rows[-1].score:.4g}"
     return [

@@ -118,12 +118,13 @@ class Plan:
         """
         check_multiple(multiple)
         given: dict[str, int | float] = {}
-        named = set()
+        named: set[str] = set()
         for pattern, value in width_entries(spec).items():
-            named |= {pattern} & self.groups.keys()
             for name in self.find(str(pattern)) if pattern != "*" or self.groups else ():
                 given.pop(name, None)
                 given[name] = value
+                named.discard(name)
+            named |= {pattern} & self.groups.keys()
         result = self.full() | {name: width_of(self.groups[name], value, multiple) for name, value in given.items()}
         for tie in self.ties:
             result.update(tie.widths(self.groups, given, named, multiple))

@@ -25,7 +25,7 @@ def selected(groups: Mapping[str, Group], pattern: str, model: str) -> list[str]
 
     Raises WidthError where there are none, and where a kind is a module path as well that selects other groups.
     """
-    if pattern in groups:
+    if pattern in groups and not any(g.kind == pattern for name, g in groups.items() if name != pattern):
         return [pattern]
     place, colon, kind = pattern.rpartition(":")
     if colon and kind in KINDS:

@@ -25,11 +25,13 @@ class Tie:
         exact: whether the fraction is the same to the unit, so that widths keep their ratios; otherwise each group
             rounds it by itself, and those of one size are alike.
         fields: where a configuration ties them, its numbers that have this fraction too, and what they are in full.
+        step: of an exact tie, the parts that go together, of as many as its sizes have in common.
     """
 
     groups: tuple[str, ...]
     exact: bool = False
     fields: tuple[tuple[Steps, int], ...] = ()
+    step: int = 1
 
     def widths(
         self, groups: Mapping[str, Group], given: Mapping[str, object], named: Collection[str], multiple: int = 1
@@ -52,31 +54,37 @@ class Tie:
         self._check(groups, by_name)
         if len(by_name) == len(self.groups):  # a point of a curve: its widths stay what they are
             return by_name
-        leader = members[-1]
+        leader = [name for name in members if name in by_name or not by_name][-1]
         value = given[leader]
         share = value if isinstance(value, float) else asked[leader] / groups[leader].size
-        if self.exact:
+        if self.exact and not by_name:
             largest = max((groups[name] for name in self.groups), key=lambda group: group.size)
             part = Fraction(width_of(largest, float(share), multiple), largest.size)
             return {name: int(part * groups[name].size) for name in self.groups}
         size = groups[leader].size
-        return {
+        found = {
             name: asked[leader] if groups[name].size == size else width_of(groups[name], float(share), multiple)
             for name in self.groups
         }
+        return found | by_name
 
     def _check(self, groups: Mapping[str, Group], named: Mapping[str, int]) -> None:
         """Raises WidthError for widths that are not one fraction, but for rounding."""
-        multiple = math.gcd(*(width for name, width in named.items() if width < groups[name].size))  # of rounding
-        for (one, width), (other, another) in zip(named.items(), [*named.items()][1:], strict=False):
-            first, second = groups[one], groups[other]
-            off = abs(width / first.size - another / second.size)
-            step = max(math.lcm(group.granularity, multiple or 1) / group.size for group in (first, second))
-            if off > 1e-9 + (0 if first.size == second.size or self.exact else step):
-                raise WidthError(
-                    f"{one} and {other} are tied: they have one fraction of their sizes, but {width} of {first.size} "
-                    f"and {another} of {second.size} were asked for. Give one of them, or wrap the model without tie="
-                )
+        multiple = math.gcd(*(width for name, width in named.items() if width < groups[name].size)) or 1  # of rounding
+        steps = {n: 0.0 if self.exact else math.lcm(groups[n].granularity, multiple) / groups[n].size for n in named}
+        shares = {name: width / groups[name].size for name, width in named.items()}
+        if not named:
+            return
+        low = max(named, key=lambda name: shares[name] - steps[name])
+        high = min(named, key=lambda name: shares[name] + steps[name])
+        alike = len({(groups[n].size, width) for n, width in named.items()}) == len({groups[n].size for n in named})
+        if shares[low] - steps[low] > shares[high] + steps[high] + 1e-9 or not alike:
+            one, other = [name for name in named if name in (low, high)] if low != high else list(named)[:2]
+            asked = f"{named[one]} of {groups[one].size} and {named[other]} of {groups[other].size}"
+            raise WidthError(
+                f"{one} and {other} are tied: they have one fraction of their sizes, but {asked} were asked for. Give one "
+                "of them, or wrap the model without tie="
+            )
 
 
 def told(ties: Sequence[Tie], groups: Mapping[str, Group], widths: Mapping[str, int]) -> dict[Steps, Fraction]:
@@ -111,12 +119,20 @@ def with_steps(groups: Mapping[str, Group], ties: Sequence[Tie]) -> dict[str, Gr
     return result
 
 
+def whole(tie: Tie, parts: int) -> Iterator[int]:
+    """For each number of a configuration, of how many parts its steps must be so that it stays an integer."""
+    for _, value in tie.fields:
+        yield parts // math.gcd(parts, value)
+
+
 def _steps(tie: Tie, groups: Mapping[str, Group]) -> Iterator[tuple[str, int]]:
     members = [groups[name] for name in tie.groups]
     if tie.exact:
         parts = math.gcd(*(group.size for group in members))
         units = {group.name: group.size // parts for group in members}
-        step = math.lcm(*(math.lcm(g.granularity, units[g.name]) // units[g.name] for g in members))
+        step = math.lcm(
+            *(math.lcm(g.granularity, units[g.name]) // units[g.name] for g in members), *whole(tie, parts), tie.step
+        )
         yield from ((name, unit * step) for name, unit in units.items())
         return
     for size in {group.size for group in members}:

@@ -97,7 +97,7 @@ class _Kinds:
                 one, other = (self.axes[factor] for factor in self._multiplied(product))
                 heads = one & other & self._batch(product)
                 self.found["heads"] |= heads
-                self.found["head_width"] |= (one | other) - heads
+                self.found["head_width"] |= ((one | other) - heads) & self.features  # rows may be latents, or registers
                 yield product
 
     def _batch(self, product: fx.Node) -> frozenset[Axis]:

@@ -217,7 +217,8 @@ def analyse(parts: Parts, captures: Sequence[Capture], more: Sequence[Capture] =
 
 def _add(analysis: Analysis, captures: Sequence[Capture]) -> None:
     for i, run in enumerate(captures):
-        if run.training and repeats(analysis, captures[i - 1], run):
+        alike = run.training and captures[i - 1].root.names == run.root.names  # the same parts of it count
+        if alike and repeats(analysis, captures[i - 1], run):
             analysis.captures.append(run)
         else:
             analysis.add(run)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -18,19 +20,20 @@ from surgery.axes.layout import Layout
 from surgery.configs.fields import at, fields
 from surgery.configs.fitting import Fit, Unfit, built_from_config
 from surgery.configs.voting import Place, Sizes
-from surgery.errors import InputError
+from surgery.errors import InputError, WidthError
 from surgery.modules.inputs import Examples
 from surgery.modules.plain_data import is_plain_data, replaced
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import compare
 from surgery.plan.cutting import cut
 from surgery.plan.plan import Plan
-from surgery.plan.ties import Tie, TieSpec, merged, with_steps
+from surgery.plan.ties import Tie, TieSpec, merged, whole, with_steps
 from surgery.twin.install import twin_of
 from surgery.twin.setting import at_widths
 
 CONFIG = "config"
 SHOWN = 4  # groups named in a note
+HALF = Fraction(1, 2)
 MOST = 8  # numbers of which three are tried at a time: each trial builds a model on the meta device
 INSTEAD = "Name what is to move together instead, by globs, module paths or kinds: tie=['ffn', 'heads']"
 
@@ -44,7 +47,10 @@ def named_ties(plan: Plan, tie: TieSpec) -> list[Tie]:
     sets = []
     for item in items:
         patterns = _patterns(item)
-        sets.append([name for pattern in patterns for name in plan.find(pattern)])
+        try:
+            sets.append([name for pattern in patterns for name in plan.find(pattern)])
+        except WidthError as error:
+            raise WidthError(f"tie: {error}. Groups that are fixed cannot be tied") from error
         if len(set(sets[-1])) == 1 and all(pattern in plan.groups for pattern in patterns):
             raise InputError(
                 f"tie: {item!r} is one group, and moves with none. A list within the list is one tie of several: "
@@ -99,7 +105,8 @@ def config_ties(parts: Parts, plan: Plan, examples: Examples) -> list[Tie]:
             moves.pop()
     if not moves:
         raise InputError(f"tie='config': no numbers of its config make a narrower {name} that says the same. {INSTEAD}")
-    return [experiment.tie(move) for move in moves]
+    ties = [experiment.stepped(move) for move in moves]
+    return [tie for tie in ties if tie is not None]
 
 
 def tied_by_config(plan: Plan, ties: Sequence[Tie]) -> Plan:
@@ -107,8 +114,8 @@ def tied_by_config(plan: Plan, ties: Sequence[Tie]) -> Plan:
 
     So does the rest of a tie of which the caller has fixed a part.
     """
-    whole = [tie for tie in ties if set(tie.groups) <= plan.groups.keys()]
-    plan, moving = tied(plan, whole), {name for tie in whole for name in tie.groups}
+    complete = [tie for tie in ties if set(tie.groups) <= plan.groups.keys()]
+    plan, moving = tied(plan, complete), {name for tie in complete for name in tie.groups}
     kept = [name for name in plan.groups if name not in moving]
     if not kept:
         return plan
@@ -122,7 +129,7 @@ def _disjoint(moves: Sequence[_Move], plan: Plan) -> list[_Move]:
 
     def rank(move: _Move) -> tuple[bool, int, int]:
         groups = [plan.groups[name] for name in move.groups]
-        return any(group.kind == "head_width" for group in groups), len(move.paths), -sum(g.macs for g in groups)
+        return any(group.kind == "head_width" for group in groups), -sum(g.macs for g in groups), len(move.paths)
 
     chosen: list[_Move] = []
     for move in sorted(moves, key=rank):
@@ -221,16 +228,16 @@ class _Experiment:
             return frozenset()
         return frozenset(name for name, width in widths.items() if width < self.plan.groups[name].size)
 
-    def holds(self, moves: Sequence[_Move]) -> bool:
-        """Whether the model that the class builds, with the twin's weights, gives the twin's outputs."""
-        config, halved = self.fit.config, {name for move in moves for name in move.groups}
-        widths = {name: size // 2 if name in halved else size for name, size in self.plan.full().items()}
+    def holds(self, moves: Sequence[_Move], share: Fraction = HALF) -> bool:
+        """Whether the model that the class builds at this share, with the twin's weights, says what the twin says."""
+        config, moved = self.fit.config, {name for move in moves for name in move.groups}
+        widths = {name: int(size * share) if name in moved else size for name, size in self.plan.full().items()}
         try:
             for path, times in Counter(path for move in moves for path in move.paths).items():
-                value, rest = divmod(at(config, path), 2**times)
-                if rest:
+                value = at(config, path) * share**times
+                if value.denominator != 1:
                     return False
-                config = replaced(config, path, value)
+                config = replaced(config, path, int(value))
             with torch.random.fork_rng(devices=[]):
                 built = self.fit.make(copy.deepcopy(config)).train(self.parts.model.training)
             built.load_state_dict(self._cut(widths), assign=True)
@@ -240,6 +247,22 @@ class _Experiment:
         except Exception:  # classes of configurations check themselves wherever they are touched
             return False
         return True
+
+    def stepped(self, move: _Move) -> Tie | None:
+        """A tie with the smallest steps at which the class builds what is wanted; None where there are none.
+
+        A class may round what a number says, or change its ways at some size: one step and all but one are tried.
+        """
+        tie = self.tie(move)
+        parts = math.gcd(*(self.plan.groups[name].size for name in tie.groups))
+        coarse = math.lcm(*(step for step in whole(tie, parts)))
+        for times in (1, 2, 4, 8, 16, 32):
+            step = coarse * times
+            if parts % step or step >= parts:
+                continue
+            if all(self.holds([move], Fraction(kept, parts)) for kept in dict.fromkeys((step, parts - step))):
+                return replace(tie, step=step)
+        return replace(tie, step=parts // 2) if parts % 2 == 0 else None
 
     def _cut(self, widths: Mapping[str, int]) -> dict[str, Tensor]:
         """The state_dict of the model at these widths."""

@@ -172,7 +172,16 @@ def _check(
         compare(small, built, examples, tolerance, ("the small model", "the model that its config builds"))
     except ProofError as error:
         raise Unfit(f"one with the right shapes computes something else ({error})") from error
+    rates = [(path, vars(m)["p"], vars(built.get_submodule(path))["p"]) for path, m in _dropouts(small)]
+    if any(mine != theirs for _, mine, theirs in rates):
+        path, mine, theirs = next(rate for rate in rates if rate[1] != rate[2])
+        raise Unfit(f"one with the right shapes drops {theirs} at {path}, where this one drops {mine}")
     _hold(small, built, config, {path[-1] for path in changed})
+
+
+def _dropouts(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers that drop features in training, which no output tells."""
+    return [(path, m) for path, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
 
 
 def _written_and_read(config: Config) -> Config:

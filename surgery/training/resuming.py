@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from surgery.errors import InputError
+from surgery.errors import InputError, WidthError
 from surgery.training.remembered import restored, taken
 from surgery.training.step import twin_in
 from surgery.twin.elastic import state_of
@@ -93,7 +93,10 @@ def _settled(twin: nn.Module, state: State, saved: dict[str, Any]) -> Callable[[
             f"the state is of another model than this {type(twin).__name__}, or of one with other groups: wrap the "
             "model that it was saved of, with the same fixed= and only="
         )
-    chosen, estimated = state.plan.widths(saved["widths"]), saved["statistics"]
+    try:
+        chosen, estimated = state.plan.widths(saved["widths"]), saved["statistics"]
+    except WidthError as error:
+        raise InputError(f"the state has widths that this {type(twin).__name__} cannot have: {error}") from error
 
     def settle() -> None:
         state.setting.chosen, state.estimated = chosen, estimated

@@ -12,7 +12,7 @@ from surgery.errors import InputError
 from surgery.modules.inputs import tensors
 from surgery.twin.elastic import Elastic, elastic_of
 from surgery.twin.foreign import explained
-from surgery.twin.modes import check_mode
+from surgery.twin.modes import check_mode, watch
 from surgery.twin.state import Pass, State, in_backward
 from surgery.twin.statistics import learns_nothing, note_statistics
 from surgery.twin.telling import share, tell
@@ -57,6 +57,7 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
         done, forward.now = forward.now, before
     assert done is not None
     note_statistics(state, widths, drawing)
+    watch(state, module, output)
     if drawing and state.plan is not None:
         tell(state, {"width": share(state.plan, widths)})
     _leave(state, done, output)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from surgery.modules.inputs import tensors
 from surgery.twin.state import State
 
-MANY = 3  # forwards without gradients in a row: a validation; a checkpoint around the model makes one at a time
+MANY = 8  # forwards without gradients in a row: a validation; checkpoints and generators make a few
 DRAWN = (
-    "forwards without gradients draw widths, so that each gives other outputs: the model is in training mode; call "
-    ".eval() on it before it is validated or used"
+    "forwards without gradients draw widths, so that each gives other outputs: the model is in training mode. Call "
+    ".eval() on it before it is validated or used; where draws are meant, as of a generator that teaches, all is well"
 )
 NOT_DRAWN = (
     "the weights are trained in eval mode, in which no widths are drawn, so that only those that are set learn: call "
@@ -33,11 +36,25 @@ def check_mode(state: State, module: nn.Module, drawing: bool) -> None:
         state.eval_version = None
     else:
         with state.whole():
-            learnt = next((parameter for parameter in module.parameters() if parameter.requires_grad), None)
-        known = None if learnt is None else (id(learnt), learnt._version)
-        if known and state.eval_version and known[0] == state.eval_version[0] and known != state.eval_version:
+            learnt = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        known = {id(parameter): parameter._version for parameter in learnt}
+        before = state.eval_version or {}
+        if state.eval_learnt and any(before.get(key, version) != version for key, version in known.items()):
             _once(state, NOT_DRAWN)
-        state.eval_version = known
+        state.eval_version, state.eval_learnt = known, False
+
+
+def watch(state: State, module: nn.Module, output: Any) -> None:
+    """Note whether a backward pass goes through a forward in eval mode: then weights that change have learnt."""
+    if module.training or state.setting.pinned or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return
+    for tensor in tensors(output):
+        if tensor.requires_grad:
+            tensor.register_hook(functools.partial(_learnt, state))
+
+
+def _learnt(state: State, _: Tensor) -> None:
+    state.eval_learnt = True
 
 
 def _once(state: State, message: str) -> None:

@@ -140,7 +140,8 @@ class State:
         waiting: a saved state that was loaded before there was a plan.
         last: the widths that were drawn last.
         warned: what was warned of once.
-        eval_version: a weight and its version at the last forward in eval mode with gradients.
+        eval_version: the versions of weights at the last forward in eval mode with gradients; `eval_learnt` says that a
+            backward pass went through it.
         log: the function of `log_to`; `steps` is how many training steps there were, `runs` how many forwards.
     """
 
@@ -168,7 +169,8 @@ class State:
     waiting: dict[str, Any] | None = None
     last: Widths | None = None
     warned: set[str] = field(default_factory=set)
-    eval_version: tuple[int, int] | None = None
+    eval_version: dict[int, int] | None = None
+    eval_learnt: bool = False
     log: Log | None = None
     steps: int = 0
     runs: int = 0
@@ -217,8 +219,8 @@ class State:
         assert self.plan is not None
         drawn = (draw or self.draw)(self.plan, self.generator)
         if self.plan.ties and isinstance(drawn, Mapping):  # a draw that knows no ties gives each group its own
-            led = {name for tie in self.plan.ties for name in tie.groups[1:]}
-            drawn = {name: value for name, value in drawn.items() if name not in led} or drawn
+            spare = {n for tie in self.plan.ties for n in [name for name in tie.groups if name in drawn][1:]}
+            drawn = {name: value for name, value in drawn.items() if name not in spare}
         widths = self.plan.widths(drawn)
         self.last = {name: max(width, self.minimum.get(name, 1)) for name, width in widths.items()}
         return self.last

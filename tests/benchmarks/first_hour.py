@@ -58,6 +58,7 @@ def looped(loss: Callable[[Tensor, Tensor], Tensor]) -> Step:
 # The way to train, what the step is told, and what the model is wrapped with.
 RECIPES: dict[str, tuple[bool, Mapping[str, Any], Callable[[], Any]]] = {
     "train_step": (True, {}, lambda: None),
+    "train_step, narrow=[3/4, 1/2, 1/4]": (True, {"narrow": [0.75, 0.5, 0.25]}, lambda: None),
     "train_step, the narrow widths weigh 3": (True, {"weight": 3.0}, lambda: None),
     "train_step, one narrow width of all": (True, {"narrow": [ALL], "weight": 1.0}, lambda: None),
     "an ordinary loop": (False, {}, lambda: None),

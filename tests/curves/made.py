@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 from surgery.curves.curve import Curve
 from surgery.curves.points import Point
@@ -47,3 +48,18 @@ def drawn(seed: int, rows: int, *, share: bool = True, timed: bool = True, finge
         return Point(widths, score, costs[0], costs[1], costs[2], latency, error=error)
 
     return Curve(tuple(row() for _ in range(rows)), FULL, plan_fingerprint=fingerprint, sizes=SIZES)
+
+
+TIMING = {"device": "cpu", "threads": 2, "calls": 30, "inputs": "(8, 3, 32, 32)"}
+
+
+def searched(*, errors: bool = True) -> Curve:
+    """As a search leaves it: no full model among the rows, uniform models beside them, times with their spread."""
+    uniform = nested((0.7, 0.5, 0.35), errors=errors)
+    found = nested((0.69, 0.5, 0.34), tilt=0.08, gain=0.01, errors=errors)
+    points = tuple(
+        replace(point, spread=0.02 * (point.latency or 0.0), metrics={"accuracy": point.score, "loss": 1 - point.score})
+        for point in found
+    )
+    base = nested()[0]
+    return replace(found, points=points, uniform=uniform.points, base=base, timing=TIMING)

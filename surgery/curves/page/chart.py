@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from surgery.curves.page.section import Section
 from surgery.curves.plot import AXES, CEILING, chains, linear_ticks, log_ticks, places, score_label, short
-from surgery.curves.points import Rows
+from surgery.curves.points import Point, Rows
 from surgery.html.tags import tag
 
 SIZES = {"wide": (660, 400), "narrow": (330, 290)}  # for a desk and for a phone
@@ -20,6 +20,7 @@ MARKS = (  # a circle, a diamond, a square and a triangle around the origin, and
     ("M-5-5H5V5H-5z", "M-2-2H2V2H-2z"),
     ("M0-6L6 5H-6z", "M0-3L3 2H-3z"),
 )
+CROSS = "M-4-4L4 4M-4 4L4-4"  # a uniform model that a searched one is compared with
 CROWD = 40  # points of a curve that have no room for large marks
 
 
@@ -93,8 +94,9 @@ def mark(series: int, points: int = 0) -> str:
 
 def _frame(section: Section, x: str, size: str) -> Frame:
     width, height = SIZES[size]
-    xs = places(section.curve, x)
+    xs = [*places(section.curve, x), *(place for place, _ in _uniform(section.uniform, x))]
     spans = [point.score + s * (point.error or 0.0) for s in (-1, 1) for point in section.curve]
+    spans += [point.score for point in section.uniform]
     low, high = _padded(min(spans), max(spans), 0.08)
     high = min(high, CEILING) if section.share else high
     labels = [score_label(value, section.share) for value in linear_ticks(low, high)]
@@ -102,6 +104,12 @@ def _frame(section: Section, x: str, size: str) -> Frame:
     up = Scale(low, high, height - 2.4 * LINE, 8.0)
     across = Scale(*_edges(xs), start=left, end=width - 10.0, log=min(xs) > 0)
     return Frame(across, up, AXES[x][0], section.score, AXES[x][2], section.share)
+
+
+def _uniform(points: Sequence[Point], x: str) -> list[tuple[float, Point]]:
+    """Where uniform models stand along the cost axis; one whose time is not known stands nowhere."""
+    costs = [(getattr(point, x), point) for point in points]
+    return [(cost / AXES[x][1], point) for cost, point in costs if cost is not None]
 
 
 def _edges(xs: Sequence[float]) -> tuple[float, float]:
@@ -151,6 +159,9 @@ def _series(curve: Rows, x: str, frame: Frame, series: int, start: int) -> Eleme
         if point.error:
             low, high = (frame.up.at(point.score + s * point.error) for s in (-1, 1))
             group.append(tag("path", class_="error", d=f"M{across:.1f} {low:.1f}V{high:.1f}"))
+    for place, point in _uniform(curve.uniform, x):
+        at = f"translate({_pair(frame.spot(place, point.score))})"
+        group.append(tag("path", class_="uniform", d=CROSS, transform=at))
     for i, spot in enumerate(spots):
         at = f"translate({_pair(spot)})"
         group.append(tag("path", class_="mark", d=shape, transform=at, data_point=start + i))

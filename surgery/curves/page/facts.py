@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 
+from surgery.curves.page.asked import ANYTHING, ASKED, HOW, LUCK, compared, phrases, units
 from surgery.curves.page.section import Section
-from surgery.curves.page.words import change, score_words
+from surgery.curves.page.words import budget_words, change, error_words, score_words
 from surgery.curves.points import Point
 from surgery.html.numbers import COST_WORDS, percent
 
-HOW = {
-    "best": "The best model within these limits",
-    "cheapest": "The smallest model within this limit",
-    "any": "The best model, without any limits",
-    "hand": "The model that you picked",
-    "none": "No model is within these limits; the nearest is",
-}
 LINE = 50  # characters of code that fit beside the picture
 
 
@@ -24,13 +18,13 @@ def facts(section: Section, picked: int) -> str:
     points = [
         {
             **{measure: getattr(point, measure) for measure in ("score", "error", *COST_WORDS)},
-            "name": _name(section, series, row, point),
+            "name": name_of(section, place),
             "row": row,
             "tiles": tiles(section, point),
             "code": code(section, place),
             "widths": [point.widths.get(group, size) for group, size in section.groups.items()],
         }
-        for place, (series, row, point) in enumerate(section.rows)
+        for place, (_, row, point) in enumerate(section.rows)
     ]
     document = {
         "points": points,
@@ -39,15 +33,23 @@ def facts(section: Section, picked: int) -> str:
         "errors": section.opening().get("errors", 0),
         "reference": section.reference.score,
         "sizes": list(section.groups.values()),
-        "how": HOW,
+        "units": units(section),
+        "phrases": phrases(section),
+        "words": {"how": HOW, "asked": ASKED, "anything": ANYTHING, "luck": LUCK},
     }
     return json.dumps(document).replace("<", "\\u003c")  # nothing in it can end the element that holds it
 
 
-def _name(section: Section, series: int, row: int, point: Point) -> str:
-    """What a point is called: its curve, where there are several, and its width or row."""
-    own = f"width {point.fraction:.4g}" if point.fraction is not None else f"row {row}"
-    return f"{list(section.curves)[series]}, {own}" if len(section.curves) > 1 else own
+def name_of(section: Section, place: int) -> str:
+    """What a point is called: its curve, where there are several, and its width or row, with the budget of a search."""
+    series, row, point = section.rows[place]
+    name, curve = list(section.curves.items())[series]
+    width = f"width {point.fraction:.4g}" if point.fraction is not None else None
+    if curve.uniform:
+        own = ", ".join(filter(None, (f"row {row}", budget_words(curve, point), width)))
+    else:
+        own = width or f"row {row}"
+    return f"{name}, {own}" if len(section.curves) > 1 else own
 
 
 def tiles(section: Section, point: Point) -> list[tuple[str, str]]:
@@ -57,22 +59,22 @@ def tiles(section: Section, point: Point) -> list[tuple[str, str]]:
 
 def _score_tile(section: Section, point: Point) -> tuple[str, str]:
     share, widest = section.share, section.reference
-    value = score_words(point.score, share)
-    if point.error:
-        value += f" ± {100 * point.error:.1f}" if share else f" ± {point.error:.2g}"
+    value = score_words(point.score, share) + error_words(point.error, share)
     if point is widest:
-        return value, "the widest model"
+        return value, compared(section)
     apart = change(widest.score, point.score, share)
     word = "less" if point.score < widest.score else "more"
-    a_row = any(row is widest for row in section.curve)  # of a search, the full model is none
-    than, like = ("the widest", "the widest model") if a_row else ("the full model", "the full model")
-    return value, f"{apart} {word} than {than}" if apart else f"as {like}"
+    other = compared(section)
+    return value, f"{apart} {word} than {other}" if apart else f"as {other}"
 
 
 def _cost_tile(section: Section, point: Point, measure: str) -> tuple[str, str]:
     value = getattr(point, measure)
     whole = section.curve.full.get(measure) or getattr(section.reference, measure) or section.most(measure)
-    return COST_WORDS[measure].words(value), f"{percent(value, whole)} of full"
+    words = COST_WORDS[measure].words(value)
+    if measure == "latency" and point.spread:
+        words += f" ± {point.spread / COST_WORDS[measure].unit(value)[1]:.2g}"
+    return words, f"{percent(value, whole)} of full"
 
 
 def code(section: Section, place: int) -> str:

@@ -1,37 +1,7 @@
 // Each section is brought to life by itself. Its JSON holds the points with all numbers and words; the pictures hold
-// where values are. `choose` does what Curve.choose does.
-"use strict";
+// where values are.
 (() => {
-  const COSTS = ["params", "macs", "latency", "bytes"];
-
-  // How far a point is beyond each limit, relative to it; zero or less where it is within.
-  const excesses = (point, limits, errors) => Object.entries(limits).map(([measure, limit]) =>
-    (measure === "score" ? limit - (point.score - errors * (point.error || 0)) : point[measure] - limit)
-      / (Math.abs(limit) || 1));
-
-  const allExcesses = (points, limits, errors) => points.flatMap((point) => excesses(point, limits, errors));
-  const worst = (point, limits, errors) => Math.max(...excesses(point, limits, errors));
-  const within = (point, limits, errors) => excesses(point, limits, errors).every((excess) => excess <= 0);
-
-  // The first of the points with the least key; keys are compared number by number.
-  const least = (points, key) => points.reduce((best, point) => {
-    const [a, b] = [key(point), key(best)];
-    const at = a.findIndex((value, i) => value !== b[i]);
-    return at >= 0 && a[at] < b[at] ? point : best;
-  });
-
-  function choose(points, limits, errors) {
-    const fitting = points.filter((point) => within(point, limits, errors));
-    if (!fitting.length) return null;
-    const cheapest = (some) => least(some, (p) => [p.params, p.macs, -p.score]);
-    if (Object.keys(limits).join() === "score") return cheapest(fitting);
-    const best = least(fitting, (p) => [-p.score, p.params, p.macs]);
-    return cheapest(fitting.filter((point) => point.score >= best.score - errors * (best.error || 0)));
-  }
-
-  const python = (limits, errors) => [...COSTS, "score"].filter((measure) => measure in limits)
-    .map((measure) => `${measure === "score" ? "min" : "max"}_${measure}=${limits[measure]}`)
-    .concat(errors ? [`errors=${errors}`] : []).join(", ");
+  const { allExcesses, asked, choose, how, least, python, within, worst } = rules;
 
   // Three digits, rounded up, so that a slider at the cheapest point still lets it in.
   function roundedUp(value) {
@@ -83,7 +53,9 @@
       `${point.name}, ` + point.tiles.map(([value], i) => `${headings[i].toLowerCase()} ${value}`).join(", ");
 
     // ---- what is shown ----
-    function show(place, how) {
+    const said = (kind) => how(facts, limits, errors(), kind);
+
+    function show(place, kind) {
       shown = place;
       const point = points[place];
       all("[data-point]").forEach((mark) => {
@@ -104,12 +76,13 @@
         row.querySelector("b").textContent = point.widths[i];
       });
       find(".python code").textContent = point.code;
-      find(".same").textContent = how === "hand" || how === "none" || idle()
+      all("[data-needs]").forEach((remark) => { remark.hidden = !point.code.includes(remark.dataset.needs); });
+      find(".same").textContent = kind === "hand" || kind === "none" || idle()
         ? `From the curve: curve[${point.row}]` : `From the curve: curve.choose(${python(limits, errors())})`;
-      find(".how").replaceChildren(`${facts.how[how]}: ${point.name}.`, element("span", "heard",
+      find(".how").replaceChildren(`${said(kind)}: ${point.name}.`, element("span", "heard",
         ` ${headings[0]} ${point.tiles[0][0]}, ${headings[1].toLowerCase()} ${point.tiles[1][0]}.`));
       section.dataset.shown = place;
-      section.dataset.how = how;
+      section.dataset.how = kind;
       section.dataset.limits = python(limits, errors());
     }
 
@@ -121,6 +94,7 @@
       const point = choose(points, limits, errors());
       const names = Object.keys(limits);
       drawLimits();
+      find(".asked").textContent = asked(facts, limits, errors());
       if (point) return show(point.at, !names.length ? "any" : names.join() === "score" ? "cheapest" : "best");
       return show(least(points, (p) => [worst(p, limits, errors())]).at, "none");
     }
@@ -138,7 +112,16 @@
           ? clamp(bottom - (limits.score - low) / (high - low) * (bottom - top), top, bottom) : bottom;
         chart.querySelector(".limits path").setAttribute(
           "d", `M${across} ${top}H${right}V${bottom}H${left}V${down}H${across}z`);
+        chart.dataset.band = across < right || down < bottom;
       });
+      drawLegend();
+    }
+
+    // Only what the picture has now.
+    function drawLegend() {
+      find("[data-kind=out]").hidden = !charts[0].querySelector(".mark.out");
+      const { value } = find(".axes input:checked");
+      find("[data-kind=band]").hidden = find(`.chart[data-axis=${value}]`).dataset.band !== "true";
     }
 
     function position(chart, value, otherwise) {
@@ -221,13 +204,12 @@
       all(".mark.near").forEach((element) => element.classList.remove("near"));
       tip.hidden = place === null;
       if (place === null) return;
-      const element = markOf(visible(), place);
-      element.classList.add("near");
-      const cost = 1 + charts.filter((chart) => chart.matches(".wide")).findIndex((chart) =>
-        chart.dataset.axis === visible().dataset.axis);
+      const mark = markOf(visible(), place);
+      mark.classList.add("near");
       const { name, tiles } = points[place];
-      tip.textContent = `${name}\n${tiles[0][0]} · ${tiles[cost][0]}`;
-      const [dot, box] = [element.getBoundingClientRect(), find(".plot").getBoundingClientRect()];
+      const lines = tiles.map(([value, note], i) => `${headings[i]}: ${value} (${note})`);
+      tip.replaceChildren(element("b", "", name), ...lines.map((line) => element("span", "", line)));
+      const [dot, box] = [mark.getBoundingClientRect(), find(".plot").getBoundingClientRect()];
       const middle = dot.left + dot.width / 2 - box.left;
       tip.style.left = `${clamp(middle - tip.offsetWidth / 2, 4, box.width - tip.offsetWidth - 4)}px`;
       const above = dot.top - box.top - tip.offsetHeight - 10;
@@ -270,8 +252,10 @@
       chart.addEventListener("click", (event) => {
         const place = nearest(chart, event);
         if (place !== null) show(place, "hand");
+        hover(place);  // a finger that is lifted leaves the chart before it clicks
       });
       chart.addEventListener("keydown", (event) => {
+        if (event.key === "Escape") hover(null);
         const place = neighbour(chart, event.key);
         if (place === undefined) return;
         event.preventDefault();
@@ -279,7 +263,11 @@
         markOf(chart, place).focus();
       });
     });
-    all(".axes input").forEach((input) => input.addEventListener("change", () => hover(null)));
+    all(".axes input").forEach((input) => input.addEventListener("change", () => {
+      hover(null);
+      drawLegend();
+    }));
+    document.addEventListener("pointerdown", (event) => { if (!event.target.closest(".chart")) hover(null); });
     all("tbody tr").forEach((row) => row.addEventListener("click", () => show(Number(row.dataset.point), "hand")));
     find(".copy").addEventListener("click", async (event) => {
       const button = event.currentTarget;

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from datetime import date
 from xml.etree.ElementTree import Element
 
-from surgery.curves.inversions import inversion_notes
-from surgery.curves.page.chart import SIZES, chart, mark
-from surgery.curves.page.facts import code, facts, tiles
+from surgery.curves.page.asked import opening_words, units
+from surgery.curves.page.chart import SIZES, chart
+from surgery.curves.page.facts import code, facts, name_of, tiles
+from surgery.curves.page.footer import footer
+from surgery.curves.page.legend import legend
 from surgery.curves.page.section import Section
+from surgery.curves.page.tables import tables
+from surgery.curves.page.words import timing_words
 from surgery.curves.plot import AXES
-from surgery.curves.table import table
 from surgery.html.document import document, resource
 from surgery.html.numbers import COST_WORDS
 from surgery.html.tags import breakable, tag
 
 INTRO = (
     "Every point is a model, cut out of one that was trained once. Smaller ones cost less, and at some size they "
-    "start to make more mistakes. Say what you can afford, or pick a point."
+    "start to do worse."
 )
+CHANGE = "Change that in the form, or pick a point."
 NO_SCRIPT = "Without JavaScript this page shows one model in full. All others are in the tables."
 FITTED = "batches: the {} batches of inputs that what reads features was fitted on in the sweep."
 BATCHES = "batches: the {} batches of training inputs that BatchNorm statistics were estimated on in the sweep."
-LUCK = "Allow for luck: one standard error counts as nothing"
-ERRORS = "± and thin bars: one standard error of the score."
+CHANCE = "Count small differences as chance"
+HELP = (
+    "Scores were measured on some samples; on others they would differ by about ±. This takes the smallest of the "
+    "models that are within {}± of the best, and a limit on the score has to be met with {}± to spare."
+)
+ERRORS = "±: one standard error, by which a number may be off by chance."
 MANY = 40  # groups or rows that are not all shown at once
 KEYS = "Click or tap a point, or walk along the curve with the arrow keys."
 
 
-def page(title: str, sections: Iterable[Section]) -> str:
+def page(title: str, sections: Iterable[Section], made: date | None = None) -> str:
     """The text of the page. Raises WidthError where a section's limits leave no point."""
-    style, script = (resource("surgery.curves.page", name) for name in ("page.css", "page.js"))
+    style, rules, script = (resource("surgery.curves.page", name) for name in ("page.css", "choose.js", "page.js"))
     header = tag("header", tag("h1", title), tag("p", INTRO), tag("noscript", tag("p", NO_SCRIPT)))
     body = [_section(number, section) for number, section in enumerate(sections)]
-    return document(title, style, script, header, tag("main", *body))
+    return document(title, style, rules + script, header, tag("main", *body), footer(made))
 
 
 def _section(number: int, section: Section) -> Element:
@@ -42,13 +51,14 @@ def _section(number: int, section: Section) -> Element:
         "section",
         tag("h2", section.title) if section.title else None,
         *(tag("p", note) for note in section.notes),
+        tag("p", tag("span", opening_words(section)[0], class_="asked"), " ", tag("span", CHANGE, class_="script")),
         tag("div", _figure(number, section, picked), _budget(number, section), class_="board"),
         _result(section, picked),
         tag("div", _widths(section, picked), _code(section, picked), class_="board"),
         tag(
             "details",
             tag("summary", "All points as a table"),
-            *_tables(section, picked),
+            *tables(section, picked),
             class_="all",
             open=len(section.curve) <= MANY,
         ),
@@ -70,20 +80,29 @@ def _figure(number: int, section: Section, picked: int) -> Element:
     return tag(
         "figure",
         tag("fieldset", tag("legend", f"{section.score.capitalize()} against"), *choices, class_="axes"),
-        _legend(section) if len(section.curves) > 1 else None,
         *(_chart(section, x, size, picked) for x in section.measures for size in SIZES),
         tag("div", class_="tip", hidden=True),
+        legend(section),
         tag(
-            "figcaption", tag("span", KEYS, class_="script"), " ", ERRORS if section.errors else None, _timing(section)
+            "figcaption",
+            tag("span", KEYS, class_="script"),
+            " ",
+            ERRORS if _inexact(section) else None,
+            _timing(section),
         ),
         class_="plot",
     )
 
 
+def _inexact(section: Section) -> bool:
+    """Whether some number comes with an error."""
+    return section.errors or any(point.spread for point in section.curve)
+
+
 def _timing(section: Section) -> str | None:
-    """How times were measured, where the curve tells."""
-    told = ", ".join(f"{name} {value}" for name, value in section.curve.timing.items())
-    return f" Time: the median of calls ({told})." if told and "latency" in section.measures else None
+    """How times were measured, where curves tell."""
+    told = dict.fromkeys(filter(None, map(timing_words, section.curves.values())))
+    return f" Time: {'; '.join(told)}." if told and "latency" in section.measures else None
 
 
 def _chart(section: Section, x: str, size: str, picked: int) -> Element:
@@ -95,27 +114,23 @@ def _chart(section: Section, x: str, size: str, picked: int) -> Element:
     return picture
 
 
-def _legend(section: Section) -> Element:
-    rows = [
-        tag("li", tag("svg", tag("g", tag("path", d="M-14 0H14"), tag("path", class_="mark", d=mark(series)),
-                                 class_=f"series s{series % 4}"), viewBox="-15 -8 30 16"), name)
-        for series, name in enumerate(section.curves)
-    ]  # fmt: skip
-    return tag("ul", *rows, class_="legend")
-
-
 def _budget(number: int, section: Section) -> Element:
-    rows = [
-        _limit(f"limit-{number}-{x}", x, f"{COST_WORDS[x].name} at most", *COST_WORDS[x].unit(section.most(x)))
-        for x in section.measures
-    ]
-    unit = ("points", 0.01) if section.share else ("", 1.0)
-    rows.append(_limit(f"limit-{number}-score", "score", f"Loss of {section.score} at most", *unit))
+    labels = {x: f"{COST_WORDS[x].name} at most" for x in section.measures} | {
+        "score": f"Loss of {section.score} at most"
+    }
+    rows = [_limit(f"limit-{number}-{x}", x, labels[x], *unit) for x, unit in units(section).items()]
     if section.errors:
-        box = tag("input", type="checkbox", checked=bool(section.opening().get("errors")))
-        rows.append(tag("label", box, tag("span", LUCK), class_="luck"))
+        rows += _luck(f"luck-{number}", section.opening().get("errors", 0))
     clear = tag("button", "No limits", type="button", class_="clear")
     return tag("form", tag("h3", "What can you afford?"), *rows, clear, class_="budget script")
+
+
+def _luck(name: str, errors: float) -> list[Element]:
+    """A box to tick, and what it does."""
+    box = tag("input", type="checkbox", checked=bool(errors), aria_describedby=name)
+    times = f"{errors:g} " if errors not in (0, 1) else ""
+    said = HELP.format(times, times)
+    return [tag("label", box, tag("span", CHANCE), class_="luck", title=said), tag("p", said, id=name, class_="help")]
 
 
 def _limit(name: str, measure: str, label: str, unit: str, size: float) -> Element:
@@ -132,7 +147,8 @@ def _result(section: Section, picked: int) -> Element:
         tag("div", tag("dt", name), tag("dd", value, class_="value"), tag("dd", note, class_="note"))
         for name, (value, note) in zip(names, shown, strict=True)
     ]
-    return tag("div", tag("p", class_="how script", role="status"), tag("dl", *cells), class_="result")
+    how = f"{opening_words(section)[1]}: {name_of(section, picked)}."
+    return tag("div", tag("p", how, class_="how", role="status"), tag("dl", *cells), class_="result")
 
 
 def _widths(section: Section, picked: int) -> Element:
@@ -165,29 +181,12 @@ def _code(section: Section, picked: int) -> Element:
         tag("p", class_="same script"),
     ]
     curves = section.curves.values()
-    for said, batches in ((FITTED, max(c.refitted for c in curves)), (BATCHES, max(c.recalibrated for c in curves))):
-        if batches:
-            parts.append(tag("p", said.format(batches), class_="remark"))
+    counts = ("refit", FITTED, [c.refitted for c in curves]), ("recalibrate", BATCHES, [c.recalibrated for c in curves])
+    for word, said, batches in counts:
+        needs = f"{word}=batches"  # told of models whose Python has it
+        if max(batches):
+            hidden = needs not in code(section, picked)
+            parts.append(tag("p", said.format(max(batches)), class_="remark", data_needs=needs, hidden=hidden))
     if section.load:
         parts += [tag("h3", "To load the saved model"), tag("pre", tag("code", section.load), tabindex=0)]
     return tag("div", *parts, class_="python")
-
-
-def _tables(section: Section, picked: int) -> Iterator[Element]:
-    start = 0
-    for name, curve in section.curves.items():
-        header, *rows = table(curve)
-        lines = [
-            tag(
-                "tr",
-                *(tag("td", cell) for cell in row),
-                data_point=start + i,
-                class_="on" if start + i == picked else None,
-            )
-            for i, row in enumerate(rows)
-        ]
-        head = tag("thead", tag("tr", *(tag("th", cell.strip(), scope="col") for cell in header)))
-        caption = tag("caption", name) if len(section.curves) > 1 else None
-        yield tag("div", tag("table", caption, head, tag("tbody", *lines)), class_="scroll")
-        yield from (tag("p", remark, class_="remark") for remark in (*curve.notes, *inversion_notes(curve)))
-        start += len(curve)

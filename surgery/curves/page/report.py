@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ def report(
     title: str = TITLE,
     score: str = "score",
     files: bool = False,
+    made: date | None = None,
     **limits: Any,
 ) -> list[Path]:
     """Write a page with the curves, a budget to set, and the widths and the Python of the point that it picks.
@@ -40,6 +42,7 @@ def report(
         title: the heading of the page.
         score: what the score is called, such as `accuracy`.
         files: write a PNG and a CSV of each section beside the page.
+        made: the day that the page says it was made on; by default today's, in UTC.
         limits: what the page opens with, as keywords of `Curve.choose`. Sections have limits of their own.
 
     Returns:
@@ -55,7 +58,7 @@ def report(
         raise InputError("report takes curves, then a path: report(curve, 'report.html')")
     figure_class()  # without matplotlib nothing is written
     sections = _sections(curves, score, limits)
-    target = write(path, page(title, sections))
+    target = write(path, page(title, sections, made))
     try:
         beside = list(_beside(target, sections)) if files else []
     except OSError as error:

@@ -74,6 +74,11 @@ class Section:
         return any(point.error for point in self.curve)
 
     @property
+    def uniform(self) -> tuple[Point, ...]:
+        """Of searched curves the uniform models that they are compared with."""
+        return tuple(point for curve in self.curves.values() for point in curve.uniform)
+
+    @property
     def share(self) -> bool:
         """Whether scores are shares, told in percent."""
         return is_share(self.curve)

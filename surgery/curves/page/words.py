@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from surgery.curves.points import Point, Rows
+from surgery.curves.table import timing_note
 from surgery.html.numbers import COST_WORDS, percent
 
 
@@ -16,6 +17,24 @@ def is_share(points: Iterable[Point]) -> bool:
 def score_words(score: float, share: bool) -> str:
     """A score as a person reads it: `97.4 %`, or four digits."""
     return f"{100 * score:.1f} %" if share else f"{score:.4g}"
+
+
+def error_words(error: float | None, share: bool) -> str:
+    """What follows a score: ` ± 0.8`, in points for a share; nothing where it is not known."""
+    return "" if not error else f" ± {100 * error:.1f}" if share else f" ± {error:.2g}"
+
+
+def budget_words(curve: Rows, point: Point) -> str:
+    """What a searched model may cost. A curve does not hold its budgets; the model is about as large as its own."""
+    share = 100 * point.macs / curve.full["macs"] if curve.full["macs"] else 100.0
+    return f"about {share:.0f} % of the MACs" if share >= 1.5 else f"about {share:.2g} % of the MACs"
+
+
+def timing_words(curve: Rows) -> str:
+    """What times were measured with: inputs, device, threads. Nothing where none were, or nobody said."""
+    if not curve.timing or not any(point.latency for point in curve):
+        return ""
+    return timing_note(curve.timing).removeprefix("ms: ").removesuffix(", median of None")
 
 
 def summary(curve: Rows, point: Point) -> str:

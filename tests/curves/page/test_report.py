@@ -152,7 +152,8 @@ def test_only_its_own_style_and_script_may_run(tmp_path):
 def test_ids_are_unique_and_labels_find_theirs(tmp_path):
     found = page(tmp_path, {"a": nested(), "b": drawn(1, 5)})
     ids = [value for _, name, value in found.attributes if name == "id"]
-    assert len(ids) == len(set(ids)) and {value for _, name, value in found.attributes if name == "for"} == set(ids)
+    used = {value for _, name, value in found.attributes if name in ("for", "aria-describedby")}
+    assert len(ids) == len(set(ids)) and used == set(ids)
 
 
 def test_every_cell_of_the_table_is_on_the_page(tmp_path):
@@ -245,7 +246,7 @@ def test_what_else_the_sweep_said_is_told(tmp_path):
     slow = dataclasses.replace(found, points=(*found.points[:2], dataclasses.replace(found[2], latency=1.0)))
     seen = page(tmp_path, slow)
     assert "A remark & more." in seen.of("p") and inversion_notes(slow)[0] in seen.of("p")
-    assert "Time: the median of calls (device cpu, threads 2)." in "".join(seen.of("figcaption") + seen.of("span"))
+    assert "Time: one call on cpu, 2 CPU threads." in "".join(seen.of("figcaption"))
     line = seen.facts()[0]["points"][0]["code"].splitlines()[1]
     assert line == "small = surgery.shrink(wrapped, widths, recalibrate=batches)"
     assert any(text.startswith("batches: the 3 batches of training inputs") for text in seen.of("p"))
