@@ -82,8 +82,8 @@ class Tie:
             one, other = [name for name in named if name in (low, high)] if low != high else list(named)[:2]
             asked = f"{named[one]} of {groups[one].size} and {named[other]} of {groups[other].size}"
             raise WidthError(
-                f"{one} and {other} are tied: they have one fraction of their sizes, but {asked} were asked for. Give one "
-                "of them, or wrap the model without tie="
+                f"{one} and {other} are tied: they have one fraction of their sizes, but {asked} were asked for. Give "
+                "one of them, or wrap the model without tie="
             )
 
 
