@@ -165,6 +165,23 @@ def test_what_a_function_does_is_followed(function: Callable[[Any, Tensor], Any]
     assert plan.elastic_share > 0.8
 
 
+def test_a_custom_operation_without_a_rule_is_named_with_the_line_of_the_model() -> None:
+    @torch.library.custom_op("surgery_tests::twisted", mutates_args=())
+    def twisted(x: torch.Tensor) -> torch.Tensor:
+        return x.flip(-1) + 1
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 12), nn.Linear(12, 3)
+
+        def forward(self, x):
+            return self.b(twisted(self.a(x)))
+
+    reasons = {item.reason for item in surgery.inspect(Net(), torch.randn(2, 6)).fixed}
+    assert any("no rule for twisted" in reason and "test_autograd.py:" in reason for reason in reasons)
+
+
 def test_a_rule_for_a_custom_operation_is_for_all_ways_to_call_it() -> None:
     @torch.library.custom_op("surgery_tests::scaled", mutates_args=())
     def scaled(x: Tensor, factor: Tensor) -> Tensor:
