@@ -24,7 +24,10 @@ _SKIPPED = (  # files whose lines say nothing about the model
     *_OURS,
     os.path.join(_LIBRARY, "planning", ""),
     os.path.dirname(einops.einops.__file__),
-    *(os.path.join(_TORCH, part) for part in ("overrides.py", "functional.py", "_ops.py", "_tensor.py", "_library", "utils")),
+    *(
+        os.path.join(_TORCH, part)
+        for part in ("overrides.py", "functional.py", "_ops.py", "_tensor.py", "_library", "utils")
+    ),
     *(os.path.join(_TORCH, "nn", part) for part in ("functional.py", "modules/module.py")),
 )
 _MODULE = nn.Module._call_impl.__code__.co_filename
