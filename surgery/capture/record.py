@@ -70,13 +70,12 @@ def capture(
     parts = model if isinstance(model, Parts) else parts_of(model)
     with forked(devices_of(parts.tensors.values())):
         try:
-            found = _recorded(parts, run, training, prefix, own_copies is not False, outputs)
+            return _recorded(parts, run, training, prefix, own_copies is not False, outputs)
         except WritesSharedState:
             if own_copies is not None:
                 raise
             # what one module writes into an object, another reads there: modules cannot have copies
-            found = _recorded(parts, run, training, prefix, False, outputs)
-    return found
+            return _recorded(parts, run, training, prefix, False, outputs)
 
 
 class WritesSharedState(Exception):
@@ -109,7 +108,8 @@ def _count(trace: Trace, output: Any, outputs: Outputs, training: bool) -> None:
     """Note which nodes of a run are results. Raises InputError where the parts that are to count are not there."""
     root = trace.frames[0]
     root.counted, root.names = root.returned, ()
-    if isinstance(outputs, int) or callable(outputs) or outputs:
+    if outputs or outputs == 0:
+        # in training a model may return something else, such as losses: then all of that counts
         with contextlib.suppress(InputError) if training else contextlib.nullcontext():
             root.names = names_of(output, outputs)
             root.counted = [trace.node_of(tensor) for tensor in all_tensors(picked(output, root.names), {}, {})]

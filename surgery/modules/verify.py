@@ -86,7 +86,7 @@ def _given(output: Output, model: nn.Module, run: Inputs, name: str) -> object:
     except Exception as error:
         raise ProofError(
             f"{name} ({type(model).__name__}) does not run on the inputs: {type(error).__name__}: {error}"
-        ) from error.__cause__ or error
+        ) from error
 
 
 def output(model: nn.Module, run: Inputs) -> object:
