@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from surgery.errors import InputError
 
@@ -16,6 +16,17 @@ SEVERAL = (
     "Several inputs of one call are a tuple: (x, y), and named ones a dict; labels are not needed. All else is given "
     "by name"
 )
+
+
+def binds(function: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
+    """Whether a function can be called with these arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    except ValueError:  # some functions of C have no signature
+        return True
+    return True
 
 
 def counted(advice: str = SEVERAL) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from surgery.errors import InputError
+from surgery.modules.arguments import binds
 from surgery.modules.batchnorm import several
 from surgery.modules.inputs import Batches, Examples, Inputs, call, cloned
 from surgery.modules.modes import forked
@@ -50,13 +51,13 @@ def as_inputs(batch: Any, examples: Batches | None, model: nn.Module, name: str,
         return _like(batch, known[0]) if sure and known else batch
     parts = list(_readings(batch, model, known))
     foreign = isinstance(batch, Mapping) and type(batch) is not dict  # an object of names, as tokenizers give
-    if not sure and type(batch) is not list and not foreign and binds(model, call(batch)):
+    if not sure and type(batch) is not list and not foreign and callable_with(model, call(batch)):
         return call(batch)
     for run in parts:
         for example in known:
-            if alike(run, example) and binds(model, run):
+            if alike(run, example) and callable_with(model, run):
                 return _like(run, example)
-    if (not sure and binds(model, call(batch))) or not known:
+    if (not sure and callable_with(model, call(batch))) or not known:
         return call(batch)
     raise InputError(
         f"{name}: {type(model).__name__} takes {_shown(known[0])}, and a batch is {_shown(call(batch))}: give batches "
@@ -117,14 +118,9 @@ def _like(run: Inputs, example: Inputs) -> Inputs:
     return Inputs(*pytree.tree_map(placed, (run.args, run.kwargs)))
 
 
-def binds(model: nn.Module, run: Inputs) -> bool:
-    try:
-        inspect.signature(model.forward).bind(*run.args, **run.kwargs)
-    except TypeError:
-        return False
-    except ValueError:  # a forward without a signature
-        return True
-    return True
+def callable_with(model: nn.Module, run: Inputs) -> bool:
+    """Whether a model takes so many inputs, of these names."""
+    return binds(model.forward, *run.args, **run.kwargs)
 
 
 def _shown(run: Inputs) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from surgery.errors import InputError
+from surgery.modules.arguments import binds
 from surgery.modules.inputs import Batches, Inputs
-from surgery.modules.labelled import binds
+from surgery.modules.labelled import callable_with
 from surgery.training.distil import Distil, kl
 from surgery.training.teaching import Cached, Teacher
 
@@ -34,7 +34,7 @@ def check_asked(
             "loss is a function of the output, and called for each width: lambda output: F.cross_entropy(output, y). "
             f"Got {type(loss).__name__}"
         )
-    if loss is not None and not _takes(loss.forward if isinstance(loss, nn.Module) else loss, 1):
+    if loss is not None and not binds(loss.forward if isinstance(loss, nn.Module) else loss, None):
         name = getattr(loss, "__name__", type(loss).__name__)
         raise InputError(f"{ALONE}. {name} cannot be called with one argument")
     if not full and teacher is None:
@@ -53,17 +53,6 @@ def check_asked(
         )
     if not full or loss is None:
         _check_frozen(teacher, twin)
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether a function can be called with so many arguments, as far as it tells."""
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except TypeError:
-        return False
-    except ValueError:  # some functions of C have no signature
-        return True
-    return True
 
 
 def _check_frozen(teacher: Teacher | None, twin: nn.Module) -> None:
@@ -86,7 +75,7 @@ def check_inputs(twin: nn.Module, run: Inputs, examples: Batches | None) -> None
     listed = len(run.args) == 1 and isinstance(run.args[0], list) and all(isinstance(x, Tensor) for x in run.args[0])
     as_list = listed and not any(isinstance(one, list) for one in known.args)
     count = len(known.args) + len(known.kwargs)
-    if as_list or (len(run.args) > count and not binds(twin, run)):
+    if as_list or (len(run.args) > count and not callable_with(twin, run)):
         raise InputError(
             f"inputs are the arguments of one call of the model, {count} where it was wrapped, got "
             f"{'a list' if as_list else len(run.args)}: labels go into the loss, "

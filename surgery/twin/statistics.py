@@ -14,7 +14,7 @@ from surgery.errors import InputError
 from surgery.modules.batchnorm import calibration, several, statistics_layers
 from surgery.modules.batchnorm import recalibrate as estimate
 from surgery.modules.inputs import Batches, Examples, Inputs, call, tensors
-from surgery.modules.labelled import Batch, as_inputs, binds
+from surgery.modules.labelled import Batch, as_inputs, callable_with
 from surgery.twin.callers import AVERAGED, within, within_function
 from surgery.twin.elastic import is_wrapped, state_of
 from surgery.twin.setting import examples_of, ready
@@ -156,7 +156,7 @@ def _callable(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Examples]:
     """Batches for a plain model. Raises InputError for one that it cannot be called with."""
     for batch in several(batches):
         run = batch if isinstance(batch, Batches) else call(batch)
-        if isinstance(run, Inputs) and not binds(model, run):
+        if isinstance(run, Inputs) and not callable_with(model, run):
             raise InputError(
                 f"recalibrate: {type(model).__name__} cannot be called with a batch of {len(run.args)} parts: give "
                 "inputs without labels, [(x,) for x, _ in loader]; for a wrapped model they are left out"
