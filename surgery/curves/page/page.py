@@ -18,6 +18,7 @@ from surgery.curves.plot import AXES
 from surgery.html.document import document, resource
 from surgery.html.numbers import COST_WORDS
 from surgery.html.tags import breakable, tag
+from surgery.html.tiles import bar, tile
 
 INTRO = (
     "Every point is a model, cut out of one that was trained once. Smaller ones cost less, and at some size they "
@@ -143,10 +144,7 @@ def _limit(name: str, measure: str, label: str, unit: str, size: float) -> Eleme
 def _result(section: Section, picked: int) -> Element:
     shown = tiles(section, section.curve[picked])
     names = [section.score.capitalize(), *(COST_WORDS[x].name for x in section.measures)]
-    cells = [
-        tag("div", tag("dt", name), tag("dd", value, class_="value"), tag("dd", note, class_="note"))
-        for name, (value, note) in zip(names, shown, strict=True)
-    ]
+    cells = [tile(name, value, note) for name, (value, note) in zip(names, shown, strict=True)]
     how = f"{opening_words(section)[1]}: {name_of(section, picked)}."
     return tag("div", tag("p", how, class_="how", role="status"), tag("dl", *cells), class_="result")
 
@@ -154,7 +152,7 @@ def _result(section: Section, picked: int) -> Element:
 def _widths(section: Section, picked: int) -> Element:
     point = section.curve[picked]
     rows = [
-        tag("li", tag("span", *breakable(name), class_="name"), _bar(point.widths.get(name, size), size),
+        tag("li", tag("span", *breakable(name), class_="name"), bar(point.widths.get(name, size) / size),
             tag("span", tag("b", str(point.widths.get(name, size))), f" of {size}", class_="count"))
         for name, size in section.groups.items()
     ]  # fmt: skip
@@ -165,12 +163,6 @@ def _list(rows: Sequence[Element]) -> dict[str, object]:
     """A long list scrolls by itself, with the keyboard too."""
     many = len(rows) > MANY
     return {"class_": "widths many" if many else "widths", "tabindex": 0 if many else None, "aria_label": "Widths"}
-
-
-def _bar(width: int, size: int) -> Element:
-    share = f"{100 * width / size:.4g}%"
-    whole = tag("rect", class_="whole", width="100%", height="100%")
-    return tag("svg", whole, tag("rect", class_="kept", width=share, height="100%"), class_="bar", aria_hidden="true")
 
 
 def _code(section: Section, picked: int) -> Element:

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 from surgery.axes.layout import Unit
 from surgery.html.numbers import COST_WORDS, percent
 from surgery.html.tags import breakable, tag
+from surgery.html.tiles import bar, tile
 from surgery.plan.folding import Row, folded
 from surgery.plan.groups import KINDS, Group
 from surgery.plan.page.kinds import SIGNS, style_of, words
@@ -41,23 +42,11 @@ def tiles(view: View) -> Element:
     for measure in MEASURES:
         before, after, told = getattr(full, measure), getattr(now, measure), COST_WORDS[measure]
         note = NOTES[measure] if view.asked is None else f"{percent(after, before)} of {told.words(before)}"
-        cells.append(_tile(told.name, told.words(after), note, None if view.asked is None else after / (before or 1)))
-    cells.append(
-        _tile(
-            "Can change", _share(plan.elastic_share), f"of the parameters, in {_many(len(plan.groups), 'group')}", None
-        )
-    )
+        kept = None if view.asked is None else bar(after / (before or 1))
+        cells.append(tile(told.name, told.words(after), kept, note))
+    where = f"of the parameters, in {_many(len(plan.groups), 'group')}"
+    cells.append(tile("Can change", _share(plan.elastic_share), where))
     return tag("div", tag("dl", *cells), class_="result")
-
-
-def _tile(name: str, value: str, note: str, share: float | None) -> Element:
-    bar = None
-    if share is not None:
-        kept = tag("rect", class_="kept", width=f"{100 * share:.4g}%", height="100%")
-        bar = tag(
-            "svg", tag("rect", class_="whole", width="100%", height="100%"), kept, class_="bar", aria_hidden="true"
-        )
-    return tag("div", tag("dt", name), tag("dd", value, class_="value"), tag("dd", bar, note, class_="note"))
 
 
 def _share(part: float) -> str:
