@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.chromium import NoBrowser, chromium
 from tests.small_models import Net
 
 torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
@@ -38,6 +40,15 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    try:
+        with chromium() as running:
+            yield running
+    except NoBrowser as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from surgery.curves.page.asked import HOW
 from surgery.curves.page.section import Section
 from surgery.errors import InputError, WidthError
 from tests.curves.made import drawn, nested
+from tests.pages import RATIO
 from tests.small_models import mlp
 
 PHONE = {"width": 360, "height": 740}
@@ -289,13 +290,9 @@ def test_without_a_script_the_picture_and_the_table_are_there(visit):
     assert not page.locator(".wide[data-axis=bytes]").is_visible()
 
 
-CONTRAST = """() => {
-  const channels = (color) => color.match(/[\\d.]+/g).slice(0, 3).map(Number);
-  const light = (color) => channels(color).map((c) => c / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
-  const style = (selector) => getComputedStyle(document.querySelector(selector));
+CONTRAST = (
+    f"() => {{{RATIO}"
+    """
   const [page, card] = [style('body').backgroundColor, style('.plot').backgroundColor];
   return {
     text: Math.min(ratio(style('h1').color, page), ratio(style('header p').color, page), ratio(style('dt').color, card),
@@ -304,6 +301,7 @@ CONTRAST = """() => {
       .map((series) => ratio(getComputedStyle(series).color, card))),
   };
 }"""
+)
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ import torch
 
 import surgery
 from surgery.plan import Plan
-from tests.chromium import NoBrowser, chromium
 from tests.models.convolutional import BasicBlock, ResNet
 from tests.models.language import Llama
 from tests.models.vision_transformers import ViT
+from tests.pages import RATIO, Open, visiting
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-Open = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -30,41 +29,18 @@ def plans() -> dict[str, Plan]:
     }
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    try:
-        with chromium() as running:
-            yield running
-    except NoBrowser as reason:
-        pytest.skip(str(reason))
-
-
 @pytest.fixture
 def visit(browser: Any, plans: dict[str, Plan], tmp_path: Path) -> Iterator[Open]:
-    """Writes a page and opens it. Afterwards nothing may have been asked for, refused or complained about."""
-    seen: list[str] = []
-    contexts = []
+    """Writes a page and opens it."""
+    with visiting(browser) as open_:
 
-    def open_(
-        name: str, *, viewport: dict[str, int] = DESK, script: bool = True, dark: bool = False, **options: Any
-    ) -> Any:
-        path = plans[name].report(tmp_path / "plan.html", **options)
-        scheme = "dark" if dark else "light"
-        context = browser.new_context(viewport=viewport, java_script_enabled=script, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: seen.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: seen.append(f"error: {error}"))
-        page.on("request", lambda request: seen.append(f"request: {request.url}"))
-        page.goto(path.as_uri())
-        assert seen == [f"request: {path.as_uri()}"]  # the page itself
-        seen.clear()
-        return page
+        def visit(
+            name: str, *, viewport: dict[str, int] = DESK, script: bool = True, dark: bool = False, **options: Any
+        ) -> Any:
+            path = plans[name].report(tmp_path / "plan.html", **options)
+            return open_(path, viewport=viewport, script=script, dark=dark)
 
-    yield open_
-    for context in contexts:
-        context.close()
-    assert not seen
+        yield visit
 
 
 @pytest.mark.parametrize("name", ["cnn", "vit", "llama"])
@@ -153,13 +129,9 @@ def test_keys(visit: Open) -> None:
     assert not any(tip.is_visible() for tip in page.locator(".tip").all())
 
 
-CONTRAST = """() => {
-  const channels = (color) => color.match(/[\\d.]+/g).slice(0, 3).map(Number);
-  const light = (color) => channels(color).map((c) => c / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
-  const style = (selector) => getComputedStyle(document.querySelector(selector));
+CONTRAST = (
+    f"() => {{{RATIO}"
+    """
   const [page, card] = [style('body').backgroundColor, style('.layer').backgroundColor];
   return {
     text: Math.min(ratio(style('.how').color, page), ratio(style('.kinds small').color, page),
@@ -169,6 +141,7 @@ CONTRAST = """() => {
       .map((band) => ratio(getComputedStyle(band).fill, card))),
   };
 }"""
+)
 
 
 @pytest.mark.parametrize("dark", [False, True])
