@@ -1,5 +1,7 @@
 """The errors that users meet. Each message says where, what was seen, and what to do."""
 
+from collections.abc import Sequence
+
 
 class SurgeryError(Exception):
     """Base of every error that this library raises on purpose."""
@@ -27,3 +29,9 @@ class ProofError(SurgeryError, AssertionError):
 
 class FileError(SurgeryError, ValueError):
     """A file is missing, damaged, or belongs to another model."""
+
+
+def some(names: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first names of many, and how many more there are, as a message lists them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return between.join(names[:most]) + more

@@ -53,6 +53,11 @@ def selected(groups: Mapping[str, Group], pattern: str, model: str) -> list[str]
     )
 
 
+def covers(pattern: str, tensor: str) -> bool:
+    """Whether a glob fits the name of a tensor, or a module path has it below."""
+    return fnmatch.fnmatchcase(tensor, pattern) or tensor.startswith(pattern.rstrip(".") + ".")
+
+
 def _placed(groups: Mapping[str, Group], pattern: str) -> list[str]:
     """The groups whose name fits a glob, or that cut a tensor below a module path; `{0..3}` is a range of numbers."""
     span = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 
 from surgery.axes.layout import Layout, Unit
@@ -10,6 +9,7 @@ from surgery.errors import WidthError
 from surgery.plan.facts import Facts
 from surgery.plan.folding import Row, folded
 from surgery.plan.groups import Fixed
+from surgery.plan.selecting import covers
 
 
 def notation(dim: Layout) -> str:
@@ -56,8 +56,7 @@ def _selected(plan: Facts, only: str | None) -> tuple[list[str], list[Fixed]]:
     """The names of groups, and what is fixed, that a pattern selects; all where there is none."""
     if only is None:
         return list(plan.groups), list(plan.fixed)
-    below = only.rstrip(".") + "."
-    stuck = [f for f in plan.fixed if fnmatch.fnmatchcase(f.tensor, only) or f.tensor.startswith(below)]
+    stuck = [f for f in plan.fixed if covers(only, f.tensor)]
     try:
         return plan.find(only), stuck
     except WidthError:

@@ -70,15 +70,16 @@ class Tie:
 
     def _check(self, groups: Mapping[str, Group], named: Mapping[str, int]) -> None:
         """Raises WidthError for widths that are not one fraction, but for rounding."""
-        multiple = math.gcd(*(width for name, width in named.items() if width < groups[name].size)) or 1  # of rounding
-        steps = {n: 0.0 if self.exact else math.lcm(groups[n].granularity, multiple) / groups[n].size for n in named}
-        shares = {name: width / groups[name].size for name, width in named.items()}
         if not named:
             return
+        multiple = math.gcd(*(width for name, width in named.items() if width < groups[name].size)) or 1  # of rounding
+        rounding = {name: 0 if self.exact else math.lcm(groups[name].granularity, multiple) for name in named}
+        steps = {name: Fraction(units, groups[name].size) for name, units in rounding.items()}
+        shares = {name: Fraction(width, groups[name].size) for name, width in named.items()}
         low = max(named, key=lambda name: shares[name] - steps[name])
         high = min(named, key=lambda name: shares[name] + steps[name])
         alike = len({(groups[n].size, width) for n, width in named.items()}) == len({groups[n].size for n in named})
-        if shares[low] - steps[low] > shares[high] + steps[high] + 1e-9 or not alike:
+        if shares[low] - steps[low] > shares[high] + steps[high] or not alike:
             one, other = [name for name in named if name in (low, high)] if low != high else list(named)[:2]
             asked = f"{named[one]} of {groups[one].size} and {named[other]} of {groups[other].size}"
             raise WidthError(

@@ -7,7 +7,6 @@ import gc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase as fnmatch
 from types import MappingProxyType
 from typing import Any
 
@@ -16,13 +15,14 @@ from torch import nn
 from surgery.axes.algebra import Axis, pin, unify
 from surgery.capture.record import Capture
 from surgery.capture.runs import record_runs
-from surgery.errors import CaptureError, InputError
+from surgery.errors import CaptureError, InputError, some
 from surgery.modules.caches import without_caches
 from surgery.modules.inputs import Batches, Examples, Inputs, runs
 from surgery.modules.outputs import Outputs
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.plan.plan import Plan, per_group
+from surgery.plan.selecting import covers
 from surgery.plan.ties import TieSpec
 from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
@@ -188,7 +188,7 @@ class _Draft:
 
     def rests(self, plan: Plan, pattern: str) -> bool:
         """Whether a pattern names parts of the model that are fixed in any case."""
-        inside = [name for name in plan.parameters if f"{name}.".startswith(f"{pattern}.") or fnmatch(name, pattern)]
+        inside = [name for name in plan.parameters if covers(pattern, name)]
         return bool(inside) and not any(tensor in inside for group in plan.groups.values() for tensor, _ in group.cuts)
 
 
@@ -234,6 +234,7 @@ def _precision(parts: Parts, captures: Sequence[Capture]) -> tuple[str, ...]:
     return (f"it computes partly in {names}: proofs allow a difference of {allowed:.0e} of the output's scale",)
 
 
+SHOWN = 4  # groups named in a note
 COARSE = (
     "granularity: {} have fewer units than one step of it, and keep their full width. Give them a smaller one, "
     "granularity={{'*': 16, 'a.group': 1}}, or name them in fixed= if that is meant"
@@ -247,5 +248,4 @@ def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:
     kept = [f"{group.name} ({group.size})" for group in groups.values() if group.granularity > group.size]
     if granularity == 1 or not kept:
         return replace(plan, groups=groups)
-    names = ", ".join(kept[:4]) + (f" and {len(kept) - 4} more" if len(kept) > 4 else "")
-    return replace(plan, groups=groups, notes=(*plan.notes, COARSE.format(names)))
+    return replace(plan, groups=groups, notes=(*plan.notes, COARSE.format(some(kept, SHOWN))))

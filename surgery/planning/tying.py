@@ -20,7 +20,7 @@ from surgery.axes.layout import Layout
 from surgery.configs.fields import at, fields
 from surgery.configs.fitting import Fit, Unfit, built_from_config
 from surgery.configs.voting import Place, Sizes
-from surgery.errors import InputError, WidthError
+from surgery.errors import InputError, WidthError, some
 from surgery.modules.inputs import Examples
 from surgery.modules.plain_data import is_plain_data, replaced
 from surgery.modules.tensors import Parts
@@ -120,8 +120,8 @@ def tied_by_config(plan: Plan, ties: Sequence[Tie]) -> Plan:
     if not kept:
         return plan
     groups = {name: replace(g, granularity=g.size) if name in kept else g for name, g in plan.groups.items()}
-    names = ", ".join(kept[:SHOWN]) + (f" and {len(kept) - SHOWN} more" if len(kept) > SHOWN else "")
-    return replace(plan, groups=groups, notes=(*plan.notes, f"tie='config': {names} cannot move by it, and stay full"))
+    note = f"tie='config': {some(kept, SHOWN)} cannot move by it, and stay full"
+    return replace(plan, groups=groups, notes=(*plan.notes, note))
 
 
 def _disjoint(moves: Sequence[_Move], plan: Plan) -> list[_Move]:
@@ -217,14 +217,15 @@ class _Experiment:
                 if len(open_) == 1:
                     (name,) = open_
                     full = self.plan.groups[name].size
-                    fitting = [w for w in {full, full // 2} if w and self._value(formula, widths | {name: w}) == size]
+                    options = [widths | {name: width} for width in {full, full // 2} if width]
+                    fitting = [option for option in options if self.plan.value(formula, option) == size]
                     if len(fitting) != 1:
                         return frozenset()
-                    widths[name] = fitting[0]
+                    (widths,) = fitting
             if len(widths) == before:
                 break
-        whole = self.plan.full() | widths
-        if any(self._value(formula, whole) != size for formula, size in places):
+        every = self.plan.full() | widths
+        if any(self.plan.value(formula, every) != size for formula, size in places):
             return frozenset()
         return frozenset(name for name, width in widths.items() if width < self.plan.groups[name].size)
 
@@ -255,7 +256,7 @@ class _Experiment:
         """
         tie = self.tie(move)
         parts = math.gcd(*(self.plan.groups[name].size for name in tie.groups))
-        coarse = math.lcm(*(step for step in whole(tie, parts)))
+        coarse = math.lcm(*whole(tie, parts))
         for times in (1, 2, 4, 8, 16, 32):
             step = coarse * times
             if parts % step or step >= parts:
@@ -271,9 +272,6 @@ class _Experiment:
             name: cut(tensor, layouts[own], widths) if (own := self.plan.canonical(name)) in layouts else tensor
             for name, tensor in self.parts.model.state_dict().items()
         }
-
-    def _value(self, formula: Origin, widths: Mapping[str, int]) -> int:
-        return self.plan.value(formula, widths)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from surgery.errors import some
 from surgery.modules.tensors import named_tensors
 from surgery.plan.plan import Plan
 
@@ -31,8 +32,7 @@ def apart(saved: Mapping[str, object], tensors: Mapping[str, Tensor], model: nn.
         found = list(_groups(full if isinstance(full, dict) else {}, plan.full()))
     if not found:
         return SAME
-    more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
-    return "; ".join(found[:MOST]) + more
+    return some(found, MOST, "; ")
 
 
 def _tensors(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.adapters.base import decisions
-from surgery.errors import InputError
+from surgery.errors import InputError, some
 from surgery.modules.batchnorm import statistics_layers
 from surgery.modules.caches import forget
 from surgery.modules.code.bytecode import assigned, mentions, reads
@@ -248,24 +248,24 @@ def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, i
     sizes = {name: plan.groups[name].size for name in asked}
     whole = [f"{name} ({sizes[name]})" for name, value in asked.items() if value > sizes[name] > 1]
     if whole:
-        names = ", ".join(whole[:SHOWN]) + (f" and {len(whole) - SHOWN} more" if len(whole) > SHOWN else "")
         warnings.warn(
-            f"minimum: {names} have fewer units than that, so that no narrower width of theirs is trained. Give them "
-            "a smaller one, minimum={'*': 16, 'a.group': 1}, or name them in fixed= if that is meant",
+            f"minimum: {some(whole, SHOWN)} have fewer units than that, so that no narrower width of theirs is "
+            "trained. Give them a smaller one, minimum={'*': 16, 'a.group': 1}, or name them in fixed= if that is "
+            "meant",
             stacklevel=6,
         )
     for name, value in asked.items():
         group = plan.groups[name]
         result[name] = _at_least(group, value)
     for tie in plan.ties:
-        share = max(result[name] / plan.groups[name].size for name in tie.groups)
+        share = max(Fraction(result[name], plan.groups[name].size) for name in tie.groups)
         result.update({name: _at_least(plan.groups[name], share * plan.groups[name].size) for name in tie.groups})
     return result
 
 
-def _at_least(group: Group, width: float) -> int:
+def _at_least(group: Group, width: int | Fraction) -> int:
     """The smallest width that a group can have, not below this."""
-    return min(group.size, math.ceil(width / group.granularity - 1e-9) * group.granularity)
+    return min(group.size, -(-width // group.granularity) * group.granularity)
 
 
 def strip(model: M) -> M:
