@@ -27,22 +27,8 @@ class Score:
 
 One: TypeAlias = Score | SupportsFloat | tuple[SupportsFloat, SupportsFloat]
 Scored: TypeAlias = One | Mapping[str, One]  # what `validate` may return
-LOWER = (
-    "loss",
-    "entropy",
-    "ce",
-    "bits",
-    "error",
-    "err",
-    "perplexity",
-    "ppl",
-    "mse",
-    "mae",
-    "rmse",
-    "nll",
-    "wer",
-    "fid",
-)  # is better
+# Words in the names of metrics of which lower is better.
+LOWER = frozenset("loss entropy ce bits error err perplexity ppl mse mae rmse nll wer fid".split())
 
 
 def as_score(returned: Scored) -> Score:

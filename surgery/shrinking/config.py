@@ -134,7 +134,7 @@ def _fit(
             reasons.append(unfit)
         except Exception as error:  # classes of configurations check themselves wherever they are touched
             raise Unfit(f"its config refuses these sizes ({type(error).__name__}: {error})") from error
-    raise reasons[-2]
+    raise reasons[-2]  # of what shapes tell; that of integers says less
 
 
 def _refuse_parts(small: nn.Module) -> None:

@@ -20,7 +20,7 @@ from surgery.training.distil import Distil, divergence, known_by, seeing, toward
 from surgery.training.draws import DEFAULT
 from surgery.training.schedules import NARROW, Turn, turns
 from surgery.training.teaching import Teacher, teacher_output
-from surgery.twin.elastic import is_wrapped, state_of
+from surgery.twin.elastic import is_wrapped, not_wrapped, state_of
 from surgery.twin.setting import at_widths
 from surgery.twin.state import State, Widths
 from surgery.twin.telling import share as mean_share
@@ -163,8 +163,7 @@ def twin_in(model: nn.Module) -> nn.Module:
     for module in model.modules() if isinstance(model, nn.Module) else ():
         if is_wrapped(module):
             return module
-    state_of(model)
-    raise AssertionError("a model that is not wrapped is an error")
+    raise InputError(not_wrapped(model))
 
 
 def _state(twin: nn.Module, run: Inputs) -> State:

@@ -30,8 +30,10 @@ LIMIT = 2**31  # bytes of outputs that are kept
 @torch.no_grad()
 def teacher_output(teacher: Teacher, run: Inputs) -> Any:
     """What a teacher says, in tensors apart from its own: it may have kept them, or be run in inference mode."""
-    learning = isinstance(teacher, nn.Module) and any(module.training for module in teacher.modules())
-    with evaluating(teacher) if learning and isinstance(teacher, nn.Module) else contextlib.nullcontext():
+    mode: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if isinstance(teacher, nn.Module) and any(module.training for module in teacher.modules()):
+        mode = evaluating(teacher)
+    with mode:
         said = teacher(*run.args, **run.kwargs)
     return pytree.tree_map(_apart, said)
 
