@@ -34,7 +34,7 @@ from surgery.shrinking.config import settle_config
 from surgery.twin.elastic import elastic_of, is_wrapped
 from surgery.twin.foreign import check_untouched
 from surgery.twin.install import strip, twin_of
-from surgery.twin.setting import examples_of, proven_at, ready
+from surgery.twin.setting import examples_of, own_precision, proven_at, ready
 from surgery.twin.statistics import Recalibrate, batches_for, stale, warn_stale
 from surgery.twin.writing import stored_kept
 
@@ -150,7 +150,7 @@ def tell(small: nn.Module, plan: Plan, widths: dict[str, int], examples: Example
 def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> float:
     """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
     try:
-        with proven_at(wrapped, widths):
+        with own_precision(wrapped), proven_at(wrapped, widths):
             names = "the wrapped model at these widths", "the shrunk model"
             return compare(wrapped, unrun(small), examples, tolerance_of(plan, wrapped), names)
     except ProofError as error:
