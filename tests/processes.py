@@ -1,0 +1,38 @@
+"""Code that runs in processes of its own: one that is killed in the middle of it, or the ranks of a training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def started(code: str, threads: int) -> subprocess.Popen[bytes]:
+    """A process that runs Python code in the folder of the project."""
+    count = str(threads)  # the last bits of a sum depend on how many there are
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+
+
+def killed(code: str, seconds: float = 240) -> None:
+    """Run code in a process of its own, with the threads of this one. It must end by SIGKILL."""
+    assert _ended([started(code, torch.get_num_threads())], seconds) == [-signal.SIGKILL]
+
+
+def ranks(code: str, count: int = 2, seconds: float = 240) -> None:
+    """Run code in so many processes, one thread each, in which `RANK` is which of them it is. All must succeed."""
+    assert _ended([started(f"RANK = {rank}\n{code}", 1) for rank in range(count)], seconds) == [0] * count
+
+
+def _ended(processes: list[subprocess.Popen[bytes]], seconds: float) -> list[int]:
+    try:
+        return [process.wait(seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
