@@ -95,6 +95,11 @@ def leads_home(put: Any, module: nn.Module) -> bool:
     return False
 
 
+def is_forward(value: Any, module: nn.Module) -> bool:
+    """Whether a value is bound to a module, and is its own forward or wraps that."""
+    return isinstance(value, MethodType) and value.__self__ is module and leads_home(value, module)
+
+
 def is_own(value: Any, module: nn.Module) -> bool:
     """Whether a value is the forward of a module, bound to it."""
     own: Any = type(module).forward
