@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -44,7 +45,7 @@ class SurgeryCallback(TrainerCallback, ExportableState):
             )
         if any(isinstance(other, SurgeryCallback) for other in trainer.callback_handler.callbacks):
             raise InputError("this Trainer has a SurgeryCallback already: one keeps the draws, and takes all widths")
-        self.trainer, self.widths, self.told, self.evaluating = trainer, named(widths), Told(), False
+        self.trainer, self.widths, self.told = trainer, named(widths), Told()
         only_twin(self.model)
 
     @property
@@ -81,7 +82,7 @@ class SurgeryCallback(TrainerCallback, ExportableState):
     def _log(self) -> None:
         means = self.told.means()
         if means:
-            self.trainer.log(means)
+            Trainer.log(self.trainer, means)  # other trainers add metrics of theirs to the next thing that is logged
 
     def on_evaluate(
         self,
@@ -94,17 +95,31 @@ class SurgeryCallback(TrainerCallback, ExportableState):
     ) -> None:
         """The same evaluation at further widths."""
         prefix = next((name.removesuffix(RUNTIME) for name in metrics or () if name.endswith(RUNTIME)), None)
-        if self.evaluating or not self.widths or metrics is None or prefix is None or eval_dataloader is None:
+        if not self.widths or metrics is None or prefix is None or eval_dataloader is None:
             return
-        prefixes = iter([f"{prefix}_width_{name}" for name in self.widths])
+        names = iter(self.widths)
 
         def validate(_: nn.Module) -> float:
-            found = self.trainer.evaluate(eval_dataloader.dataset, metric_key_prefix=next(prefixes))
+            found = self._evaluated(eval_dataloader.dataset, prefix, f"{prefix}_width_{next(names)}")
+            Trainer.log(self.trainer, found)
             metrics.update(found)
             return 0.0  # the metrics are what counts, and may be none that `progress` takes
 
-        self.evaluating = True
+        surgery.progress(only_twin(self.model), validate, list(self.widths.values()))
+
+    def _evaluated(self, dataset: Any, prefix: str, new: str) -> dict[str, float]:
+        """The metrics of another evaluation, under a prefix of its own, also those that a trainer gives the usual one.
+
+        Callbacks, and so loggers, do not see it.
+        """
+        trainer, handler = self.trainer, self.trainer.callback_handler
+        length = len(trainer.state.log_history)
+        trainer.callback_handler = copy.copy(handler)
+        trainer.callback_handler.callbacks = []
         try:
-            surgery.progress(only_twin(self.model), validate, list(self.widths.values()))
+            found = trainer.evaluate(dataset, metric_key_prefix=new)
         finally:
-            self.evaluating = False
+            trainer.callback_handler = handler
+            del trainer.state.log_history[length:]
+        renamed = {name: name.replace(f"{prefix}_", f"{new}_", 1) for name in found if name.startswith(f"{prefix}_")}
+        return {name if name.startswith(f"{new}_") else to: found[name] for name, to in renamed.items()}

@@ -62,7 +62,7 @@ LEFT: dict[str, Callable[[Any, Any], Any]] = {
     "as it is": lambda accelerator, model: model,
     "unwrapped": lambda accelerator, model: accelerator.unwrap_model(model),
     "unwrapped, without its precision": lambda a, model: a.unwrap_model(model, keep_fp32_wrapper=False),
-    "extracted": lambda accelerator, model: extract_model_from_parallel(model, keep_torch_compile=False),
+    "extracted": lambda accelerator, model: extract_model_from_parallel(model, keep_fp32_wrapper=False),
     "extracted, recursive": lambda accelerator, model: extract_model_from_parallel(model, recursive=True),
 }
 
@@ -158,7 +158,7 @@ TOKENS = torch.randint(0, 32, (16, 6), generator=torch.Generator().manual_seed(0
 INPUTS = {"input_ids": TOKENS[:2]}
 COMMON: dict[str, Any] = {
     "per_device_train_batch_size": 2, "max_steps": 8, "report_to": [], "use_cpu": True, "disable_tqdm": True,
-    "save_strategy": "no", "learning_rate": 1e-2, "lr_scheduler_type": "constant",
+    "save_strategy": "no", "learning_rate": 1e-2, "lr_scheduler_type": "constant", "gradient_checkpointing": False,
 }  # fmt: skip
 
 
@@ -183,8 +183,10 @@ def sft(model: Any, folder: Path, **options: Any) -> Any:
         tokenizer_object=tokenizers.Tokenizer(words), pad_token="0", eos_token="1"
     )
     data = datasets.Dataset.from_list([{"input_ids": row} for row in TOKENS.tolist()])
-    arguments = trl.SFTConfig(output_dir=str(folder), **COMMON | {"bf16": False, "shuffle_dataset": False} | options)
-    return trl.SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
+    arguments = trl.SFTConfig(output_dir=str(folder), **COMMON | {"bf16": False} | options)
+    trainer = trl.SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
+    trainer._get_train_sampler = lambda rows: torch.utils.data.SequentialSampler(rows)
+    return trainer
 
 
 @pytest.mark.parametrize("precision", [False, True], ids=["fp32", "bf16"])
@@ -196,9 +198,29 @@ def test_after_the_trainer_of_trl_which_never_runs_the_forward_of_the_model(prec
     goes_on(wrapped, llama(), INPUTS, LAYER, tmp_path)
 
 
+def test_the_metrics_of_trl_stay_those_of_the_full_width(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    from surgery.integrations.transformers import SurgeryCallback
+
+    trainer = sft(surgery.wrap(llama(), INPUTS), tmp_path, logging_steps=2)
+    data = trainer.train_dataset
+    expected = trainer.evaluate(data)
+    trainer.add_callback(SurgeryCallback(trainer, (0.25,)))
+    found = trainer.evaluate(data)
+    for name in ("eval_loss", "eval_mean_token_accuracy"):
+        assert found[name] == expected[name]
+        assert name.replace("eval_", "eval_width_0.25_") in found
+    assert found["eval_width_0.25_loss"] != found["eval_loss"]
+    history = trainer.state.log_history
+    assert [name for row in history for name in row].count("eval_mean_token_accuracy") == 2
+    trainer.train()
+    rows = [row for row in trainer.state.log_history if "surgery/width" in row]
+    assert len(rows) == 4 and all("mean_token_accuracy" not in row for row in rows)
+
+
 def test_the_trainer_of_trl_trains_what_a_plain_loop_trains(tmp_path: Path) -> None:
     wrapped, plain = (surgery.wrap(llama(), INPUTS).train() for _ in range(2))
-    sft(wrapped, tmp_path, optim="sgd", max_grad_norm=0, train_sampling_strategy="sequential").train()
+    sft(wrapped, tmp_path, optim="sgd", max_grad_norm=0).train()
     optimizer = torch.optim.SGD(plain.parameters(), lr=1e-2)
     for rows in TOKENS.split(2):
         optimizer.zero_grad()
