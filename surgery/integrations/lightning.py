@@ -51,7 +51,8 @@ class SurgeryCallback(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Scores at fixed widths."""
         if self.validate is not None and self.widths and not trainer.sanity_checking:
-            found = surgery.progress(only_twin(pl_module), self.validate, list(self.widths.values()))
+            with self.told.not_listening():
+                found = surgery.progress(only_twin(pl_module), self.validate, list(self.widths.values()))
             scores = zip(self.widths, found.scores, strict=True)
             pl_module.log_dict({f"val_width_{name}": score for name, score in scores})
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from torch import nn
@@ -44,6 +45,7 @@ class Told:
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = {}
+        self.deaf = False
 
     def listen(self, twin: nn.Module, step: int) -> None:
         """From here on; it takes the place of what `surgery.log_to` was given before."""
@@ -51,9 +53,17 @@ class Told:
         surgery.log_to(twin, self.add, step=step)
 
     def add(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            if "score" not in name:  # a trainer has those by other names
-                self.values.setdefault(name, []).append(value)
+        for name, value in () if self.deaf else values.items():
+            self.values.setdefault(name, []).append(value)
+
+    @contextlib.contextmanager
+    def not_listening(self) -> Iterator[None]:
+        """Around what a callback scores itself, and logs by other names."""
+        self.deaf = True
+        try:
+            yield
+        finally:
+            self.deaf = False
 
     def means(self) -> dict[str, float]:
         """The mean of each since the last call."""

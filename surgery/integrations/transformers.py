@@ -105,7 +105,8 @@ class SurgeryCallback(TrainerCallback, ExportableState):
             metrics.update(found)
             return 0.0  # the metrics are what counts, and may be none that `progress` takes
 
-        surgery.progress(only_twin(self.model), validate, list(self.widths.values()))
+        with self.told.not_listening():
+            surgery.progress(only_twin(self.model), validate, list(self.widths.values()))
 
     def _evaluated(self, dataset: Any, prefix: str, new: str) -> dict[str, float]:
         """The metrics of another evaluation, under a prefix of its own, also those that a trainer gives the usual one.

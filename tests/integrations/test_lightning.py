@@ -148,6 +148,7 @@ def test_logs_have_draws_and_scores_at_fixed_widths(by_hand: bool, tmp_path: Pat
     shares = logger.of("surgery/width 1" if by_hand else "surgery/width")
     assert len(shares) == 16 and all(0 < share <= 1 for share in shares) and len(set(shares)) > 1
     assert len(logger.of("surgery/loss")) == (16 if by_hand else 0)
+    assert not [name for row in logger.rows for name in row if "score" in name]
     expected = surgery.progress(module.wrapped, score, list(widths.values()))
     assert [logger.of(f"val_width_{name}")[-1] for name in widths] == pytest.approx(expected.scores)
     assert len(logger.of("val_width_all")) == len(logger.of("val_loss")) == 4

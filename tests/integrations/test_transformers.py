@@ -112,6 +112,19 @@ def test_logs_have_draws_and_metrics_at_further_widths(tmp_path: Path) -> None:
     assert surgery.widths(twin) == surgery.inspect(twin).widths(1.0)
 
 
+def test_scores_of_your_own_are_logged_too(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, (0.5,), eval_strategy="steps", eval_steps=3, logging_steps=3)
+
+    class Scores(transformers.TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            surgery.progress(trainer.model, lambda model: 0.5, widths=(0.25,))
+
+    trainer.add_callback(Scores())
+    trainer.train()
+    found = [name for row in trainer.state.log_history for name in row if "score" in name]
+    assert found == ["surgery/score 0.25"] * 2
+
+
 def test_each_of_several_evaluation_sets_and_named_widths(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, {"small": {"ffn": 0.25}})
     found = trainer.evaluate({"a": ROWS[:4], "b": ROWS[4:12]})
