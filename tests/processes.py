@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,11 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def started(code: str, threads: int) -> subprocess.Popen[bytes]:
+def started(code: str, threads: int, **environment: str) -> subprocess.Popen[bytes]:
     """A process that runs Python code in the folder of the project."""
     count = str(threads)  # the last bits of a sum depend on how many there are
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    known = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=known | environment)
 
 
 def killed(code: str, seconds: float = 240) -> None:
@@ -26,8 +27,12 @@ def killed(code: str, seconds: float = 240) -> None:
 
 
 def ranks(code: str, count: int = 2, seconds: float = 240) -> None:
-    """Run code in so many processes, one thread each, in which `RANK` is which of them it is. All must succeed."""
-    assert _ended([started(f"RANK = {rank}\n{code}", 1) for rank in range(count)], seconds) == [0] * count
+    """Run code in so many processes, one thread each, with the environment that torchrun gives. All must succeed."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1])}
+    places = [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    assert _ended([started(code, 1, **place) for place in places], seconds) == [0] * count
 
 
 def _ended(processes: list[subprocess.Popen[bytes]], seconds: float) -> list[int]:

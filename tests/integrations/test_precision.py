@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
@@ -105,10 +103,8 @@ def test_a_prepared_twin_draws_as_it_would_without(again: bool) -> None:
     assert isinstance(twin.forward, MethodType) and twin.forward.__self__ is twin
 
 
-def one_rank(rank: int, folder: Path) -> None:
+def one_rank(folder: Path) -> None:
     """Trains under accelerate with bf16, as one of two, and keeps what came out."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    os.environ |= {"MASTER_PORT": (folder / "port").read_text(), "ACCELERATE_USE_CPU": "true"}
     accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
     model, twin = train_with(accelerator, draw=surgery.mixed())
     assert accelerator.num_processes == 2 and isinstance(model, nn.parallel.DistributedDataParallel)
@@ -119,23 +115,16 @@ def one_rank(rank: int, folder: Path) -> None:
     seen = watched(twin[0])
     for _ in range(8):
         model(X)
-    torch.save([twin.state_dict(), small.state_dict(), seen], folder / f"{rank}.pt")
+    torch.save([twin.state_dict(), small.state_dict(), seen], folder / f"{accelerator.process_index}.pt")
     accelerator.end_training()
 
 
 def test_two_ranks_with_bf16(tmp_path: Path) -> None:
-    (tmp_path / "port").write_text(str(free_port()))
-    ranks(f"from tests.integrations.test_precision import *; one_rank(RANK, Path({str(tmp_path)!r}))")
+    ranks(f"from tests.integrations.test_precision import *; one_rank(Path({str(tmp_path)!r}))")
     (whole, small, seen), (*others, other) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for state, same in zip((whole, small), others, strict=True):
         assert all(torch.equal(same[name], tensor) for name, tensor in state.items())
     assert seen == other and len(set(seen)) > 2
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 # --- transformers, TRL and PEFT ---

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import surgery
-from tests.processes import killed
+from tests.processes import killed, ranks
 from tests.small_models import mlp, watched
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -76,6 +76,22 @@ def test_a_run_that_ends_after_a_checkpoint_goes_on_bit_for_bit(kill: bool, tmp_
     whole = run(tmp_path / "whole", gradient_accumulation_steps=2)
     rest = run(tmp_path / "first", resume=True, gradient_accumulation_steps=2)
     assert all(torch.equal(rest[name], tensor) for name, tensor in whole.items())
+
+
+def one_rank(folder: Path) -> None:
+    """A whole run, one that is stopped, and the rest of it, as one of two ranks."""
+    options = {"eval_strategy": "steps", "eval_steps": 2, "widths": (0.5,)}
+    whole = run(folder / "whole", **options)
+    with pytest.raises(Stop):
+        run(folder / "first", Stopper(False), **options)
+    rest = run(folder / "first", resume=True, **options)
+    assert torch.distributed.get_world_size() == 2
+    assert all(torch.equal(rest[name], tensor) for name, tensor in whole.items())
+
+
+@pytest.mark.slow
+def test_two_ranks_go_on_bit_for_bit(tmp_path: Path) -> None:
+    ranks(f"from tests.integrations.test_transformers import *; one_rank(Path({str(tmp_path)!r}))")
 
 
 def test_without_the_callback_it_would_not_and_the_callback_says_so(tmp_path: Path) -> None:

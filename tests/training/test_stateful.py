@@ -152,10 +152,10 @@ def test_what_it_gives_may_stand_in_a_state_of_your_own(tmp_path: Path) -> None:
     assert seen_widths(again, 5) == seen_widths(first, 5)
 
 
-def rank(index: int, folder: Path) -> None:
+def one_rank(folder: Path) -> None:
     """One of two ranks: the whole training, half of it, and the rest in a new twin."""
-    store = dist.FileStore(str(folder / "store"), 2)
-    dist.init_process_group("gloo", store=store, rank=index, world_size=2)
+    index = int(os.environ["RANK"])
+    dist.init_process_group("gloo", store=dist.FileStore(str(folder / "store"), 2), rank=index, world_size=2)
     whole = train(Kept(), range(STEPS), folder / "saved")
     stopped = train(Kept(), range(SAVED), folder / "saved", save=True)
     rest = train(Kept(), range(SAVED, STEPS), folder / "saved", load=True)
@@ -164,7 +164,7 @@ def rank(index: int, folder: Path) -> None:
 
 
 def test_two_ranks_go_on_and_stay_alike(tmp_path: Path) -> None:
-    ranks(f"from tests.training.test_stateful import *; rank(RANK, Path({str(tmp_path)!r}))")
+    ranks(f"from tests.training.test_stateful import *; one_rank(Path({str(tmp_path)!r}))")
     (whole, stopped, rest), (other, _, _) = (torch.load(tmp_path / f"{index}.pt") for index in range(2))
     learnt = [name for name in whole if not name.startswith("1.")]  # statistics of BatchNorm are those of each rank
     for name in learnt:
