@@ -35,7 +35,7 @@ from surgery.shrinking.proof import prove, tolerance_of
 from surgery.twin.elastic import elastic_of, is_wrapped
 from surgery.twin.foreign import check_untouched
 from surgery.twin.install import strip, twin_of
-from surgery.twin.setting import ready, runnable
+from surgery.twin.setting import plan_of, ready, runnable
 from surgery.twin.statistics import Recalibrate, batches_for, stale, warn_stale
 from surgery.twin.writing import stored_kept
 
@@ -214,6 +214,16 @@ def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], wi
             vars(module).update({name: d(module) for name, d in decisions(module).items() if hasattr(module, name)})
     vars(small)[RECORD] = _record(vars(small).get(RECORD), plan, widths) | {"rewritten": rewritten, "replaced": swapped}
     return small
+
+
+def unlearned_copy(wrapped: M) -> M:
+    """A plain model at full width over the same parameters, with tensors of its own in place of all others."""
+
+    def take(_: str, tensor: Tensor) -> Tensor:
+        return tensor if isinstance(tensor, nn.Parameter) else like(tensor, tensor)
+
+    plan = plan_of(wrapped)
+    return plain_copy(wrapped, plan, take, plan.full()).eval()
 
 
 def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record:
