@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from tests.chromium import NoBrowser, chromium
+from tests.ranks import Ranks
 from tests.small_models import Net
 
 torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
@@ -49,6 +50,16 @@ def browser() -> Iterator[Any]:
             yield running
     except NoBrowser as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Ranks]:
+    """Two ranks of one process group; `ranks(function, *args)` gives what each has returned."""
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("torch is built without gloo")
+    started = Ranks()
+    yield started
+    started.stop()
 
 
 @pytest.fixture

@@ -43,7 +43,10 @@ MAY = {
 # Where a room is known by some of its modules only.
 DOORS = {
     ("modules", "axes"): {"surgery.axes.formulas"},  # the steps of a path
-    ("plan", "modules"): {"surgery.modules.code.rewritten"},  # a new forward is part of a plan
+    ("plan", "modules"): {  # a new forward is part of a plan; what is spread over ranks is cut whole
+        "surgery.modules.code.rewritten",
+        "surgery.modules.sharded",
+    },
     ("twin", "axes"): {"surgery.axes.formulas", "surgery.axes.layout"},
     ("measuring", "refitting"): {"surgery.refitting.statistics"},
     ("refitting", "axes"): {"surgery.axes.layout"},

@@ -16,6 +16,7 @@ from surgery.curves.curve import Curve
 from surgery.curves.points import MEASURES, AnyPath, Full, Point
 from surgery.errors import FileError, InputError
 from surgery.modules.inputs import Examples, call, tensors
+from surgery.modules.sharded import gathered
 from surgery.plan.plan import Plan
 
 
@@ -115,7 +116,7 @@ def _digest(values: Mapping[str, object]) -> str:
     result = hashlib.sha256()
     for name, value in values.items():
         if isinstance(value, torch.Tensor):
-            tensor = value.detach().cpu().contiguous()
+            tensor = gathered(value.detach()).cpu().contiguous()
             result.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             result.update(ctypes.string_at(tensor.data_ptr(), tensor.nbytes) if tensor.numel() else b"")
     return result.hexdigest()[:32]

@@ -13,7 +13,7 @@ from surgery.errors import InputError
 from surgery.modules.inputs import Examples, Inputs
 from surgery.modules.labelled import Batch
 from surgery.refitting.statistics import batches_of
-from surgery.twin.setting import examples_of
+from surgery.twin.setting import runnable
 from surgery.twin.statistics import Recalibrate, batches_for
 
 
@@ -34,7 +34,7 @@ class Options:
         """What latency is measured on, or None where it is not. Raises InputError where nothing is known to run."""
         if not self.measure_latency:
             return None
-        found = self.examples if self.examples is not None else examples_of(wrapped)
+        found = self.examples if self.examples is not None else runnable(wrapped)
         if found is None:
             raise InputError(f"{name} has no inputs to measure latency on: pass examples=, or measure_latency=False")
         return found

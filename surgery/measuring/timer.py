@@ -9,7 +9,8 @@ from torch import nn
 from surgery.modules.inputs import Examples
 from surgery.modules.latency import Timing, side_by_side, timing
 from surgery.plan.widths import WidthSpec
-from surgery.shrinking.shrink import shrink
+from surgery.shrinking.shrink import shrink, unlearned_copy
+from surgery.twin.setting import plan_of
 
 
 @dataclass(frozen=True)
@@ -28,4 +29,6 @@ class Timer:
         return side_by_side(self._small(first), self._small(second), self.inputs)
 
     def _small(self, widths: WidthSpec) -> nn.Module:
+        if plan_of(self.wrapped).widths(widths) == plan_of(self.wrapped).full():
+            return unlearned_copy(self.wrapped)  # large models do not fit twice
         return shrink(self.wrapped, widths, recalibrate=False)  # statistics take no time

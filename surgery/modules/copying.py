@@ -13,6 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from surgery.errors import CaptureError
+from surgery.modules.engines import is_changed, own_attributes, own_class
 from surgery.modules.restoring import TorchFunction
 from surgery.modules.tensors import Parts, parts_of
 from surgery.modules.tree import named_modules
@@ -25,8 +26,9 @@ def copy_tree(
 ) -> M:
     """A new module tree in which each named tensor is what `replace(name, tensor)` gives.
 
-    Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand.
-    Tensors with a history, which a forward has stored on modules, are copied without it.
+    Everything else is copied deeply, apart from objects in `shared` (by id), for which their values stand. What engines
+    of many ranks have put onto modules is left out. Tensors with a history, which a forward has stored on modules, are
+    copied without it.
     Raises CaptureError where a module holds something that cannot be copied.
     """
     return cast(M, copy_of(parts_of(model), replace, shared).model)  # a copy has the class of what was copied
@@ -40,14 +42,15 @@ def copy_of(
     tensors = {name: replace(name, tensor) for name, tensor in parts.tensors.items()}
     memo: dict[int, object] = {id(tensor): tensors[name] for name, tensor in parts.tensors.items()}
     memo.update(shared or {})
-    plain = [module for module in parts.modules.values() if _plain(type(module))]  # type: ignore[arg-type]
+    plain = [module for module in parts.modules.values() if _plain(type(module)) or is_changed(module)]  # type: ignore[arg-type]
     memo.update(_kept_views(parts, tensors))
-    copies = {id(module): type(module).__new__(type(module)) for module in plain}
+    copies = {id(module): _new(own_class(module)) for module in plain}
+    attributes = {id(module): own_attributes(module) for module in plain}  # kept: `memo` knows objects by their ids
     memo.update(copies)
     try:
         with _WithoutHistory():
             for module in reversed(plain):  # children first: what else holds a module may look into it
-                vars(copies[id(module)]).update(_copied(vars(module), memo))
+                vars(copies[id(module)]).update(_copied(attributes[id(module)], memo))
             result = copy.deepcopy(model, memo)
     except Exception as error:
         raise CaptureError(
@@ -86,6 +89,10 @@ class _WithoutHistory(TorchFunctionMode):
             tensor, memo = args
             return memo.setdefault(id(tensor), tensor.detach().clone())
         return func(*args, **(kwargs or {}))
+
+
+def _new(cls: type[nn.Module]) -> nn.Module:
+    return cls.__new__(cls)
 
 
 @functools.cache

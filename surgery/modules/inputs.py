@@ -116,7 +116,7 @@ def followed(examples: Batches, before: Placed | None, now: Placed | None) -> Ba
         return examples
 
     def moved(leaf: object) -> object:
-        if not isinstance(leaf, torch.Tensor):
+        if not isinstance(leaf, torch.Tensor) or leaf.is_meta:  # that has no numbers to move
             return leaf
         leaf = leaf.to(now[1]) if leaf.device == before[1] else leaf
         return leaf.to(now[0]) if leaf.dtype == before[0] else leaf

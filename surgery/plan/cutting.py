@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from surgery.axes import layout
 from surgery.axes.layout import Layout
+from surgery.modules.sharded import gathered, is_sharded, spread_as
 
 Kept: TypeAlias = "tuple[int | Tensor | None, ...]"
 Scale: TypeAlias = "tuple[int, frozenset[str]]"  # of a producing parameter: its dimension, and the groups that it makes
@@ -32,23 +33,34 @@ def kept(layouts: Sequence[Layout], widths: Mapping[str, int]) -> Kept | None:
 
 
 def read(tensor: Tensor, parts: Kept | None) -> Tensor:
-    """The kept part of a tensor. Gradients flow back into the whole, zero outside the part."""
+    """The kept part of a tensor. Gradients flow back into the whole, zero outside the part.
+
+    That of a sharded tensor is spread over ranks in the same way.
+    """
     if parts is None:
         return tensor
-    if sum(part is not None for part in parts) > 1 and tensor.requires_grad and torch.is_grad_enabled():
+    if is_sharded(tensor):
+        return spread_as(tensor, read(gathered(tensor), parts))
+    several = sum(part is not None for part in parts) > 1 or any(isinstance(part, Tensor) for part in parts)
+    if several and tensor.requires_grad and torch.is_grad_enabled():
         return _cut(tensor, parts)
-    return _take(tensor, parts)  # one dimension: torch's own gradient allocates the whole once as well
+    return _take(tensor, parts)  # one prefix: torch's own gradient allocates the whole once as well
 
 
 def write(tensor: Tensor, part: Tensor, parts: Kept) -> None:
     """Put a kept part back into its tensor, in place."""
     with torch.no_grad():
-        _put(tensor.detach(), part.detach(), parts)
+        if is_sharded(tensor):
+            value = gathered(tensor.detach())
+            _put(value, gathered(part.detach()), parts)
+            tensor.detach().copy_(spread_as(tensor, value))
+        else:
+            _put(tensor.detach(), part.detach(), parts)
 
 
-def is_view(parts: Kept | None) -> bool:
+def is_view(tensor: Tensor, parts: Kept | None) -> bool:
     """Whether reading gives a view of the tensor."""
-    return parts is None or not any(isinstance(part, Tensor) for part in parts)
+    return parts is None or not (is_sharded(tensor) or any(isinstance(part, Tensor) for part in parts))
 
 
 def _take(tensor: Tensor, parts: Kept) -> Tensor:
@@ -98,7 +110,11 @@ class _Context(Protocol):
 
 
 class _Cut(torch.autograd.Function):
-    """One node for a cut in several dimensions: its backward allocates the whole gradient once."""
+    """One node for a cut: its backward allocates the whole gradient once.
+
+    It saves no tensor, as a gathering of torch's would. A pass has one slice of a parameter, so a checkpoint that
+    computes a part of the pass again reads it and does not cut again; it must save as many tensors as before.
+    """
 
     generate_vmap_rule = True
 
@@ -135,6 +151,25 @@ class _Uncut(torch.autograd.Function):
         return _cut(gradient, ctx.parts), None, None
 
 
+class _Scaled(torch.autograd.Function):
+    """A slice times constants, which saves no tensor either."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(part: Tensor, factors: Tensor) -> Tensor:
+        return part * factors
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.factors = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.factors, None
+
+
+_scaled: Callable[[Tensor, Tensor], Tensor] = _Scaled.apply
 _cut: Callable[[Tensor, Kept], Tensor] = _Cut.apply
 _uncut: Callable[[Tensor, Kept, torch.Size], Tensor] = _Uncut.apply
 
@@ -163,4 +198,6 @@ def rescale(
         return part
     shape = [1] * part.dim()
     shape[dim] = -1
-    return part * factors.to(part).view(shape)
+    if is_sharded(part):
+        return spread_as(part, gathered(part) * factors.to(part.device, part.dtype).view(shape))
+    return _scaled(part, factors.to(part).view(shape))

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from surgery.errors import InputError
+from surgery.modules.sharded import is_sharded
 from surgery.modules.tensors import Parts, parts_of
 from surgery.twin.elastic import is_wrapped, not_wrapped
 
@@ -33,6 +34,11 @@ def check_model(model: Any) -> Parts:
     if around and any(map(is_wrapped, parts.modules.values())):
         raise InputError(not_wrapped(model))
     for name, tensor in parts.tensors.items():
+        if is_sharded(tensor) and not is_wrapped(model):
+            raise InputError(
+                f"{name} is spread over ranks: wrap the plain model first, then shard what wrap gives (fully_shard, "
+                "parallelize_module). A model that fits nowhere whole is wrapped on the meta device"
+            )
         if is_lazy(tensor):
             raise InputError(
                 f"{name} has no shape yet, since {type(model).__name__} has lazy layers that have not run: run the "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 import math
@@ -11,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-import torch
 from torch import Tensor
 
 from surgery.axes import layout
 from surgery.axes.formulas import LayoutSize, Origin, Steps, leaves
 from surgery.axes.layout import Layout
+from surgery.configs.building import built_over, unlike
 from surgery.configs.fields import at, fields
 from surgery.configs.fitting import Fit, Unfit, built_from_config
 from surgery.configs.voting import Place, Sizes
@@ -239,9 +238,10 @@ class _Experiment:
                 if value.denominator != 1:
                     return False
                 config = replaced(config, path, int(value))
-            with torch.random.fork_rng(devices=[]):
-                built = self.fit.make(copy.deepcopy(config)).train(self.parts.model.training)
-            built.load_state_dict(self._cut(widths), assign=True)
+            model = self.parts.model
+            built = built_over(self.fit.make, config, self._cut(model.state_dict(), widths), model.training)
+            if unlike(self._cut(self._computed(), widths), built) is not None:
+                return False
             twin = twin_of(self.parts, self.plan, self.examples)
             with at_widths(twin, widths):
                 compare(twin, built, self.examples, None, ("the twin", "the model that its config builds"))
@@ -265,12 +265,16 @@ class _Experiment:
                 return replace(tie, step=step)
         return replace(tie, step=parts // 2) if parts % 2 == 0 else None
 
-    def _cut(self, widths: Mapping[str, int]) -> dict[str, Tensor]:
-        """The state_dict of the model at these widths."""
+    def _computed(self) -> dict[str, Tensor]:
+        """The buffers that some call has read, as the model has computed them."""
+        return {name: tensor for name, tensor in self.parts.model.named_buffers() if name in self.plan.layouts}
+
+    def _cut(self, tensors: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[str, Tensor]:
+        """Tensors of the model at these widths, by name."""
         layouts = self.plan.layouts
         return {
             name: cut(tensor, layouts[own], widths) if (own := self.plan.canonical(name)) in layouts else tensor
-            for name, tensor in self.parts.model.state_dict().items()
+            for name, tensor in tensors.items()
         }
 
 

@@ -8,16 +8,15 @@ fitted to the small model, and the result is believed only if it builds the same
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Container, Hashable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 
-import torch
 from torch import nn
 
 from surgery.axes.formulas import Steps
+from surgery.configs.building import built_over, unlike
 from surgery.configs.fields import Config, at, differs, fields
 from surgery.configs.fitting import Fit, Formulas, Unfit, built_from_config
 from surgery.errors import InputError, ProofError
@@ -79,8 +78,7 @@ def _settled(
     try:
         if not built_from_config(module, formulas) or not is_plain_data(config):
             raise Unfit("its class is not built from a config alone")
-        with torch.random.fork_rng(devices=[]):
-            _fit(module, formulas, config, examples, tolerance, known)
+        _fit(module, formulas, config, examples, tolerance, known)
     except Unfit as unfit:
         reason = f"no config of {type(module).__name__} gives this small model: {unfit}. {INSTEAD}"
         if hasattr(type(module), SAVE):
@@ -159,14 +157,12 @@ def _check(
     if any(differs(kept, path, at(config, path)) for path in changed):
         raise Unfit("a config with its sizes is not the same when it is written and read again")
     try:
-        built = make(copy.deepcopy(config)).train(small.training)
-        built.load_state_dict(small.state_dict(), assign=True)
+        built = built_over(make, config, small.state_dict(), small.training)
     except Exception as error:
         raise Unfit(f"what its class builds from it does not take its state_dict ({error})") from error
-    buffers = dict(built.named_buffers())
-    for name, own in small.named_buffers():
-        if not torch.allclose(own, buffers[name].to(own), rtol=1e-5, atol=1e-8, equal_nan=True):
-            raise Unfit(f"it has the right shapes, but {name}, which no checkpoint holds, has other values")
+    other = unlike(dict(small.named_buffers()), built)
+    if other is not None:
+        raise Unfit(f"it has the right shapes, but {other}, which no checkpoint holds, has other values")
     built.to(next(small.parameters()).device)
     try:
         compare(small, built, examples, tolerance, ("the small model", "the model that its config builds"))

@@ -14,7 +14,8 @@ from surgery.modules.inputs import Examples
 from surgery.modules.verify import compare
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
-from surgery.shrinking.shrink import M, like, plain_copy, prepared, tolerance_of, unrun
+from surgery.shrinking.proof import tolerance_of, unrun
+from surgery.shrinking.shrink import M, like, plain_copy, prepared
 from surgery.twin.setting import own_precision, proven_at
 
 

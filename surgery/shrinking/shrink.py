@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from surgery.adapters.base import adapter_for, decisions
 from surgery.axes import layout
-from surgery.errors import InputError, ProofError
+from surgery.errors import InputError
 from surgery.modules.arguments import counted
 from surgery.modules.batchnorm import recalibrate as estimate
 from surgery.modules.code.rewritten import Method, Rewritten
@@ -19,8 +19,8 @@ from surgery.modules.copying import copy_tree
 from surgery.modules.inputs import Examples
 from surgery.modules.labelled import Batch
 from surgery.modules.plain_data import replaced
+from surgery.modules.sharded import is_sharded, whole
 from surgery.modules.tensors import parts_of
-from surgery.modules.verify import TOLERANCES, compare
 from surgery.plan import cutting
 from surgery.plan.groups import Swap
 from surgery.plan.plan import Plan
@@ -31,10 +31,11 @@ from surgery.refitting.refit import Member
 from surgery.refitting.refit import refit as fit
 from surgery.refitting.statistics import batches_of
 from surgery.shrinking.config import settle_config
+from surgery.shrinking.proof import prove, tolerance_of
 from surgery.twin.elastic import elastic_of, is_wrapped
 from surgery.twin.foreign import check_untouched
 from surgery.twin.install import strip, twin_of
-from surgery.twin.setting import examples_of, own_precision, proven_at, ready
+from surgery.twin.setting import plan_of, ready, runnable
 from surgery.twin.statistics import Recalibrate, batches_for, stale, warn_stale
 from surgery.twin.writing import stored_kept
 
@@ -50,7 +51,7 @@ def prepared(model: M, examples: Examples | None) -> tuple[M, Plan, Examples]:
         state, elastic = ready(model), elastic_of(model)
         if elastic is not None and elastic.path:
             raise InputError(f"this {type(model).__name__} is {elastic.path} of a wrapped model: give the whole model")
-        known = examples_of(model) if examples is None else examples
+        known = runnable(model) if examples is None else examples
         assert state.plan is not None and known is not None
         return model, state.plan, known
     if examples is None:
@@ -62,6 +63,13 @@ def prepared(model: M, examples: Examples | None) -> tuple[M, Plan, Examples]:
 def wrapped_as(model: M, plan: Plan, examples: Examples) -> M:
     """A twin by a plan that was made. Its class is one of its own, below the model's."""
     return cast(M, twin_of(parts_of(model), plan, examples))
+
+
+def unsharded(wrapped: M, plan: Plan, examples: Examples) -> M:
+    """A twin itself; where its parameters are spread over ranks, another one over copies of them, whole on each."""
+    if not any(map(is_sharded, wrapped.parameters())):
+        return wrapped
+    return wrapped_as(plain_copy(wrapped, plan, lambda _, tensor: tensor, plan.full()), plan, examples)
 
 
 @counted()
@@ -147,28 +155,6 @@ def tell(small: nn.Module, plan: Plan, widths: dict[str, int], examples: Example
         vars(small)[RECORD]["config"] = unfit
 
 
-def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> float:
-    """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
-    try:
-        with own_precision(wrapped), proven_at(wrapped, widths):
-            names = "the wrapped model at these widths", "the shrunk model"
-            return compare(wrapped, unrun(small), examples, tolerance_of(plan, wrapped), names)
-    except ProofError as error:
-        cause = error.__cause__ or error
-        raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from cause
-
-
-def unrun(model: M) -> M:
-    """A copy to run in its place, over the same tensors: what forwards store on modules stays off `model`."""
-    return copy_tree(model, lambda _, tensor: tensor)
-
-
-def tolerance_of(plan: Plan, model: nn.Module) -> float | None:
-    """The tolerance of the coarsest float type that the model computes in; None leaves it to the outputs' type."""
-    dtypes = plan.dtypes | {parameter.dtype for parameter in model.parameters()}
-    return max((TOLERANCES[dtype] for dtype in dtypes if dtype in TOLERANCES), default=None)
-
-
 def cut_copy(wrapped: M, plan: Plan, widths: dict[str, int]) -> M:
     """A plain copy of a wrapped model with every tensor cut and every attribute set; not proven."""
     state = ready(wrapped)
@@ -204,11 +190,14 @@ def _format(tensor: Tensor) -> torch.memory_format:
 
 
 def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], widths: dict[str, int]) -> M:
-    """A plain model with the tensors that `take` gives and the attributes of `widths`."""
+    """A plain model with the tensors that `take` gives and the attributes of `widths`.
+
+    Sharded tensors are gathered for it one after another, so that no rank ever has more of them than one.
+    """
     state = ready(wrapped)
     check_untouched(wrapped)
     with stored_kept(wrapped, state, cleared=True):
-        small = copy_tree(wrapped, take, {id(state): state})
+        small = copy_tree(wrapped, lambda name, tensor: take(name, whole(tensor)), {id(state): state})
     strip(small)
     modules: dict[str, nn.Module] = dict(small.named_modules())
     full = widths == plan.full()
@@ -225,6 +214,16 @@ def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], wi
             vars(module).update({name: d(module) for name, d in decisions(module).items() if hasattr(module, name)})
     vars(small)[RECORD] = _record(vars(small).get(RECORD), plan, widths) | {"rewritten": rewritten, "replaced": swapped}
     return small
+
+
+def unlearned_copy(wrapped: M) -> M:
+    """A plain model at full width over the same parameters, with tensors of its own in place of all others."""
+
+    def take(_: str, tensor: Tensor) -> Tensor:
+        return tensor if isinstance(tensor, nn.Parameter) else like(tensor, tensor)
+
+    plan = plan_of(wrapped)
+    return plain_copy(wrapped, plan, take, plan.full()).eval()
 
 
 def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record:

@@ -21,7 +21,7 @@ from surgery.plan.plan import Plan
 from surgery.refitting.orders import absorbed
 from surgery.refitting.statistics import apart, parameters_of
 from surgery.shrinking.reorder import reorder, unsaved
-from surgery.shrinking.shrink import M, prepared
+from surgery.shrinking.shrink import M, prepared, unsharded
 from surgery.twin.setting import at_widths
 from surgery.twin.statistics import calibrated
 
@@ -37,8 +37,8 @@ def order(
 
     Unit `order[name][i]` of the model is unit i of the sorted one. Arguments and errors are those of `sort`.
     """
-    wrapped, plan, _ = prepared(model, example_inputs)
-    return _orders(model, wrapped, plan, by)
+    wrapped, plan, examples = prepared(model, example_inputs)
+    return _orders(model, wrapped, plan, examples, by)
 
 
 @counted()
@@ -60,10 +60,12 @@ def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | No
     Raises InputError for scores that are not finite or not one per unit, and what `reorder` raises.
     """
     wrapped, plan, examples = prepared(model, example_inputs)
-    return reorder(wrapped, _orders(model, wrapped, plan, by), examples)
+    return reorder(wrapped, _orders(model, wrapped, plan, examples, by), examples)
 
 
-def _orders(model: nn.Module, wrapped: nn.Module, plan: Plan, by: Criterion | None) -> dict[str, Tensor]:
+def _orders(
+    model: nn.Module, wrapped: nn.Module, plan: Plan, examples: Examples, by: Criterion | None
+) -> dict[str, Tensor]:
     if by is None:
         known = calibrated(wrapped)
         by = absorbed(known) if known else magnitude()
@@ -72,7 +74,7 @@ def _orders(model: nn.Module, wrapped: nn.Module, plan: Plan, by: Criterion | No
     if not callable(by) or (name in makers and not isinstance(by, type)):
         called = f"surgery.{name}({makers[name]})" if name in makers else "surgery.magnitude()"
         raise InputError(f"by is a criterion, such as {called}, got {by!r}")
-    scores = by(wrapped, plan)
+    scores = by(unsharded(wrapped, plan, examples), plan)
     silent = [name for name, value in scores.items() if not torch.as_tensor(value).count_nonzero()]
     if silent:
         warnings.warn(

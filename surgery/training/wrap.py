@@ -13,9 +13,11 @@ from torch import nn
 from surgery.errors import InputError
 from surgery.modules.arguments import counted
 from surgery.modules.copying import copy_tree
+from surgery.modules.engines import is_changed
 from surgery.modules.inputs import Examples, Inputs, detached, placed
 from surgery.modules.labelled import Batch, taken
 from surgery.modules.outputs import Outputs
+from surgery.modules.sharded import whole
 from surgery.plan.plan import Draw, Plan
 from surgery.plan.ties import TieSpec
 from surgery.planning.make import make_plan
@@ -127,14 +129,22 @@ class _Preparation:
         settle_waiting(twin, state)
 
     def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if any(map(is_changed, twin.modules())):
+            raise InputError(
+                f"{type(twin).__name__} was spread over ranks before its first forward, at which it would have been "
+                "analysed: give wrap example inputs"
+            )
         self(twin, unwrap(twin), state_of(twin), Inputs(args, kwargs))
 
 
 def unwrap(wrapped: M) -> M:
-    """A plain model at full width over the same parameters and buffers. Raises InputError if it is not wrapped."""
+    """A plain model at full width over the same parameters and buffers. Raises InputError if it is not wrapped.
+
+    Parameters that are sharded over ranks (FSDP2) are gathered, on every rank: those of the plain model are copies.
+    """
     state = state_of(wrapped)
     check_forwards(wrapped)
-    return strip(copy_tree(wrapped, lambda _, tensor: tensor, {id(state): state}))
+    return strip(copy_tree(wrapped, lambda _, tensor: whole(tensor), {id(state): state}))
 
 
 @counted()

@@ -17,8 +17,10 @@ from surgery.errors import InputError
 from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.containers import containers, located, swapped
 from surgery.modules.plain_data import replaced
+from surgery.modules.sharded import is_sharded
 from surgery.plan import cutting
 from surgery.twin.memory import Absent, Gathered, Memory, Shown, Stored
+from surgery.twin.parallel import check_even, out_of_reach
 from surgery.twin.state import State, in_backward
 
 KEY = "_surgery"
@@ -94,7 +96,7 @@ class Elastic:
                 return memory.gathered[name].value
             self.give_back(module, name)  # a parameter that was read without gradients, and may have been changed
         parts = self.kept(name)
-        if parts is None or self._is_cut(name, tensor):
+        if parts is None or self._is_cut(name, tensor) or out_of_reach(self.state, tensor):
             return tensor
         pass_ = self.state.forward.pass_() if torch.is_grad_enabled() or in_backward() else None
         known = None if pass_ is None else pass_.slice_of((self.path, name), tensor)
@@ -107,7 +109,9 @@ class Elastic:
 
     def _slice(self, module: nn.Module, name: str, tensor: Tensor, parts: cutting.Kept) -> Tensor:
         """A new slice; where it is no view and code may write into it, it is noted, to be written back."""
-        value, copied = cutting.read(tensor, parts), not cutting.is_view(parts)
+        value, copied = cutting.read(tensor, parts), not cutting.is_view(tensor, parts)
+        if is_sharded(value):
+            check_even(self.full(name), tensor, value.shape)
         if name in self.viewed and not value.is_contiguous():
             value, copied = value.contiguous(), True
         writable = self.is_buffer(module, name, tensor) or not (torch.is_grad_enabled() or value.is_inference())

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError, SurgeryError
+from surgery.modules.engines import own_class
 from surgery.modules.tree import named_modules
 from surgery.twin.elastic import Elastic, elastic_of, state_of
 from surgery.twin.state import State
@@ -36,7 +37,7 @@ def changed_parts(twin: nn.Module) -> Iterator[tuple[str, str]]:
                     name,
                     f"{name} ({type(module).__name__}) was put in after wrapping, and does not follow the widths",
                 )
-        elif "surgery_base" not in vars(type(module)):
+        elif "surgery_base" not in vars(own_class(module)):
             yield name, f"{name} is a {type(module).__name__} by now, and does not follow the widths"
         else:
             missing = [key for key in elastic.tensors if not _has(elastic, module, key)]

@@ -86,6 +86,14 @@ class Member:
         if not _taken(self, name, value):
             super().__setattr__(name, _around(self, value) if name == "forward" else value)
 
+    def register_parameter(self: Any, name: str, param: Any) -> None:
+        """Torch reads the attribute to ask whether the name is taken: whole, since to cut a sharded one gathers it."""
+        if elastic_of(self) is None:
+            super().register_parameter(name, param)  # type: ignore[misc]
+        else:
+            with _whole(self):
+                super().register_parameter(name, param)  # type: ignore[misc]
+
     def register_buffer(self: Any, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         if not _taken(self, name, tensor):
             super().register_buffer(name, tensor, persistent)  # type: ignore[misc]
@@ -140,7 +148,7 @@ def _tensor_property(name: str) -> property:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         tensor: Tensor | None = table[name]
         elastic = synced(self)
-        if tensor is None or elastic is None:
+        if tensor is None or elastic is None or elastic.state.forward.whole_views:
             return tensor
         value = elastic.read(self, name, tensor)
         mine = (

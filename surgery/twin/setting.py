@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from surgery.errors import InputError
-from surgery.modules.inputs import Batches, followed, placed
+from surgery.modules.inputs import Batches, followed, placed, tensors
 from surgery.plan.plan import Plan
 from surgery.plan.widths import WidthSpec
 from surgery.twin.elastic import state_of
@@ -34,6 +34,20 @@ def examples_of(wrapped: nn.Module) -> Batches | None:
     with state.whole():
         now = placed(wrapped.parameters())
     return None if state.examples is None else followed(state.examples, state.placed, now)
+
+
+def runnable(wrapped: nn.Module) -> Batches | None:
+    """`examples_of`, for a model to run on. Raises InputError where they are on the meta device, and it is not."""
+    found = examples_of(wrapped)
+    given = () if found is None else found.runs
+    hollow = any(x.is_meta for run in given for x in tensors((run.args, run.kwargs)))
+    with state_of(wrapped).whole():
+        if hollow and not any(parameter.is_meta for parameter in wrapped.parameters()):
+            raise InputError(
+                f"{type(wrapped).__name__} was wrapped on the meta device, so that its example inputs hold no numbers: "
+                "give others here"
+            )
+    return found
 
 
 def plan_of(wrapped: nn.Module) -> Plan:

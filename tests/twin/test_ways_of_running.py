@@ -92,13 +92,19 @@ def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, inner: int):
+    """Its first layer makes two parts of one width: what is cut of it is gathered, and no prefix."""
+
+    def __init__(self, c: int, inner: int):
         super().__init__()
-        self.up, self.down = nn.Linear(width, inner), nn.Linear(inner, width)
-        self.gain = nn.Parameter(torch.ones(inner))
+        self.up, self.down = nn.Linear(c, 2 * inner), nn.Linear(inner, c)
+        self.gain = nn.Parameter(torch.linspace(0.5, 1.5, inner))
+
+    def gated(self, x):
+        a, b = self.up(x).chunk(2, -1)
+        return torch.tanh(a) * torch.sigmoid(b)
 
     def forward(self, x):
-        return x + self.down(torch.tanh(self.up(x)) * self.gain)
+        return x + self.down(self.gated(x) * self.gain)
 
 
 class Checkpointed(nn.Module):
@@ -121,7 +127,7 @@ class Checkpointed(nn.Module):
             else (lambda f, x: f(x))
         )
         if self.way == "functions":
-            x = run(lambda x: self.blocks[1].down(torch.tanh(self.blocks[0].up(x)) * self.blocks[1].gain), x)
+            x = run(lambda x: self.blocks[1].down(self.blocks[0].gated(x) * self.blocks[1].gain), x)
         for block in self.blocks:
             x = run(block, x)
         if self.way == "functions":
@@ -133,7 +139,7 @@ class Unchecked(Checkpointed):
     def forward(self, x):
         x = self.stem(x)
         if self.way == "functions":
-            x = self.blocks[1].down(torch.tanh(self.blocks[0].up(x)) * self.blocks[1].gain)
+            x = self.blocks[1].down(self.blocks[0].gated(x) * self.blocks[1].gain)
         for block in self.blocks:
             x = block(x)
         return self.head(self.last(x))
@@ -142,11 +148,13 @@ class Unchecked(Checkpointed):
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("way", ["modules", "functions"])
 @pytest.mark.parametrize("backward", ["at once", "first to last", "last to first", "after an eval run"])
-def test_checkpointing_recomputes_at_its_own_widths(way: str, reentrant: bool, backward: str) -> None:
+@pytest.mark.parametrize("rescale", [False, True])
+def test_checkpointing_recomputes_at_its_own_widths(way: str, reentrant: bool, backward: str, rescale: bool) -> None:
     results = []
     for cls in (Checkpointed, Unchecked):
         torch.manual_seed(0)
-        wrapped = surgery.wrap(cls(way, reentrant).double(), X.double(), draw=surgery.paper(p=1.0)).train()
+        draw = surgery.paper(p=1.0, rescale=rescale)
+        wrapped = surgery.wrap(cls(way, reentrant).double(), X.double(), draw=draw).train()
         surgery.set_widths(wrapped, 0.5)
         losses = [loss(wrapped(X.double() * (i + 1))) for i in range(3)]
         if backward == "after an eval run":

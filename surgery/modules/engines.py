@@ -1,0 +1,60 @@
+"""What torch's engines for many ranks put onto modules: classes above their own, hooks, states.
+
+FSDP2 (`fully_shard`) and tensor parallelism (`parallelize_module`) change a model in place. A copy that is to be plain
+leaves out what they have put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+ENGINES = ("torch.distributed.fsdp", "torch.distributed.tensor", "torch.distributed._composable")
+MARKS = ("__composable_api_state_key", "_fsdp_", "_is_fsdp_", "_distribute_module_applied")  # attributes that they set
+
+
+def own_class(module: nn.Module) -> type[nn.Module]:
+    """The class of a module, below the one that an engine has put over it (whose own module may be that of `type`)."""
+    classes = type(module).__mro__
+    last = max((i for i, cls in enumerate(classes) if cls.__module__.startswith(ENGINES)), default=-1)
+    own: type[nn.Module] = classes[last + 1]
+    return type(module) if own is nn.Module else own
+
+
+def own_attributes(module: nn.Module) -> Mapping[str, Any]:
+    """The attributes of a module without states and hooks of engines."""
+    attributes = vars(module)
+    if not any(_is_engines(name, value) for name, value in attributes.items()):
+        return attributes
+    return {
+        name: _own_hooks(value) if name.endswith("_hooks") else value
+        for name, value in attributes.items()
+        if not name.startswith(MARKS)
+    }
+
+
+def computed_in(model: nn.Module) -> torch.dtype | None:
+    """The float type that FSDP2 casts the parameters of a model to in its forward; None where it casts nothing."""
+    state = getattr(model, "_get_fsdp_state", lambda: None)()
+    dtype: torch.dtype | None = getattr(getattr(state, "_mp_policy", None), "param_dtype", None)
+    return dtype
+
+
+def is_changed(module: nn.Module) -> bool:
+    """Whether an engine has put something onto a module."""
+    return own_class(module) is not type(module) or own_attributes(module) is not vars(module)
+
+
+def _is_engines(name: str, value: Any) -> bool:
+    return name.startswith(MARKS) or (name.endswith("_hooks") and any(map(_is_hook, value.values())))
+
+
+def _own_hooks(hooks: Any) -> Any:
+    return type(hooks)((key, hook) for key, hook in hooks.items() if not _is_hook(hook))
+
+
+def _is_hook(hook: Any) -> bool:
+    return str(getattr(getattr(hook, "func", hook), "__module__", "")).startswith(ENGINES)

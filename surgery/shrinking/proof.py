@@ -1,0 +1,61 @@
+"""The proof of a small model: it runs beside the wrapped one at the same widths, and must say the same."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from surgery.errors import ProofError
+from surgery.modules.copying import copy_tree
+from surgery.modules.engines import computed_in
+from surgery.modules.inputs import Examples
+from surgery.modules.verify import TOLERANCES, compare
+from surgery.plan.plan import Plan
+from surgery.twin.setting import own_precision, proven_at
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> float:
+    """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
+    other, tolerance, dtype = unrun(small), tolerance_of(plan, wrapped), computed_in(wrapped)
+    if dtype is not None:  # FSDP2 computes in another type than it keeps parameters in
+        other, tolerance = _InType(other, dtype), TOLERANCES[dtype]
+    try:
+        with own_precision(wrapped), proven_at(wrapped, widths):
+            return compare(
+                wrapped, other, examples, tolerance, ("the wrapped model at these widths", "the shrunk model")
+            )
+    except ProofError as error:
+        cause = error.__cause__ or error
+        raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from cause
+
+
+def unrun(model: M) -> M:
+    """A copy to run in its place, over the same tensors: what forwards store on modules stays off `model`."""
+    return copy_tree(model, lambda _, tensor: tensor)
+
+
+def tolerance_of(plan: Plan, model: nn.Module) -> float | None:
+    """The tolerance of the coarsest float type that the model computes in; None leaves it to the outputs' type."""
+    dtypes = plan.dtypes | {parameter.dtype for parameter in model.parameters()}
+    return max((TOLERANCES[dtype] for dtype in dtypes if dtype in TOLERANCES), default=None)
+
+
+class _InType(nn.Module):
+    """A model that computes in another float type, and takes inputs of any."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.dtype = dtype
+        self.model = copy_tree(model, lambda _, tensor: self._cast(tensor))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = pytree.tree_map_only(torch.Tensor, self._cast, (args, kwargs))
+        return self.model(*args, **kwargs)
+
+    def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().to(self.dtype) if tensor.is_floating_point() else tensor

@@ -1,0 +1,30 @@
+"""What a twin reads of parameters that engines have spread over ranks (`fully_shard`, `parallelize_module`).
+
+Under FSDP2 a forward meets whole parameters, and slices them as ever. Under tensor parallelism it meets sharded ones; a
+slice of one is gathered, and spread in the same way again, so that every rank has as much of it as the others.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from surgery.errors import WidthError
+from surgery.modules.sharded import is_sharded, uneven
+from surgery.twin.state import State, in_backward
+
+
+def out_of_reach(state: State, tensor: Tensor) -> bool:
+    """Whether a tensor is sharded, and nobody runs: all ranks would have to come here for a part of it."""
+    return is_sharded(tensor) and not state.inside and not in_backward()
+
+
+def check_even(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """Raises WidthError where a part of this shape, spread like the whole tensor, would be more on some ranks."""
+    found = uneven(tensor, shape)
+    if found is not None:
+        dim, ranks = found
+        raise WidthError(
+            f"{name} {list(tensor.shape)} is spread over {ranks} ranks by its dimension {dim}, and cannot be cut to "
+            f"{list(shape)}, of which they would have unequal parts: wrap with granularity={ranks}, the size of the "
+            "mesh (for all groups, or a mapping of globs)"
+        )
