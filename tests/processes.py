@@ -1,4 +1,4 @@
-"""Code that runs in processes of its own: one that is killed in the middle of it, or the ranks of a training."""
+"""Code that runs in processes of its own: one that is killed in the middle of it, or the ranks that torchrun starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def killed(code: str, seconds: float = 240) -> None:
     assert _ended([started(code, torch.get_num_threads())], seconds) == [-signal.SIGKILL]
 
 
-def ranks(code: str, count: int = 2, seconds: float = 240) -> None:
+def launched(code: str, count: int = 2, seconds: float = 240) -> None:
     """Run code in so many processes, one thread each, with the environment that torchrun gives. All must succeed."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import surgery
-from tests.processes import ranks
+from tests.processes import launched
 from tests.small_models import mlp, watched
 
 accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
@@ -120,7 +120,7 @@ def one_rank(folder: Path) -> None:
 
 
 def test_two_ranks_with_bf16(tmp_path: Path) -> None:
-    ranks(f"from tests.integrations.test_precision import *; one_rank(Path({str(tmp_path)!r}))")
+    launched(f"from tests.integrations.test_precision import *; one_rank(Path({str(tmp_path)!r}))")
     (whole, small, seen), (*others, other) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for state, same in zip((whole, small), others, strict=True):
         assert all(torch.equal(same[name], tensor) for name, tensor in state.items())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import surgery
-from tests.processes import killed, ranks
+from tests.processes import killed, launched
 from tests.small_models import mlp, watched
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -91,7 +91,7 @@ def one_rank(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_go_on_bit_for_bit(tmp_path: Path) -> None:
-    ranks(f"from tests.integrations.test_transformers import *; one_rank(Path({str(tmp_path)!r}))")
+    launched(f"from tests.integrations.test_transformers import *; one_rank(Path({str(tmp_path)!r}))")
 
 
 def test_without_the_callback_it_would_not_and_the_callback_says_so(tmp_path: Path) -> None:
