@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import MethodType
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from surgery.errors import InputError
 from surgery.modules.inputs import tensors
 from surgery.twin.elastic import Elastic, elastic_of
-from surgery.twin.foreign import explained, without_autocast
+from surgery.twin.foreign import explained, is_own, without_autocast
 from surgery.twin.modes import check_mode, watch
 from surgery.twin.state import Pass, State, in_backward
 from surgery.twin.statistics import learns_nothing, note_statistics
@@ -27,7 +28,26 @@ def forward_of(module: Any, base: Any, args: Any, kwargs: Any) -> Any:
     return _forward(elastic, base, module, args, kwargs)
 
 
-def forward_around(module: Any, put: Any, args: Any, kwargs: Any) -> Any:
+def around(module: Any, put: Any) -> Any:
+    """A forward that others put in the place of the root's, by which widths are drawn whatever it calls.
+
+    It says what it wraps, so that who decorates a forward can take that off again.
+    """
+    elastic = elastic_of(module)
+    if elastic is None or elastic.path or not callable(put) or is_own(put, module):
+        return put
+    if not isinstance(put, MethodType) or put.__self__ is not module:
+        return functools.wraps(put)(lambda *args, **kwargs: _run_around(module, put, args, kwargs))
+    function = put.__func__
+
+    @functools.wraps(function)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return _run_around(self, MethodType(function, self), args, kwargs)
+
+    return MethodType(forward, module)
+
+
+def _run_around(module: Any, put: Any, args: Any, kwargs: Any) -> Any:
     """Run what others have put in the place of the root's forward, which may never run that itself, but its parts."""
     elastic = elastic_of(module)
     if elastic is None or elastic.state.pending is not None:

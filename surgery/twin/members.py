@@ -13,7 +13,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any, cast
 
 import torch
@@ -22,8 +22,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from surgery.errors import InputError
 from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of
-from surgery.twin.foreign import REMEDY, is_own
-from surgery.twin.forward import forward_around, forward_of, named_members, synced
+from surgery.twin.foreign import REMEDY
+from surgery.twin.forward import around, forward_of, named_members, synced
 from surgery.twin.memory import Stored
 from surgery.twin.state import in_backward
 from surgery.twin.status import line
@@ -84,7 +84,7 @@ class Member:
 
     def __setattr__(self: Any, name: str, value: Any) -> None:
         if not _taken(self, name, value):
-            super().__setattr__(name, _around(self, value) if name == "forward" else value)
+            super().__setattr__(name, around(self, value) if name == "forward" else value)
 
     def register_parameter(self: Any, name: str, param: Any) -> None:
         """Torch reads the attribute to ask whether the name is taken: whole, since to cut a sharded one gathers it."""
@@ -217,25 +217,6 @@ def _forward(base: Any) -> Callable[..., Any]:
     with contextlib.suppress(TypeError, ValueError):
         forward.__signature__ = inspect.signature(base.forward)  # type: ignore[attr-defined]
     return forward
-
-
-def _around(module: Any, put: Any) -> Any:
-    """A forward that others put in the place of the root's, by which widths are drawn whatever it calls.
-
-    It says what it wraps, so that who decorates a forward can take that off again.
-    """
-    elastic = elastic_of(module)
-    if elastic is None or elastic.path or not callable(put) or is_own(put, module):
-        return put
-    if not isinstance(put, MethodType) or put.__self__ is not module:
-        return functools.wraps(put)(lambda *args, **kwargs: forward_around(module, put, args, kwargs))
-    function = put.__func__
-
-    @functools.wraps(function)
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return forward_around(self, MethodType(function, self), args, kwargs)
-
-    return MethodType(forward, module)
 
 
 def _reduced(module: Any, state: Any) -> tuple[Any, ...]:

@@ -94,7 +94,7 @@ def train(draw: Any, steps: Iterable[int], path: Path, save: bool = False, load:
 
 
 def stopped_and_resumed(folder: Path) -> tuple[list[list[float]], list[str], bool]:
-    """What a whole training has learnt; what of it differs in one that stopped and went on; whether the half differs."""
+    """What a training has learnt; what of it differs in one that stopped and went on; whether the half differs."""
     whole = train(Kept(), range(STEPS), folder)
     half = train(Kept(), range(SAVED), folder, save=True)
     rest = train(Kept(), range(SAVED, STEPS), folder, load=True)
