@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -77,9 +77,10 @@ class Evaluator:
         missing = [row for row in rows if self.ledger.find(row.widths) is None]
         missing = list({self.ledger.key(row.widths): row for row in reversed(missing)}.values())[::-1]
         self.bar.update(len(new) - len(missing))  # those that an earlier run has finished
-        with contextlib.closing(self.scorer.scores(missing, self._guard)) as scores:
+        with contextlib.closing(self._left(missing)) as left, contextlib.closing(self.scorer.scores(left, self._guard)) as scores:
             for row, found in scores:
-                self._keep(row, found.score)
+                with self._guard(row):
+                    self._keep(row, found.score)
                 self._tell(found)
                 if self.scorer.here:
                     self._time_each([row])
@@ -125,6 +126,26 @@ class Evaluator:
         point = self.ledger.find(row.widths)
         assert point is not None
         return replace(point, fraction=row.fraction)
+
+    def _left(self, rows: Iterable[Row]) -> Generator[Row, None, None]:
+        """The rows that no other run has finished by now; at last those that one works on, should it not finish them.
+
+        A row is this run's own until the next one is asked for. An executor asks for all of them at once.
+        """
+        later: list[Row] = []
+        for waiting in (False, True):
+            rows, later = (later if waiting else rows), []
+            for row in rows:
+                with contextlib.ExitStack() as held:
+                    with self._guard(row):
+                        own = not self.scorer.here or held.enter_context(self.ledger.claimed(row.widths, waiting))
+                        self.ledger.refresh()
+                    if self.ledger.find(row.widths) is not None:
+                        self.bar.update()
+                    elif own:
+                        yield row
+                    else:
+                        later.append(row)
 
     def _keep(self, row: Row, score: Score) -> None:
         costs = self.plan.cost_model.at(row.widths)
@@ -172,7 +193,7 @@ def opened(
         each: time every row, where latency is measured at all.
     """
     plan = captured(wrapped, options.examples)
-    timed, executor, batches = options.timed(name, wrapped), options.workers(), options.batches(wrapped)
+    timed, engine, batches = options.timed(name, wrapped), options.workers(), options.batches(wrapped)
     fitted_on = options.fitted_on(wrapped)
     hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if options.resume else {}
     first = header(plan, recalibrated=len(batches), refitted=len(fitted_on), **hashes)
@@ -180,8 +201,8 @@ def opened(
     ledger = Ledger(plan, first, options.resume)
     timer = None if timed is None else Timer(wrapped, timed)
     scorer: Scorer = Here(wrapped, validate, batches)
-    if executor is not None:
-        scorer = Workers(executor, wrapped, validate, batches)
+    if engine is not None:
+        scorer = Workers(engine, wrapped, validate, batches)
     elif fitted_on:
         scorer = Refitted(wrapped, validate, fitted_on, batches)
     with evaluating(wrapped), tqdm(desc=name, total=total, disable=not options.progress, unit="width") as bar:

@@ -10,6 +10,7 @@ from torch import nn
 
 from surgery.curves.points import AnyPath
 from surgery.errors import InputError
+from surgery.measuring.engines import Engine, engine_of
 from surgery.modules.inputs import Examples, Inputs
 from surgery.modules.labelled import Batch
 from surgery.refitting.statistics import batches_of
@@ -51,8 +52,6 @@ class Options:
             raise InputError("refit= fits each model here: leave out executor=, or nest the model first")
         return batches_of(wrapped, self.refit)
 
-    def workers(self) -> Executor | None:
+    def workers(self) -> Engine | None:
         """Where scores are computed, or None for here. Raises InputError where it is no executor."""
-        if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
-            raise InputError(f"executor is a concurrent.futures.Executor, got {self.executor!r}")
-        return self.executor
+        return None if self.executor is None else engine_of(self.executor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,9 +53,19 @@ class Guard:
 
 
 def _advice(error: BaseException) -> str:
+    if isinstance(error, BrokenExecutor) or type(error).__name__ in DIED:
+        return (
+            " A worker died: killed by the system, often as it ran out of memory (each holds a copy of the model), or by "
+            "a crash within validate. Give fewer or larger workers, in a new executor if this one takes no more, and "
+            "resume= to go on from the finished rows."
+        )
     if isinstance(error, pickle.PicklingError) or "pickle" in str(error):
         return (
             " What goes to other processes must be picklable: define validate at the top level of a module that they "
             "can import (functools.partial of such a function will do), or leave out executor=."
         )
     return ""
+
+
+# What Dask and Ray call a task whose worker died as often as they try.
+DIED = {"KilledWorker", "WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "LocalRayletDiedError"}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
-from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
 from torch import nn
 
 from surgery.errors import InputError
+from surgery.measuring.engines import Engine
 from surgery.measuring.rows import Row
 from surgery.measuring.scoring import Found, Guarded, Validate, scored
 from surgery.modules.inputs import Examples
@@ -19,31 +21,54 @@ from surgery.modules.inputs import Examples
 class Workers:
     """Scores rows elsewhere, as `Here` does on the twin itself."""
 
-    executor: Executor
+    engine: Engine
     wrapped: nn.Module
     validate: Validate
     batches: Sequence[Examples] = ()
     here = False
 
-    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
-        if not rows:
-            return
-        packed = _packed(self.wrapped, self.batches)
+    def scores(self, rows: Iterable[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
+        """Where a row fails, those come first that are finished by then; those that have not begun are left."""
         futures: dict[Future[Found], Row] = {}
         try:
             for row in rows:
+                arguments = self._sent
                 with guard(row):
-                    futures[self.executor.submit(score_packed, packed, row.widths, self.validate)] = row
-            done = as_completed(futures)
-            for _ in rows:
-                with guard(rows[0]):  # an interruption while waiting is nobody's
-                    future = next(done)
-                with guard(futures[future]):
-                    found = future.result()
-                yield futures[future], found
+                    futures[self._future(*arguments, row)] = row
+            left = dict(futures)
+            while left:
+                with guard(next(iter(left.values()))):  # an interruption while waiting is nobody's
+                    done, _ = wait(left, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=_failed):
+                    row = left.pop(future)
+                    with guard(row):
+                        found = future.result()
+                    yield row, found
         finally:
             for future in futures:
                 future.cancel()
+
+    @functools.cached_property
+    def _sent(self) -> tuple[object, object]:
+        """The packed model and `validate`, or what stands for them where the engine keeps them."""
+        scatter = self.engine.scatter
+        try:
+            packed = self.engine.packed((self.wrapped, list(self.batches)))
+        except Exception as error:
+            raise InputError(
+                f"{type(self.wrapped).__name__} cannot be sent to other processes ({type(error).__name__}: {error}). "
+                "Define its classes at the top level of a module, or leave out executor="
+            ) from error
+        return scatter(packed), scatter(self.validate)
+
+    def _future(self, packed: object, validate: object, row: Row) -> Future[Found]:
+        """The score to be. An executor that takes no more is told as a row that failed: others may have finished."""
+        try:
+            return self.engine.executor.submit(score_packed, packed, row.widths, validate, **self.engine.keywords)
+        except Exception as error:
+            refused: Future[Found] = Future()
+            refused.set_exception(error)
+            return refused
 
 
 def score_packed(packed: bytes, widths: Mapping[str, int], validate: Validate) -> Found:
@@ -52,11 +77,5 @@ def score_packed(packed: bytes, widths: Mapping[str, int], validate: Validate) -
     return scored(wrapped, widths, validate, batches)
 
 
-def _packed(wrapped: nn.Module, batches: Sequence[Examples]) -> bytes:
-    try:
-        return pickle.dumps((wrapped, list(batches)))
-    except Exception as error:
-        raise InputError(
-            f"{type(wrapped).__name__} cannot be sent to other processes ({type(error).__name__}: {error}). "
-            "Define its classes at the top level of a module, or leave out executor="
-        ) from error
+def _failed(future: Future[Found]) -> bool:
+    return future.cancelled() or future.exception() is not None
