@@ -11,6 +11,7 @@ from torch import nn
 from surgery.curves.points import AnyPath
 from surgery.errors import InputError
 from surgery.measuring.engines import Engine, engine_of
+from surgery.measuring.ranks import Ranks
 from surgery.modules.inputs import Examples, Inputs
 from surgery.modules.labelled import Batch
 from surgery.refitting.statistics import batches_of
@@ -25,7 +26,7 @@ class Options:
     examples: Examples | None = None
     measure_latency: bool = True
     recalibrate: Recalibrate = None
-    executor: Executor | None = None
+    executor: Executor | Ranks | None = None
     resume: AnyPath | None = None
     progress: bool = True
     multiple: int = 1
@@ -48,10 +49,10 @@ class Options:
         """What small models are fitted on before each score; none where slices are scored as they are."""
         if self.refit is None:
             return []
-        if self.executor is not None:
+        if self.executor is not None and not isinstance(self.executor, Ranks):
             raise InputError("refit= fits each model here: leave out executor=, or nest the model first")
         return batches_of(wrapped, self.refit)
 
     def workers(self) -> Engine | None:
         """Where scores are computed, or None for here. Raises InputError where it is no executor."""
-        return None if self.executor is None else engine_of(self.executor)
+        return None if self.executor is None or isinstance(self.executor, Ranks) else engine_of(self.executor)

@@ -15,6 +15,7 @@ from surgery.curves.points import AnyPath
 from surgery.measuring.adaptive import Adaptive, explored
 from surgery.measuring.evaluate import captured, opened
 from surgery.measuring.options import Options
+from surgery.measuring.ranks import Ranks
 from surgery.measuring.rows import distinct
 from surgery.measuring.scoring import Validate, check_validate
 from surgery.measuring.stopped import SweepError
@@ -36,7 +37,7 @@ def sweep(
     examples: Examples | None = None,
     measure_latency: bool = True,
     recalibrate: Recalibrate = None,
-    executor: Executor | None = None,
+    executor: Executor | Ranks | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,
     multiple: int = 1,

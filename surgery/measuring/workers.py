@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pickle
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -14,6 +16,7 @@ from surgery.errors import InputError
 from surgery.measuring.engines import Engine
 from surgery.measuring.rows import Row
 from surgery.measuring.scoring import Found, Guarded, Validate, scored
+from surgery.measuring.stopped import died
 from surgery.modules.inputs import Examples
 
 
@@ -28,7 +31,33 @@ class Workers:
     here = False
 
     def scores(self, rows: Iterable[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
-        """Where a row fails, those come first that are finished by then; those that have not begun are left."""
+        """Where a row fails, those come first that are finished by then; those that have not begun are left.
+
+        A row whose worker died is tried once more when all others are done, and alone: another may have killed it.
+        """
+        again: list[Row] = []
+        lost: list[tuple[Row, Future[Found]]] = []
+        with contextlib.closing(self._futures(rows, guard)) as done:
+            for row, future in done:
+                if died(_error(future)):
+                    again.append(row)
+                    continue
+                with guard(row):
+                    found = future.result()
+                yield row, found
+        for row in again:
+            with contextlib.closing(self._futures([row], guard)) as done:
+                for _, future in done:
+                    if _error(future) is None:
+                        yield row, future.result()
+                    else:
+                        lost.append((row, future))
+        for row, future in lost:
+            with guard(row):
+                future.result()
+
+    def _futures(self, rows: Iterable[Row], guard: Guarded) -> Generator[tuple[Row, Future[Found]], None, None]:
+        """The rows as they are done, of those that are done at once the good ones first."""
         futures: dict[Future[Found], Row] = {}
         try:
             for row in rows:
@@ -39,17 +68,14 @@ class Workers:
             while left:
                 with guard(next(iter(left.values()))):  # an interruption while waiting is nobody's
                     done, _ = wait(left, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=_failed):
-                    row = left.pop(future)
-                    with guard(row):
-                        found = future.result()
-                    yield row, found
+                for future in sorted(done, key=lambda future: _error(future) is not None):
+                    yield left.pop(future), future
         finally:
             for future in futures:
                 future.cancel()
 
     @functools.cached_property
-    def _sent(self) -> tuple[object, object]:
+    def _sent(self) -> tuple[Any, Any]:
         """The packed model and `validate`, or what stands for them where the engine keeps them."""
         scatter = self.engine.scatter
         try:
@@ -61,7 +87,7 @@ class Workers:
             ) from error
         return scatter(packed), scatter(self.validate)
 
-    def _future(self, packed: object, validate: object, row: Row) -> Future[Found]:
+    def _future(self, packed: Any, validate: Any, row: Row) -> Future[Found]:
         """The score to be. An executor that takes no more is told as a row that failed: others may have finished."""
         try:
             return self.engine.executor.submit(score_packed, packed, row.widths, validate, **self.engine.keywords)
@@ -77,5 +103,5 @@ def score_packed(packed: bytes, widths: Mapping[str, int], validate: Validate) -
     return scored(wrapped, widths, validate, batches)
 
 
-def _failed(future: Future[Found]) -> bool:
-    return future.cancelled() or future.exception() is not None
+def _error(future: Future[Found]) -> BaseException | None:
+    return CancelledError() if future.cancelled() else future.exception()
