@@ -18,7 +18,7 @@ from surgery.curves.score import Score
 from surgery.measuring.ledger import Ledger, digest, digest_of, header
 from surgery.measuring.options import Options
 from surgery.measuring.rank_scoring import rank_scorer
-from surgery.measuring.ranks import LONE, Link, Ranks, linked
+from surgery.measuring.ranks import LONE, Link, linked
 from surgery.measuring.rows import Row
 from surgery.measuring.scoring import Found, Here, Refitted, Scorer, Validate
 from surgery.measuring.stopped import Guard, stopped, told_by
@@ -214,14 +214,14 @@ def opened(
     fitted_on = options.fitted_on(wrapped)
     here = Refitted(wrapped, validate, fitted_on, batches) if fitted_on else Here(wrapped, validate, batches)
     with contextlib.ExitStack() as stack:
-        link = stack.enter_context(linked(name, options.executor))
+        link = stack.enter_context(linked(name, options.ranks.mode))
         hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if options.resume else {}
         first = header(plan, recalibrated=len(batches), refitted=len(fitted_on), **hashes)
         first = replace(first, timing={} if timed is None else where(wrapped, timed), multiple=options.multiple)
         ledger = Ledger(plan, first, options.resume if link.rank == 0 else None)
         ledger.header = link.first(lambda: ledger.header)
         workers = None if engine is None else Workers(engine, wrapped, validate, batches)
-        scorer = rank_scorer(link, wrapped, here, workers, split=options.executor == Ranks("split"))
+        scorer = rank_scorer(link, wrapped, here, workers, split=options.ranks.mode == "split")
         timer = None if timed is None else Timer(wrapped, timed, link)
         stack.enter_context(evaluating(wrapped))
         hidden, silent = not options.progress or link.rank > 0, options.recalibrate is False

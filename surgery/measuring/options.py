@@ -32,6 +32,11 @@ class Options:
     multiple: int = 1
     refit: Iterable[Batch] | None = None
 
+    @property
+    def ranks(self) -> Ranks:
+        """What the executor is, and how ranks share it."""
+        return self.executor if isinstance(self.executor, Ranks) else Ranks(executor=self.executor)
+
     def timed(self, name: str, wrapped: nn.Module) -> Examples | None:
         """What latency is measured on, or None where it is not. Raises InputError where nothing is known to run."""
         if not self.measure_latency:
@@ -49,10 +54,11 @@ class Options:
         """What small models are fitted on before each score; none where slices are scored as they are."""
         if self.refit is None:
             return []
-        if self.executor is not None and not isinstance(self.executor, Ranks):
+        if self.workers() is not None:
             raise InputError("refit= fits each model here: leave out executor=, or nest the model first")
         return batches_of(wrapped, self.refit)
 
     def workers(self) -> Engine | None:
         """Where scores are computed, or None for here. Raises InputError where it is no executor."""
-        return None if self.executor is None or isinstance(self.executor, Ranks) else engine_of(self.executor)
+        executor = self.ranks.executor
+        return None if executor is None else engine_of(executor)

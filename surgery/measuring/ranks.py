@@ -30,10 +30,11 @@ POLL = 0.02  # seconds between two looks at the store, at most
 class Ranks:
     """How the ranks of torch.distributed work on a sweep; see `ranks`."""
 
-    mode: str
+    mode: str = "together"
+    executor: Any = None
 
 
-def ranks(mode: str = "split") -> Ranks:
+def ranks(mode: str = "split", executor: Any = None) -> Ranks:
     """What `sweep(..., executor=)` takes, to say how the ranks of torch.distributed share it.
 
     All ranks call `sweep`, and all of them get the same curve. Without torch.distributed it changes nothing.
@@ -43,13 +44,18 @@ def ranks(mode: str = "split") -> Ranks:
             collectives. `"together"`: every rank scores every row, at the same time, as collectives need, and the
             scores of rank 0 are kept; this is what happens without `executor`. `"alone"`: for a call on one rank, of
             which the others know nothing.
+        executor: computes the scores, as that of `sweep` does; for all ranks, rank 0 uses it. Not with `"split"`.
 
     Raises:
-        InputError: there is no such mode.
+        InputError: there is no such mode, or an executor beside `"split"`.
     """
     if mode not in MODES:
         raise InputError(f"ranks({mode!r}): give one of {', '.join(map(repr, MODES))}")
-    return Ranks(mode)
+    if mode == "split" and executor is not None:
+        raise InputError(
+            "ranks('split') scores on the ranks: leave out the executor, or say ranks('together', executor)"
+        )
+    return Ranks(mode, executor)
 
 
 class RankError(SurgeryError, RuntimeError):
@@ -172,10 +178,10 @@ class Meeting(Link):
 
 
 @contextlib.contextmanager
-def linked(name: str, given: object) -> Iterator[Link]:
+def linked(name: str, mode: str) -> Iterator[Link]:
     """The link of this process to the other ranks that call a function of this name; they all leave together."""
     several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if not several or given == Ranks("alone"):
+    if not several or mode == "alone":
         yield LONE
         return
     meeting = Meeting(name)
