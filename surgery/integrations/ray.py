@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
-import ray
+from surgery.errors import InputError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,15 +19,19 @@ class RayExecutor(Executor):
     times unless you say otherwise), and not one that raised.
 
     Args:
-        options: of each task, as `ray.remote` takes them: `num_cpus=2`, `num_gpus=1`, `max_retries=1`, `resources=...`
+        options: of each task, as `ray.remote` takes them: `num_cpus=2`, `num_gpus=1`, `max_retries=1`.
 
-    Raises ray's errors where it is not installed, or cannot be started.
+    Raises InputError where Ray is not installed.
     """
 
     def __init__(self, **options: Any):
+        try:
+            import ray
+        except ImportError as error:
+            raise InputError("RayExecutor needs Ray: pip install 'model-surgery[cluster]'") from error
         if not ray.is_initialized():
             ray.init()
-        self._options = options
+        self._ray, self._options = ray, options
         self._tasks: dict[Callable[..., Any], Any] = {}
         self._pending: set[Future[Any]] = set()
         self._closed = False
@@ -37,22 +41,22 @@ class RayExecutor(Executor):
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if fn not in self._tasks:
-            self._tasks[fn] = ray.remote(**self._options)(fn) if self._options else ray.remote(fn)
+            self._tasks[fn] = self._ray.remote(**self._options)(fn) if self._options else self._ray.remote(fn)
         reference = self._tasks[fn].remote(*args, **kwargs)
         future: Future[T] = Future()
         self._pending.add(future)
         future.add_done_callback(lambda done: self._ended(done, reference))
-        reference.future().add_done_callback(lambda done: _copy(done, future))
+        reference.future().add_done_callback(lambda done: self._done(done, future))
         return future
 
     def dumps(self, value: object) -> bytes:
         """A pickle with the code of what workers cannot import, as Ray pickles functions."""
-        found: bytes = ray.cloudpickle.dumps(value)
+        found: bytes = self._ray.cloudpickle.dumps(value)
         return found
 
     def scatter(self, value: object) -> object:
         """What stands for a value in arguments: it is sent to each machine once."""
-        return ray.put(value)
+        return self._ray.put(value)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. Ray itself stays as it is."""
@@ -69,15 +73,16 @@ class RayExecutor(Executor):
     def _ended(self, future: Future[Any], reference: Any) -> None:
         self._pending.discard(future)
         if future.cancelled():
-            ray.cancel(reference)
+            self._ray.cancel(reference)
 
-
-def _copy(done: Future[Any], future: Future[Any]) -> None:
-    """What became of a task, as `concurrent.futures` tells it: an error of the call is itself, not Ray's of it."""
-    if not future.set_running_or_notify_cancel():
-        return
-    error = done.exception()
-    if error is None:
-        future.set_result(done.result())
-    else:
-        future.set_exception(getattr(error, "cause", None) or error)
+    def _done(self, done: Future[Any], future: Future[Any]) -> None:
+        """Tell what became of a task: an error of the call is that error, and not Ray's of it."""
+        if not future.set_running_or_notify_cancel():
+            return
+        error = done.exception()
+        if isinstance(error, self._ray.exceptions.RayTaskError):
+            error = error.cause
+        if error is None:
+            future.set_result(done.result())
+        else:
+            future.set_exception(error)

@@ -215,7 +215,8 @@ def opened(
     here = Refitted(wrapped, validate, fitted_on, batches) if fitted_on else Here(wrapped, validate, batches)
     with contextlib.ExitStack() as stack:
         link = stack.enter_context(linked(name, options.ranks.mode))
-        hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if options.resume else {}
+        kept = link.first(lambda: options.resume is not None)
+        hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if kept else {}
         first = header(plan, recalibrated=len(batches), refitted=len(fitted_on), **hashes)
         first = replace(first, timing={} if timed is None else where(wrapped, timed), multiple=options.multiple)
         ledger = Ledger(plan, first, options.resume if link.rank == 0 else None)

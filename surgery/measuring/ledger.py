@@ -38,6 +38,7 @@ class Ledger:
             raise InputError(f"resume is the path of a file, got {path!r}")
         self.plan, self.header = plan, header
         self.path = None if path is None else Path(path)
+        self._file = None if path is None else Path(os.path.realpath(path))  # one lock, whichever link leads there
         self.points: dict[tuple[int, ...], Point] = {}
         self._times = bool(header.timing)  # this run measures times itself
         self._seen: object = None  # the file as it was last read or written
@@ -52,26 +53,26 @@ class Ledger:
     def keep(self, point: Point) -> None:
         """Add a row, or replace the times of the one of these widths, in the file too."""
         self.points[self.key(point.widths)] = point
-        if self.path is None:
+        if self._file is None:
             return
         with locked(self._beside("lock")):
             self._read()
             part = self._beside("part")
             self.curve(self.points.values()).to_json(part)
-            os.replace(part, self.path)
-            self._seen = _state(self.path)
+            os.replace(part, self._file)
+            self._seen = _state(self._file)
 
     def refresh(self) -> None:
         """Take up what other runs have written."""
-        if self.path is None or _state(self.path) in (None, self._seen):
+        if self._file is None or _state(self._file) in (None, self._seen):
             return
-        writable = os.access(self.path.parent, os.W_OK)
+        writable = os.access(self._file.parent, os.W_OK)
         with locked(self._beside("lock")) if writable else contextlib.nullcontext():
             self._read()
 
     def claimed(self, widths: dict[str, int], wait: bool) -> AbstractContextManager[bool]:
         """Whether this run alone works on a row inside; with `wait` it is waited until no other does."""
-        if self.path is None:
+        if self._file is None:
             return contextlib.nullcontext(True)
         name = hashlib.sha256(repr(self.key(widths)).encode()).hexdigest()[:12]
         return locked(self._beside(f"{name}.lock"), wait)
@@ -80,16 +81,16 @@ class Ledger:
         return replace(self.header, points=tuple(points))
 
     def _beside(self, ending: str) -> Path:
-        assert self.path is not None
-        return self.path.with_name(f"{self.path.name}.{ending}")
+        assert self._file is not None
+        return self._file.with_name(f"{self._file.name}.{ending}")
 
     def _read(self) -> None:
         """Add the rows of the file, where it has changed. Times of another device or thread count are left out."""
-        assert self.path is not None
-        state = _state(self.path)
+        assert self._file is not None
+        state = _state(self._file)
         if state in (None, self._seen):
             return
-        found = Curve.from_json(self.path)
+        found = Curve.from_json(self._file)
         self._check(found)
         if not self._times:
             self.header = replace(self.header, timing=found.timing)
@@ -164,7 +165,8 @@ def _digest(values: Mapping[str, object]) -> str:
     result = hashlib.sha256()
     for name, value in values.items():
         if isinstance(value, torch.Tensor):
-            tensor = value.detach().cpu().contiguous()
+            whole = getattr(value, "full_tensor", None)  # of a sharded one: all ranks gather it, one at a time
+            tensor = (value if whole is None else whole()).detach().cpu().contiguous()
             result.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             result.update(ctypes.string_at(tensor.data_ptr(), tensor.nbytes) if tensor.numel() else b"")
     return result.hexdigest()[:32]

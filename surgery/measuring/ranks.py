@@ -196,4 +196,12 @@ def linked(name: str, mode: str) -> Iterator[Link]:
 
 def sharded(model: nn.Module) -> bool:
     """Whether parameters lie in parts on several ranks, so that each forward needs all of them."""
-    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+    if not dist.is_available():
+        return False
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+
+    # after a forward of the outermost module its parameters may be whole, for a while
+    return any(isinstance(module, FSDPModule) for module in model.modules()) or any(
+        isinstance(parameter, DTensor) for parameter in model.parameters()
+    )

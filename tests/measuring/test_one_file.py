@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import signal
 import time
@@ -18,9 +18,9 @@ from surgery.measuring.locked import locked
 from tests.measuring import one_run
 from tests.measuring.one_run import QUIET
 from tests.measuring.scoring import loss, wrapped
+from tests.processes import PROCESSES
 
 WIDTHS = [(i + 1) / 16 for i in range(16)]
-SPAWN = multiprocessing.get_context("spawn")
 LIMIT = 60  # seconds for a run
 
 
@@ -28,7 +28,7 @@ def started(folder: Path, *runs: list[float], seconds: float = 0.02):
     """Processes that sweep these widths at the same time, and what each has called so far."""
     logs = [folder / f"{number}.log" for number in range(len(runs))]
     processes = [
-        SPAWN.Process(target=one_run.run, args=(folder / "curve.json", widths, log, seconds, len(runs)))
+        PROCESSES.Process(target=one_run.run, args=(folder / "curve.json", widths, log, seconds, len(runs)))
         for widths, log in zip(runs, logs, strict=True)
     ]
     for process in processes:
@@ -86,7 +86,6 @@ def test_a_killed_run_leaves_what_another_goes_on_with(tmp_path, serial):
     assert set(first[:-1]).isdisjoint(second) and first[-1] in second  # the row that was under way
 
 
-@pytest.mark.slow
 def test_a_file_can_be_read_whenever_a_run_is_killed(tmp_path, serial):
     path = tmp_path / "curve.json"
     known = 0
@@ -100,10 +99,11 @@ def test_a_file_can_be_read_whenever_a_run_is_killed(tmp_path, serial):
         time.sleep(0.003 * number)
         process.kill()
         process.join(LIMIT)
-        if path.exists():
-            found = scores(path)
+        if path.exists():  # the link leads there, and stays a link
+            found = scores(folder / "curve.json")
             assert found.items() <= serial.items() and len(found) >= known
             known = len(found)
+    assert known
 
 
 def test_a_row_that_was_there_first_stays_and_times_are_added(tmp_path):
@@ -120,6 +120,24 @@ def test_a_row_that_was_there_first_stays_and_times_are_added(tmp_path):
     curve = surgery.sweep(wrapped(), validate, widths, resume=path, **QUIET)
     assert curve[0] == other[0][0] and curve[0].latency > 0 and curve.timing == other[0].timing
     assert Curve.from_json(path)[0] == curve[0] and len(Curve.from_json(path)) == 2
+
+
+def test_times_of_another_device_that_come_meanwhile_are_not_taken(tmp_path):
+    path = tmp_path / "curve.json"
+
+    def validate(model):
+        if path.exists():
+            document = json.loads(path.read_text())
+            document["timing"]["device"] = "cuda:0"
+            for point in document["points"]:
+                point["latency"] = 1e6
+            path.write_text(json.dumps(document))
+        return loss(model)
+
+    surgery.sweep(wrapped(), loss, [0.25], resume=path, **QUIET)
+    curve = surgery.sweep(wrapped(), validate, [1.0, 0.5, 0.25], resume=path, progress=False)
+    for found in (curve, Curve.from_json(path)):
+        assert found.timing["device"] == "cpu" and all(0 < point.latency < 1e6 for point in found)
 
 
 def test_a_file_that_another_model_takes_over_ends_the_sweep_and_stays(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from surgery.errors import InputError
 from tests.measuring import two_ranks
 from tests.measuring.scoring import INPUTS, loss, wrapped
 from tests.measuring.two_ranks import QUIET, WIDTHS
+from tests.processes import PROCESSES
 
 LIMIT = 120  # seconds for all cases
 
@@ -22,8 +22,7 @@ LIMIT = 120  # seconds for all cases
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each case gave on each of two ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=two_ranks.run, args=(rank, folder)) for rank in (0, 1)]
+    processes = [PROCESSES.Process(target=two_ranks.run, args=(rank, folder)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
@@ -69,6 +68,12 @@ def test_validate_may_use_collectives(found, serial):
     for points, calls in results(found, two_ranks.collectives):
         assert calls == len(WIDTHS)
         assert [p.score for p in points] == pytest.approx([p.score for p in serial], rel=1e-5)
+
+
+def test_a_sharded_model_is_scored_by_all_ranks_together(found, serial):
+    for points, message in results(found, two_ranks.sharded):
+        assert [p.score for p in points] == pytest.approx([p.score for p in serial], rel=1e-6)
+        assert "the model is sharded, and each forward needs all ranks" in message
 
 
 def test_scores_that_differ_are_told_on_rank_0(found):

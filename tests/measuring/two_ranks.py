@@ -12,8 +12,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 import surgery
+from surgery.errors import InputError
 from surgery.measuring import ranks
 from tests.measuring.scoring import INPUTS, LABELS, loss, wrapped
 
@@ -157,9 +160,19 @@ def adaptive(rank: int, folder: Path):
     return surgery.sweep(wrapped(), loss, surgery.adaptive(0.01, most=12), executor=surgery.ranks(), **QUIET).points
 
 
+def sharded(rank: int, folder: Path):
+    twin = fully_shard(wrapped(), mesh=init_device_mesh("cpu", (2,)))
+    path = folder / "sharded.json" if rank == 0 else None
+    curve = surgery.sweep(twin, loss, WIDTHS, resume=path, **QUIET)
+    try:
+        surgery.sweep(twin, loss, WIDTHS, executor=surgery.ranks(), **QUIET)
+    except InputError as error:
+        return curve.points, str(error)
+
+
 CASES = (
     together, timed, split, refitted, collectives, halves, resumed, resumed_split, damaged, fails, fails_split,
-    pool_of_rank_0, alone, missing, different, searched, searched_split, sensitive, adaptive,
+    pool_of_rank_0, alone, missing, different, searched, searched_split, sensitive, adaptive, sharded,
 )  # fmt: skip
 
 
