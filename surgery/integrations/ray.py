@@ -31,8 +31,8 @@ class RayExecutor(Executor):
             raise InputError("RayExecutor needs Ray: pip install 'model-surgery[cluster]'") from error
         if not ray.is_initialized():
             ray.init()
-        self._ray, self._options = ray, options
-        self._tasks: dict[Callable[..., Any], Any] = {}
+        self._ray = ray
+        self._call: Any = ray.remote(**options)(_called) if options else ray.remote(_called)
         self._pending: set[Future[Any]] = set()
         self._closed = False
 
@@ -40,9 +40,7 @@ class RayExecutor(Executor):
         """A future of the call. A task that has not begun is taken back by `cancel`."""
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        if fn not in self._tasks:
-            self._tasks[fn] = self._ray.remote(**self._options)(fn) if self._options else self._ray.remote(fn)
-        reference = self._tasks[fn].remote(*args, **kwargs)
+        reference = self._call.remote(fn, *args, **kwargs)
         future: Future[T] = Future()
         self._pending.add(future)
         future.add_done_callback(lambda done: self._ended(done, reference))
@@ -86,3 +84,8 @@ class RayExecutor(Executor):
             future.set_result(done.result())
         else:
             future.set_exception(error)
+
+
+def _called(fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Ray makes tasks of functions only, and not of everything that can be called."""
+    return fn(*args, **kwargs)

@@ -63,15 +63,19 @@ def loky(module: str) -> Executor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["client", "get_executor"])
-def test_dask(executor, dask, serial, tmp_path):
-    given = dask if executor == "client" else dask.get_executor()
-    assert surgery.sweep(wrapped(), loss, WIDTHS, executor=given, **QUIET) == serial
-    assert surgery.sweep(wrapped(), lambda model: loss(model), WIDTHS, executor=given, **QUIET) == serial
+def test_dask(dask, serial):
+    for given in (dask, dask.get_executor()):
+        assert surgery.sweep(wrapped(), loss, WIDTHS, executor=given, **QUIET) == serial
+        assert surgery.sweep(wrapped(), lambda model: loss(model), WIDTHS, executor=given, **QUIET) == serial
+
+
+@pytest.mark.slow
+def test_workers_of_dask_that_die(dask, serial, tmp_path):
     once = functools.partial(kills, folder=tmp_path, times=1)
-    assert surgery.sweep(wrapped(), once, WIDTHS, executor=given, **QUIET) == serial
+    assert surgery.sweep(wrapped(), once, WIDTHS, executor=dask, **QUIET) == serial
+    always = functools.partial(kills, folder=tmp_path, times=99)
     with pytest.raises(SweepError, match=r"(?s)widths 0.5 \(KilledWorker: .*A worker died") as raised:
-        surgery.sweep(wrapped(), functools.partial(kills, folder=tmp_path, times=99), WIDTHS, executor=given, **QUIET)
+        surgery.sweep(wrapped(), always, WIDTHS, executor=dask, **QUIET)
     assert [point.fraction for point in raised.value.curve] == [1.0, 0.75, 0.25]
 
 
@@ -104,7 +108,7 @@ def test_a_call_of_ray_ends_as_futures_do(ray):
 
     executor = RayExecutor(num_cpus=2)
     assert executor.submit(pow, 2, 5).result() == 32
-    with pytest.raises(ZeroDivisionError, match="division by zero"):
+    with pytest.raises(ZeroDivisionError, match="by zero"):
         executor.submit(divmod, 1, 0).result()
     slow, waiting = executor.submit(time.sleep, 1), executor.submit(time.sleep, 60)
     assert waiting.cancel() and waiting.cancelled()
