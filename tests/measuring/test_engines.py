@@ -9,7 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -60,6 +60,30 @@ def ray() -> Iterator[Executor]:
 def loky(module: str) -> Executor:
     found = pytest.importorskip(module, reason=f"{module.partition('.')[0]} is not installed")
     return found.get_reusable_executor(max_workers=2)
+
+
+class Losing(ThreadPoolExecutor):
+    """Loses its worker at half of the width, so many times, and goes on."""
+
+    def __init__(self, times: int):
+        super().__init__(1)
+        self.times = times
+
+    def submit(self, call, packed, widths, validate):
+        if widths["0.o"] == 8 and self.times:
+            self.times -= 1
+            lost: Future[Any] = Future()
+            lost.set_exception(BrokenExecutor("gone"))
+            return lost
+        return super().submit(call, packed, widths, validate)
+
+
+def test_a_row_whose_worker_died_is_tried_once_more_when_all_others_are_done(serial):
+    with Losing(1) as executor:
+        assert surgery.sweep(wrapped(), loss, WIDTHS, executor=executor, **QUIET) == serial
+    with Losing(2) as executor, pytest.raises(SweepError, match=r"widths 0.5 \(BrokenExecutor: gone\)") as raised:
+        surgery.sweep(wrapped(), loss, WIDTHS, executor=executor, **QUIET)
+    assert [point.fraction for point in raised.value.curve] == [1.0, 0.75, 0.25]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import torch
 import surgery
 from surgery.curves.curve import Curve
 from surgery.errors import FileError
+from surgery.measuring import timer
 from surgery.measuring.locked import locked
 from tests.measuring import one_run
 from tests.measuring.one_run import QUIET
@@ -122,8 +123,13 @@ def test_a_row_that_was_there_first_stays_and_times_are_added(tmp_path):
     assert Curve.from_json(path)[0] == curve[0] and len(Curve.from_json(path)) == 2
 
 
-def test_times_of_another_device_that_come_meanwhile_are_not_taken(tmp_path):
+def test_times_of_another_device_that_come_meanwhile_are_not_taken(tmp_path, monkeypatch):
     path = tmp_path / "curve.json"
+    measure, measured = timer.timing, []
+
+    def counted(model, inputs):
+        measured.append(model)
+        return measure(model, inputs)
 
     def validate(model):
         if path.exists():
@@ -134,10 +140,12 @@ def test_times_of_another_device_that_come_meanwhile_are_not_taken(tmp_path):
             path.write_text(json.dumps(document))
         return loss(model)
 
+    monkeypatch.setattr(timer, "timing", counted)
     surgery.sweep(wrapped(), loss, [0.25], resume=path, **QUIET)
     curve = surgery.sweep(wrapped(), validate, [1.0, 0.5, 0.25], resume=path, progress=False)
     for found in (curve, Curve.from_json(path)):
         assert found.timing["device"] == "cpu" and all(0 < point.latency < 1e6 for point in found)
+    assert len(measured) == 3  # what was measured here is not measured again
 
 
 def test_a_file_that_another_model_takes_over_ends_the_sweep_and_stays(tmp_path):
