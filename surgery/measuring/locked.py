@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 POLL = 0.02  # seconds between two looks at a lock that another process has
+REFUSED = 50 if sys.platform == "win32" else 0  # how often a file is refused while another process removes it
 NEVER = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # of a file system that knows no locks
 
 
@@ -41,12 +42,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 def _opened(path: Path) -> int | None:
     """The descriptor of the file, locked; None where another has it, or is about to remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:
-        if sys.platform == "win32":  # so it says of a file that is being removed
-            return None
-        raise
+    file = _made(path)
     try:
         taken = _taken(file) and _is(file, path)
     except BaseException:
@@ -56,6 +52,14 @@ def _opened(path: Path) -> int | None:
         return file
     os.close(file)
     return None
+
+
+def _made(path: Path) -> int:
+    for _ in range(REFUSED):
+        with contextlib.suppress(PermissionError):
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        time.sleep(POLL)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def _is(file: int, path: Path) -> bool:

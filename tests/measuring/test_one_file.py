@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -162,6 +164,17 @@ def test_a_file_that_another_model_takes_over_ends_the_sweep_and_stays(tmp_path)
         surgery.sweep(wrapped(), validate, [1.0, 0.5], resume=path, **QUIET)
     assert isinstance(raised.value.__cause__, FileError) and len(raised.value.curve) == 1
     assert [point.fraction for point in Curve.from_json(path)] == [0.25]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks files everywhere")
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def never(*arguments):
+        raise OSError(errno.ENOSYS, "not implemented")
+
+    monkeypatch.setattr("fcntl.flock", never)
+    with pytest.warns(UserWarning, match="the file system cannot lock files .* let one run at a time"):
+        surgery.sweep(wrapped(), loss, [1.0, 0.5], resume=tmp_path / "curve.json", **QUIET)
+    assert len(Curve.from_json(tmp_path / "curve.json")) == 2
 
 
 def test_a_lock_is_one_process_alone(tmp_path):
