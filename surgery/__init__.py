@@ -9,6 +9,7 @@ from surgery.curves.points import Point
 from surgery.errors import AxisError, CaptureError, FileError, InputError, ProofError, SurgeryError, WidthError
 from surgery.measuring.adaptive import adaptive
 from surgery.measuring.progress import Progress, progress
+from surgery.measuring.ranks import ranks
 from surgery.measuring.searching.search import search
 from surgery.measuring.sensitivity import Sensitivity, sensitivity
 from surgery.measuring.sweep import SweepError, sweep
@@ -53,7 +54,7 @@ __all__ = [
     "SurgeryError", "SweepError", "TrainingState", "WidthError", "absorbed", "activation", "adapter", "adapters",
     "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "grid", "inputs", "inspect", "kl",
     "latency", "load", "load_training_state", "log_to", "magnitude", "mixed", "nest", "order", "paper", "pointwise",
-    "progress", "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans",
-    "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "status",
-    "sweep", "taylor", "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
+    "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save",
+    "scans", "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial",
+    "status", "sweep", "taylor", "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

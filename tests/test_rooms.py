@@ -34,8 +34,8 @@ MAY = {
     "measuring": "errors modules plan twin refitting shrinking curves",
     "surgery": "errors modules rules adapters plan twin planning training refitting shrinking curves measuring",
     "demo": "errors modules curves surgery",
-    "recipes": "surgery",
     "integrations": "errors training surgery",
+    "recipes": "surgery",
     "cli": "errors training curves surgery demo recipes",
     "__main__": "cli",
 }

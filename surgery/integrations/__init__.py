@@ -1,5 +1,5 @@
-"""Callbacks for the training loops of others: what draws remember goes into their checkpoints, numbers into their logs.
+"""Engines of others: their executors, and callbacks for their training loops.
 
-Each module imports the library that it is named after. Never: anything of the library that is not
-public, apart from what finds the wrapped model inside of another module.
+Never: what is not public, apart from what finds the wrapped model inside of another module. Each module imports the
+library that it is for, so none is imported from here.
 """

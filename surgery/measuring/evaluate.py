@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,9 +17,11 @@ from surgery.curves.points import Point
 from surgery.curves.score import Score
 from surgery.measuring.ledger import Ledger, digest, digest_of, header
 from surgery.measuring.options import Options
+from surgery.measuring.rank_scoring import rank_scorer
+from surgery.measuring.ranks import LONE, Link, linked
 from surgery.measuring.rows import Row
 from surgery.measuring.scoring import Found, Here, Refitted, Scorer, Validate
-from surgery.measuring.stopped import Guard, stopped
+from surgery.measuring.stopped import Guard, stopped, told_by
 from surgery.measuring.timer import Timer
 from surgery.measuring.workers import Workers
 from surgery.modules.inputs import Examples, runs
@@ -48,6 +50,7 @@ class Evaluator:
         timer: measures latencies, always here; None where none are asked for.
         each: every row is timed, not only those of `timings`. Those of an executor are, when all scores are there.
         multiple: what widths of fractions are rounded to multiples of.
+        link: to other ranks that call the same: the rows that rank 0 keeps are those of all.
         told: nothing more is to be said of BatchNorm's statistics.
         unrun: `validate` has run something else than the model that it was given, each time.
         asked: the finished rows of this run, in the order in which they were asked for.
@@ -61,6 +64,7 @@ class Evaluator:
     bar: Bar
     timer: Timer | None = None
     each: bool = True
+    link: Link = LONE
     told: bool = False
     unrun: bool = True
     multiple: int = 1
@@ -77,12 +81,18 @@ class Evaluator:
         missing = [row for row in rows if self.ledger.find(row.widths) is None]
         missing = list({self.ledger.key(row.widths): row for row in reversed(missing)}.values())[::-1]
         self.bar.update(len(new) - len(missing))  # those that an earlier run has finished
-        with contextlib.closing(self.scorer.scores(missing, self._guard)) as scores:
+        with (
+            contextlib.closing(self._left(missing)) as left,
+            contextlib.closing(self.scorer.scores(left, self._guard)) as scores,
+        ):
             for row, found in scores:
-                self._keep(row, found.score)
+                with self._guard(row):
+                    self._keep(row, found.score)
                 self._tell(found)
                 if self.scorer.here:
                     self._time_each([row])
+        for row in rows:
+            self._agree(row)
         self._time_each(rows)
         return [self.point(row) for row in rows]
 
@@ -92,7 +102,7 @@ class Evaluator:
 
     def seconds(self, widths: dict[str, int]) -> float:
         """How long a model takes, which is not scored for that."""
-        if self.ledger.find(widths) is None:
+        if self.link.first(lambda: self.ledger.find(widths)) is None:
             assert self.timer is not None
             return self.timer.timing(widths).seconds
         self._time(Row(widths))
@@ -108,7 +118,7 @@ class Evaluator:
         rows = list(rows)
         if self.timer is not None:
             curve = self.ledger.curve(self.point(row) for row in rows)
-            for pair in latency_inversions(curve):
+            for pair in self.link.first(lambda: latency_inversions(curve)):
                 points = [curve[row] for row in pair]
                 for point, taken in zip(points, self.timer.in_turns(*points), strict=True):
                     self.ledger.keep(replace(point, latency=taken.seconds, spread=taken.spread))
@@ -125,6 +135,26 @@ class Evaluator:
         point = self.ledger.find(row.widths)
         assert point is not None
         return replace(point, fraction=row.fraction)
+
+    def _left(self, rows: Iterable[Row]) -> Generator[Row, None, None]:
+        """The rows that no other run has finished by now; at last those that one works on, should it not finish them.
+
+        A row is this run's own until the next one is asked for. An executor asks for all of them at once.
+        """
+        later: list[Row] = []
+        for waiting in (False, True):
+            rows, later = (later if waiting else rows), []
+            for row in rows:
+                with contextlib.ExitStack() as held:
+                    with self._guard(row):
+                        own = not self.scorer.here or held.enter_context(self.ledger.claimed(row.widths, waiting))
+                        self.ledger.refresh()
+                    if self.ledger.find(row.widths) is not None:
+                        self.bar.update()
+                    elif own:
+                        yield row
+                    else:
+                        later.append(row)
 
     def _keep(self, row: Row, score: Score) -> None:
         costs = self.plan.cost_model.at(row.widths)
@@ -149,11 +179,19 @@ class Evaluator:
                 self._time(row)
 
     def _time(self, row: Row) -> None:
-        point = self.ledger.find(row.widths)
-        assert point is not None
-        if self.timer is not None and point.latency is None:
+        if self.timer is None:
+            return
+        point = self._agree(row)
+        if point.latency is None:
             taken = self.timer.timing(row.widths)
             self.ledger.keep(replace(point, latency=taken.seconds, spread=taken.spread))
+
+    def _agree(self, row: Row) -> Point:
+        """What rank 0 knows of a row, which all ranks then know."""
+        point = self.link.first(lambda: self.ledger.find(row.widths))
+        assert point is not None
+        self.ledger.points[self.ledger.key(row.widths)] = point
+        return point
 
     def _guard(self, row: Row) -> Guard:
         """What goes wrong with a row inside becomes a SweepError, which has all the others."""
@@ -172,21 +210,28 @@ def opened(
         each: time every row, where latency is measured at all.
     """
     plan = captured(wrapped, options.examples)
-    timed, executor, batches = options.timed(name, wrapped), options.workers(), options.batches(wrapped)
+    timed, engine, batches = options.timed(name, wrapped), options.workers(), options.batches(wrapped)
     fitted_on = options.fitted_on(wrapped)
-    hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if options.resume else {}
-    first = header(plan, recalibrated=len(batches), refitted=len(fitted_on), **hashes)
-    first = replace(first, timing={} if timed is None else where(wrapped, timed), multiple=options.multiple)
-    ledger = Ledger(plan, first, options.resume)
-    timer = None if timed is None else Timer(wrapped, timed)
-    scorer: Scorer = Here(wrapped, validate, batches)
-    if executor is not None:
-        scorer = Workers(executor, wrapped, validate, batches)
-    elif fitted_on:
-        scorer = Refitted(wrapped, validate, fitted_on, batches)
-    with evaluating(wrapped), tqdm(desc=name, total=total, disable=not options.progress, unit="width") as bar:
-        silent = options.recalibrate is False
-        yield Evaluator(name, wrapped, plan, scorer, ledger, bar, timer, each, told=silent, multiple=options.multiple)
+    here = Refitted(wrapped, validate, fitted_on, batches) if fitted_on else Here(wrapped, validate, batches)
+    with contextlib.ExitStack() as stack:
+        link = stack.enter_context(linked(name, options.ranks.mode))
+        kept = link.first(lambda: options.resume is not None)
+        hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if kept else {}
+        first = header(plan, recalibrated=len(batches), refitted=len(fitted_on), **hashes)
+        first = replace(first, timing={} if timed is None else where(wrapped, timed), multiple=options.multiple)
+        ledger = Ledger(plan, first, options.resume if link.rank == 0 else None)
+        ledger.header = link.first(lambda: ledger.header)
+        workers = None if engine is None else Workers(engine, wrapped, validate, batches)
+        scorer = rank_scorer(link, wrapped, here, workers, split=options.ranks.mode == "split")
+        timer = None if timed is None else Timer(wrapped, timed, link)
+        stack.enter_context(evaluating(wrapped))
+        hidden, silent = not options.progress or link.rank > 0, options.recalibrate is False
+        bar = stack.enter_context(tqdm(desc=name, total=total, disable=hidden, unit="width"))
+        found = Evaluator(
+            name, wrapped, plan, scorer, ledger, bar, timer, each, link, told=silent, multiple=options.multiple
+        )
+        with told_by(link, found.finished):
+            yield found
 
 
 def captured(wrapped: nn.Module, examples: Examples | None) -> Plan:

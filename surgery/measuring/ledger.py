@@ -1,11 +1,13 @@
-"""Rows that are kept as they finish: an interrupted sweep goes on where it stopped."""
+"""Rows that are kept as they finish: an interrupted sweep goes on where it stopped, and others may go on beside it."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +17,17 @@ from torch import nn
 from surgery.curves.curve import Curve
 from surgery.curves.points import MEASURES, AnyPath, Full, Point
 from surgery.errors import FileError, InputError
+from surgery.measuring.locked import locked
 from surgery.modules.inputs import Examples, call, tensors
 from surgery.modules.sharded import gathered
 from surgery.plan.plan import Plan
 
 
 class Ledger:
-    """Points by their widths; with a path, those of earlier runs too, and every new one is written at once.
+    """Points by their widths; with a path, those of other runs too, and every new one is written at once.
 
-    The file is a curve (`Curve.from_json`) of all rows so far. It is replaced whole, or not at all.
+    The file is a curve (`Curve.from_json`) of all rows so far. It is replaced whole, or not at all, and what other runs
+    have written meanwhile is read before: of two scores of a model the first stays.
 
     Raises:
         FileError: the file is no curve, or one of another model, of other weights, or of scores that were measured in
@@ -35,17 +39,11 @@ class Ledger:
             raise InputError(f"resume is the path of a file, got {path!r}")
         self.plan, self.header = plan, header
         self.path = None if path is None else Path(path)
+        self._file = None if path is None else Path(os.path.realpath(path))  # one lock, whichever link leads there
         self.points: dict[tuple[int, ...], Point] = {}
-        if self.path is not None and self.path.exists():
-            found = Curve.from_json(self.path)
-            self._check(found)
-            if not header.timing:
-                self.header = replace(header, timing=found.timing)
-            same = found.timing == self.header.timing  # times of another device or thread count are taken anew
-            for point in found:
-                if point.widths.keys() != header.sizes.keys():
-                    raise FileError(f"{self.path}: is damaged, as a row of it lacks the widths of some groups")
-                self.points[self.key(point.widths)] = point if same else replace(point, latency=None, spread=None)
+        self._times = bool(header.timing)  # this run measures times itself
+        self._seen: object = None  # the file as it was last read or written
+        self.refresh()
 
     def key(self, widths: dict[str, int]) -> tuple[int, ...]:
         return tuple(widths[name] for name in self.plan.groups)
@@ -54,16 +52,57 @@ class Ledger:
         return self.points.get(self.key(widths))
 
     def keep(self, point: Point) -> None:
-        """Add a row, or replace the one of these widths, in the file too."""
+        """Add a row, or replace the times of the one of these widths, in the file too."""
         self.points[self.key(point.widths)] = point
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            part = self.path.with_name(f"{self.path.name}.part")
+        if self._file is None:
+            return
+        with locked(self._beside("lock")):
+            self._read()
+            part = self._beside("part")
             self.curve(self.points.values()).to_json(part)
-            os.replace(part, self.path)
+            os.replace(part, self._file)
+            self._seen = _state(self._file)
+
+    def refresh(self) -> None:
+        """Take up what other runs have written."""
+        if self._file is None or _state(self._file) in (None, self._seen):
+            return
+        writable = os.access(self._file.parent, os.W_OK)
+        with locked(self._beside("lock")) if writable else contextlib.nullcontext():
+            self._read()
+
+    def claimed(self, widths: dict[str, int], wait: bool) -> AbstractContextManager[bool]:
+        """Whether this run alone works on a row inside; with `wait` it is waited until no other does."""
+        if self._file is None:
+            return contextlib.nullcontext(True)
+        name = hashlib.sha256(repr(self.key(widths)).encode()).hexdigest()[:12]
+        return locked(self._beside(f"{name}.lock"), wait)
 
     def curve(self, points: Iterable[Point]) -> Curve:
         return replace(self.header, points=tuple(points))
+
+    def _beside(self, ending: str) -> Path:
+        assert self._file is not None
+        return self._file.with_name(f"{self._file.name}.{ending}")
+
+    def _read(self) -> None:
+        """Add the rows of the file, where it has changed. Times of another device or thread count are left out."""
+        assert self._file is not None
+        state = _state(self._file)
+        if state in (None, self._seen):
+            return
+        found = Curve.from_json(self._file)
+        self._check(found)
+        if not self._times:
+            self.header = replace(self.header, timing=found.timing)
+        same = found.timing == self.header.timing
+        for point in found:
+            key = self.key(point.widths)
+            times = point if same else replace(point, latency=None, spread=None)
+            if self._times and (mine := self.points.get(key)) is not None and mine.latency is not None:
+                times = mine
+            self.points[key] = replace(point, latency=times.latency, spread=times.spread)
+        self._seen = state
 
     def _check(self, found: Curve) -> None:
         for field, what in CHECKED.items():
@@ -73,6 +112,17 @@ class Ledger:
                     f"{self.path} holds rows of {what} ({field} is {there!r}, here it is {here!r}): "
                     "name another file with resume=, or delete this one"
                 )
+        if any(point.widths.keys() != self.header.sizes.keys() for point in found):
+            raise FileError(f"{self.path}: is damaged, as a row of it lacks the widths of some groups")
+
+
+def _state(path: Path) -> object:
+    """What changes with a file when it is replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 # What must be the same for rows of a file to be used again, and what it is of when it is not.

@@ -10,6 +10,8 @@ from torch import nn
 
 from surgery.curves.points import AnyPath
 from surgery.errors import InputError
+from surgery.measuring.engines import Engine, engine_of
+from surgery.measuring.ranks import Ranks
 from surgery.modules.inputs import Examples, Inputs
 from surgery.modules.labelled import Batch
 from surgery.refitting.statistics import batches_of
@@ -24,11 +26,16 @@ class Options:
     examples: Examples | None = None
     measure_latency: bool = True
     recalibrate: Recalibrate = None
-    executor: Executor | None = None
+    executor: Executor | Ranks | None = None
     resume: AnyPath | None = None
     progress: bool = True
     multiple: int = 1
     refit: Iterable[Batch] | None = None
+
+    @property
+    def ranks(self) -> Ranks:
+        """What the executor is, and how ranks share it."""
+        return self.executor if isinstance(self.executor, Ranks) else Ranks(executor=self.executor)
 
     def timed(self, name: str, wrapped: nn.Module) -> Examples | None:
         """What latency is measured on, or None where it is not. Raises InputError where nothing is known to run."""
@@ -47,12 +54,11 @@ class Options:
         """What small models are fitted on before each score; none where slices are scored as they are."""
         if self.refit is None:
             return []
-        if self.executor is not None:
+        if self.workers() is not None:
             raise InputError("refit= fits each model here: leave out executor=, or nest the model first")
         return batches_of(wrapped, self.refit)
 
-    def workers(self) -> Executor | None:
+    def workers(self) -> Engine | None:
         """Where scores are computed, or None for here. Raises InputError where it is no executor."""
-        if self.executor is not None and not callable(getattr(self.executor, "submit", None)):
-            raise InputError(f"executor is a concurrent.futures.Executor, got {self.executor!r}")
-        return self.executor
+        executor = self.ranks.executor
+        return None if executor is None else engine_of(executor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -42,8 +42,8 @@ class Scorer(Protocol):
     @property
     def here(self) -> bool: ...
 
-    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
-        """Each row with its score, in the order in which they are finished."""
+    def scores(self, rows: Iterable[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
+        """Each row with its score, in the order in which they are finished. A row is asked for when it is its turn."""
         ...
 
 
@@ -60,7 +60,7 @@ class Here:
     batches: Sequence[Examples] = ()
     here = True
 
-    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
+    def scores(self, rows: Iterable[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
         for row in rows:
             with guard(row):
                 found = scored(self.wrapped, row.widths, self.validate, self.batches)
@@ -82,7 +82,7 @@ class Refitted:
     statistics: Sequence[Examples] = ()
     here = True
 
-    def scores(self, rows: Sequence[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
+    def scores(self, rows: Iterable[Row], guard: Guarded) -> Generator[tuple[Row, Found], None, None]:
         for row in rows:
             with guard(row):
                 small = shrink(self.wrapped, row.widths, refit=self.batches, recalibrate=list(self.statistics) or None)

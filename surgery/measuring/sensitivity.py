@@ -15,6 +15,7 @@ from surgery.curves.points import AnyPath, Point
 from surgery.errors import InputError
 from surgery.measuring.evaluate import captured, opened
 from surgery.measuring.options import Options
+from surgery.measuring.ranks import Ranks
 from surgery.measuring.rows import Row, listed
 from surgery.measuring.scoring import Validate, check_validate
 from surgery.modules.inputs import Examples
@@ -80,7 +81,7 @@ def sensitivity(
     examples: Examples | None = None,
     measure_latency: bool = True,
     recalibrate: Recalibrate = None,
-    executor: Executor | None = None,
+    executor: Executor | Ranks | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,
     multiple: int = 1,

@@ -15,6 +15,7 @@ from surgery.curves.points import AnyPath
 from surgery.measuring.adaptive import Adaptive, explored
 from surgery.measuring.evaluate import captured, opened
 from surgery.measuring.options import Options
+from surgery.measuring.ranks import Ranks
 from surgery.measuring.rows import distinct
 from surgery.measuring.scoring import Validate, check_validate
 from surgery.measuring.stopped import SweepError
@@ -36,7 +37,7 @@ def sweep(
     examples: Examples | None = None,
     measure_latency: bool = True,
     recalibrate: Recalibrate = None,
-    executor: Executor | None = None,
+    executor: Executor | Ranks | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,
     multiple: int = 1,
@@ -60,9 +61,12 @@ def sweep(
         recalibrate: batches of training inputs to estimate BatchNorm statistics on before each score; labels that a
             DataLoader gives with them are left out. Default: those that `wrapped` was wrapped with; a warning tells
             where there are none and they are needed. False: the statistics stay as they are.
-        executor: computes the scores, such as a `concurrent.futures.ProcessPoolExecutor`; its workers get copies of
-            `wrapped`. Latencies are measured here, one after another, when all scores are there.
+        executor: computes the scores: a `concurrent.futures.Executor`, a Dask client, or
+            `surgery.integrations.ray.RayExecutor()`; its workers get copies of `wrapped`. Latencies are measured here,
+            one after another, when all scores are there. Or `surgery.ranks()`: the ranks of torch.distributed share
+            the rows. Without it all ranks, each of which must call this, score all rows together; all get one curve.
         resume: a file for finished rows. Each one is written at once; rows that the file has are not computed again.
+            Several runs may have one file at the same time: they share its rows.
         progress: show a progress bar.
         multiple: round all widths to multiples of this, as `shrink(..., multiple=)` does, so that what is measured is
             what ships.

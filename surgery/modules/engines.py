@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from surgery.modules.sharded import is_sharded
+
 ENGINES = ("torch.distributed.fsdp", "torch.distributed.tensor", "torch.distributed._composable")
 MARKS = ("__composable_api_state_key", "_fsdp_", "_is_fsdp_", "_distribute_module_applied")  # attributes that they set
 
@@ -46,6 +48,14 @@ def computed_in(model: nn.Module) -> torch.dtype | None:
 def is_changed(module: nn.Module) -> bool:
     """Whether an engine has put something onto a module."""
     return own_class(module) is not type(module) or own_attributes(module) is not vars(module)
+
+
+def is_spread(model: nn.Module) -> bool:
+    """Whether parameters lie in parts on several ranks, so that a forward needs all of them.
+
+    After one, those of the outermost module may be whole for a while: the class tells then.
+    """
+    return any(own_class(m) is not type(m) for m in model.modules()) or any(map(is_sharded, model.parameters()))
 
 
 def _is_engines(name: str, value: Any) -> bool:

@@ -16,10 +16,11 @@ from surgery.modules.arguments import counted
 from surgery.modules.batchnorm import recalibrate as estimate
 from surgery.modules.code.rewritten import Method, Rewritten
 from surgery.modules.copying import copy_tree
+from surgery.modules.engines import is_spread
 from surgery.modules.inputs import Examples
 from surgery.modules.labelled import Batch
 from surgery.modules.plain_data import replaced
-from surgery.modules.sharded import is_sharded, whole
+from surgery.modules.sharded import whole
 from surgery.modules.tensors import parts_of
 from surgery.plan import cutting
 from surgery.plan.groups import Swap
@@ -67,7 +68,7 @@ def wrapped_as(model: M, plan: Plan, examples: Examples) -> M:
 
 def unsharded(wrapped: M, plan: Plan, examples: Examples) -> M:
     """A twin itself; where its parameters are spread over ranks, another one over copies of them, whole on each."""
-    if not any(map(is_sharded, wrapped.parameters())):
+    if not is_spread(wrapped):
         return wrapped
     return wrapped_as(plain_copy(wrapped, plan, lambda _, tensor: tensor, plan.full()), plan, examples)
 

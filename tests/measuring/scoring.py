@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -31,4 +35,13 @@ def careless(model: nn.Module) -> float:
     surgery.recalibrate(model, BATCHES)
     model.train()
     model.eval()
+    return loss(model)
+
+
+def kills(model: nn.Module, folder: Path, times: int) -> float:
+    """Ends its process at half of the width, so many times."""
+    if surgery.widths(model)["0.o"] == 8 and len(list(folder.iterdir())) < times:
+        (folder / f"{os.getpid()}").touch()
+        time.sleep(0.5)  # the others are done
+        os._exit(9)
     return loss(model)

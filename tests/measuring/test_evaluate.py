@@ -88,7 +88,7 @@ def test_what_cannot_be_sent_is_refused_with_advice(pool):
     twin[2].helper = lambda: None
     with pytest.raises(InputError, match="Sequential cannot be sent to other processes"):
         quiet(twin, loss, executor=pool)
-    with pytest.raises(InputError, match=r"executor is a concurrent.futures.Executor, got 4"):
+    with pytest.raises(InputError, match=r"executor is a concurrent.futures.Executor or a Dask client, got 4"):
         quiet(wrapped(), loss, executor=4)
 
 

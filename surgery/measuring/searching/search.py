@@ -16,6 +16,7 @@ from surgery.measuring.adaptive import fractions
 from surgery.measuring.evaluate import Evaluator, captured, opened
 from surgery.measuring.ledger import header
 from surgery.measuring.options import Options
+from surgery.measuring.ranks import Ranks
 from surgery.measuring.rows import Row, listed
 from surgery.measuring.scoring import Validate, check_validate
 from surgery.measuring.searching.budget import Budget, BudgetSpec, budgets, largest
@@ -44,7 +45,7 @@ def search(
     examples: Examples | None = None,
     measure_latency: bool = True,
     recalibrate: Recalibrate = None,
-    executor: Executor | None = None,
+    executor: Executor | Ranks | None = None,
     resume: AnyPath | None = None,
     progress: bool = True,
     refit: Iterable[Batch] | None = None,
