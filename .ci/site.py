@@ -23,9 +23,13 @@ def sections() -> dict[str, tuple[str, list[str]]]:
     found = {}
     for part in re.split(r"^## ", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         title, _, body = part.partition("\n")
-        if names := re.findall(r"^\*\*`(\w+)", body, re.MULTILINE):
+        if names := re.findall(r"^\*\*`([\w.]+)", body, re.MULTILINE):
             found["reference/" + re.sub(r"\W+", "-", title.lower()) + ".md"] = (title, names)
     return found
+
+
+def full(name: str) -> str:
+    return name if "." in name else f"surgery.{name}"
 
 
 def on_config(config: Any) -> Any:
@@ -40,7 +44,7 @@ def on_files(files: Any, config: Any) -> Any:
     for page, (title, names) in sections().items():
         anchor = title.lower().replace(" ", "-")
         exact = f"Arguments and results, from the code. More exactly: [What names mean](../api.md#{anchor}).\n\n"
-        text = f"# {title}\n\n{exact}" + "".join(f"::: surgery.{name}\n\n" for name in names)
+        text = f"# {title}\n\n{exact}" + "".join(f"::: {full(name)}\n\n" for name in names)
         files.append(File.generated(config, page, content=text + MODULES * ("adapter" in names)))
     return files
 

@@ -36,7 +36,7 @@ from surgery.shrinking.shrink import shrink
 from surgery.shrinking.sort import magnitude, order, sort, taylor
 from surgery.training.distil import kl
 from surgery.training.draws import grid, mixed, paper, shared
-from surgery.training.resuming import load_training_state, training_state
+from surgery.training.resuming import TrainingState, load_training_state, training_state
 from surgery.training.schedules import sandwich, warmup
 from surgery.training.step import train_step
 from surgery.training.teaching import cached
@@ -51,10 +51,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "Status",
-    "SurgeryError", "SweepError", "WidthError", "absorbed", "activation", "adapter", "adapters", "adaptive",
-    "at_widths", "batches", "cached", "check_adapter", "cost", "grid", "inputs", "inspect", "kl", "latency", "load",
-    "load_training_state", "log_to", "magnitude", "mixed", "nest", "order", "paper", "pointwise", "progress",
-    "ranks", "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans",
-    "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "status", "sweep",
-    "taylor", "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
+    "SurgeryError", "SweepError", "TrainingState", "WidthError", "absorbed", "activation", "adapter", "adapters",
+    "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "grid", "inputs", "inspect", "kl",
+    "latency", "load", "load_training_state", "log_to", "magnitude", "mixed", "nest", "order", "paper", "pointwise",
+    "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save",
+    "scans", "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial",
+    "status", "sweep", "taylor", "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

@@ -88,3 +88,10 @@ def seen_widths(wrapped: nn.Module, times: int, x: Any = X) -> list[tuple[int, .
     for hook in hooks:
         hook.remove()
     return list(zip(seen[::2], seen[1::2], strict=True))
+
+
+def watched(layer: nn.Module) -> list[int]:
+    """A list that fills with the widths of what a layer returns while training."""
+    found: list[int] = []
+    layer.register_forward_hook(lambda module, a, y: found.append(y.shape[-1]) if module.training else None)
+    return found

@@ -34,7 +34,7 @@ MAY = {
     "measuring": "errors modules plan twin refitting shrinking curves",
     "surgery": "errors modules rules adapters plan twin planning training refitting shrinking curves measuring",
     "demo": "errors modules curves surgery",
-    "integrations": "errors",
+    "integrations": "errors training surgery",
     "recipes": "surgery",
     "cli": "errors training curves surgery demo recipes",
     "__main__": "cli",
@@ -58,6 +58,7 @@ DOORS = {
     ("shrinking", "planning"): {"surgery.planning.make", "surgery.planning.supported"},
     ("measuring", "shrinking"): {"surgery.shrinking.shrink"},
     ("demo", "modules"): {"surgery.modules.latency"},
+    ("integrations", "training"): {"surgery.training.step"},  # the wrapped model inside of what trainers hold
 }
 
 # Nevers inside of a room, and of what is not the library's: prefixes of modules, and of what they import.
@@ -74,6 +75,7 @@ NEVERS = [
     ("surgery.demo.models", "surgery"),  # ordinary models, which know nothing of the library
 ]
 
+INTEGRATED = {"transformers", "lightning"}  # what modules of integrations import, and the library needs not
 FILES_AT_THE_TOP = 6
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 40  # docstrings of functions do not count
 LONGER: dict[str, str] = {}  # exceptions, each with its reason
@@ -157,6 +159,9 @@ def test_no_circles():
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"surgery.__main__"}))
 def test_no_module_is_hidden_by_what_it_defines(name):
+    if name.startswith("surgery.integrations."):
+        for other in {other.split(".")[0] for other in IMPORTS[name]} & INTEGRATED:
+            pytest.importorskip(other, reason=f"{other} is not installed")
     module = importlib.import_module(name)
     package, _, leaf = name.rpartition(".")
     assert module is sys.modules[name]

@@ -32,7 +32,7 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
     if not any(_is_engines(name, value) for name, value in attributes.items()):
         return attributes
     return {
-        name: _own_hooks(value) if name.endswith("_hooks") else value
+        name: _own_hooks(value) if _are_hooks(name, value) else value
         for name, value in attributes.items()
         if not name.startswith(MARKS)
     }
@@ -59,7 +59,12 @@ def is_spread(model: nn.Module) -> bool:
 
 
 def _is_engines(name: str, value: Any) -> bool:
-    return name.startswith(MARKS) or (name.endswith("_hooks") and any(map(_is_hook, value.values())))
+    return name.startswith(MARKS) or (_are_hooks(name, value) and any(map(_is_hook, value.values())))
+
+
+def _are_hooks(name: str, value: Any) -> bool:
+    """Whether an attribute is a table of hooks as torch keeps them; models have lists of such names."""
+    return name.endswith("_hooks") and isinstance(value, Mapping)
 
 
 def _own_hooks(hooks: Any) -> Any:

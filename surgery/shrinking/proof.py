@@ -14,7 +14,7 @@ from surgery.modules.engines import computed_in
 from surgery.modules.inputs import Examples
 from surgery.modules.verify import TOLERANCES, compare
 from surgery.plan.plan import Plan
-from surgery.twin.setting import proven_at
+from surgery.twin.setting import own_precision, proven_at
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -25,7 +25,7 @@ def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, in
     if dtype is not None:  # FSDP2 computes in another type than it keeps parameters in
         other, tolerance = _InType(other, dtype), TOLERANCES[dtype]
     try:
-        with proven_at(wrapped, widths):
+        with own_precision(wrapped), proven_at(wrapped, widths):
             return compare(
                 wrapped, other, examples, tolerance, ("the wrapped model at these widths", "the shrunk model")
             )

@@ -16,7 +16,7 @@ from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 from surgery.shrinking.proof import tolerance_of, unrun
 from surgery.shrinking.shrink import M, like, plain_copy, prepared
-from surgery.twin.setting import proven_at
+from surgery.twin.setting import own_precision, proven_at
 
 
 @counted()
@@ -43,7 +43,7 @@ def reorder(model: M, orders: Mapping[str, Sequence[int] | Tensor], example_inpu
     permuted = _permuted(wrapped, plan, chosen)
     _warn(model, plan, chosen)
     try:
-        with proven_at(wrapped, plan.full()):
+        with own_precision(wrapped), proven_at(wrapped, plan.full()):
             names = "the wrapped model at full width", "the reordered model"
             tolerance, other = tolerance_of(plan, wrapped), unrun(permuted)
             compare(wrapped, other, examples, tolerance, names, plan.states, dropout=False, outputs=plan.outputs)

@@ -15,7 +15,7 @@ from torch import Tensor
 from surgery.errors import InputError
 from surgery.plan.plan import Plan
 
-PLAIN = (bool, int, float, complex, str, bytes, type(None))
+PLAIN = (bool, int, float, complex, str, type(None))
 KIND = "surgery"  # the key that says what an entry stands for
 SERIES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque}
 COUNTERS = ("forwards",)  # of draws of the library: everything else in them is how they were made
@@ -35,6 +35,8 @@ def taken(value: Any, place: str = "draw") -> Any:
         return value
     if isinstance(value, Tensor):
         return value.detach().clone()
+    if isinstance(value, bytes):  # as they are, torch.load refuses empty ones
+        return {KIND: "bytes", "hex": value.hex()}
     value, kind = _behind(value), type(value).__name__
     if SERIES.get(kind) is type(value):
         return {KIND: kind, "items": [taken(item, f"{place}[{i}]") for i, item in enumerate(value)]}
@@ -57,6 +59,8 @@ def restored(value: Any, saved: Any, place: str = "draw") -> tuple[Any, list[Cal
     """
     if not isinstance(saved, dict):
         return (saved.clone() if isinstance(saved, Tensor) else saved), []
+    if saved.get(KIND) == "bytes":
+        return bytes.fromhex(saved["hex"]), []
     value, kind = _behind(value), type(value).__name__
     if saved.get(KIND) != kind:
         if value is None and saved.get(KIND) == "Plan":

@@ -5,9 +5,13 @@ A wrapped model's `state_dict` stays that of the plain model, so that either can
 
 from __future__ import annotations
 
+import base64
+import io
+import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
+import torch
 from torch import nn
 
 from surgery.errors import InputError, WidthError
@@ -75,6 +79,48 @@ def load_training_state(wrapped: nn.Module, saved: dict[str, Any]) -> None:
         state.waiting = saved
     settle()
     state.class_dims = dims
+
+
+class TrainingState:
+    """How far the draws of a wrapped model are, as an object that checkpoints ask: `state_dict`, `load_state_dict`.
+
+    It is what torch.distributed.checkpoint calls a Stateful, at the top of what is saved, beside model and optimizer:
+    `dcp.save({"model": ..., "draws": surgery.TrainingState(wrapped)})`, and `dcp.load` of the same. So it is for
+    `accelerator.register_for_checkpointing`.
+
+    What it gives is one text: such checkpoints are read into the place of what is there, piece by piece, and how many
+    numbers a draw keeps may differ. All ranks draw alike, so one state is that of all.
+
+    Args:
+        wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
+    """
+
+    def __init__(self, wrapped: nn.Module):
+        state_of(twin_in(wrapped))
+        self.wrapped = wrapped
+
+    def state_dict(self) -> dict[str, str]:
+        """What `training_state` gives, as a text. Raises InputError as that does."""
+        file = io.BytesIO()
+        torch.save(training_state(self.wrapped), file)
+        return {FORMAT: base64.b64encode(file.getvalue()).decode()}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        """What `load_training_state` does, and as it raises InputError."""
+        try:
+            file = io.BytesIO(base64.b64decode(state[FORMAT], validate=True))
+            saved = torch.load(file, weights_only=True)
+        except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(
+                "this is no state of a training: pass what surgery.TrainingState(wrapped).state_dict() gave"
+            ) from error
+        load_training_state(self.wrapped, saved)
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            "a TrainingState is asked for its state, not pickled: put it at the top of what is saved, "
+            "dcp.save({'draws': surgery.TrainingState(wrapped)}), or its state_dict() into a dict of yours"
+        )
 
 
 def settle_waiting(twin: nn.Module, state: State) -> None:

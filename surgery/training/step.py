@@ -20,7 +20,7 @@ from surgery.training.distil import Distil, divergence, known_by, seeing, toward
 from surgery.training.draws import DEFAULT
 from surgery.training.schedules import NARROW, Turn, turns
 from surgery.training.teaching import Teacher, teacher_output
-from surgery.twin.elastic import is_wrapped, not_wrapped, state_of
+from surgery.twin.elastic import elastic_of, is_wrapped, not_wrapped, state_of
 from surgery.twin.setting import at_widths
 from surgery.twin.state import State, Widths
 from surgery.twin.telling import share as mean_share
@@ -164,6 +164,13 @@ def twin_in(model: nn.Module) -> nn.Module:
         if is_wrapped(module):
             return module
     raise InputError(not_wrapped(model))
+
+
+def twins_in(model: nn.Module) -> list[nn.Module]:
+    """Every wrapped model that a module is, or is built around. Raises InputError where there is none."""
+    twin_in(model)
+    elastics = [(module, elastic_of(module)) for module in model.modules()]
+    return [module for module, elastic in elastics if elastic is not None and not elastic.path]
 
 
 def _state(twin: nn.Module, run: Inputs) -> State:

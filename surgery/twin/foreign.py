@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import nn
 
 from surgery.errors import InputError, SurgeryError
@@ -87,16 +89,37 @@ def check_forwards(twin: nn.Module) -> None:
 def leads_home(put: Any, module: nn.Module) -> bool:
     """Whether a forward is the module's own, or says that it wraps that."""
     own: Any = type(module).forward
-    seen = 0
-    while put is not None and seen < 32:
-        function = put.__func__ if isinstance(put, MethodType) else put
-        if function is own:
-            return not isinstance(put, MethodType) or put.__self__ is module
-        put, seen = getattr(function, "__wrapped__", None), seen + 1
+    for _ in range(32):
+        if put is None or put is own or is_own(put, module):
+            return put is not None
+        put = getattr(put, "__wrapped__", None)
     return False
 
 
+def is_forward(value: Any, module: nn.Module) -> bool:
+    """Whether a value is bound to a module, and is its own forward or wraps that."""
+    return isinstance(value, MethodType) and value.__self__ is module and leads_home(value, module)
+
+
+def is_own(value: Any, module: nn.Module) -> bool:
+    """Whether a value is the forward of a module, bound to it."""
+    own: Any = type(module).forward
+    return isinstance(value, MethodType) and value.__func__ is own and value.__self__ is module
+
+
+@contextlib.contextmanager
+def without_autocast() -> Iterator[None]:
+    """Inside, operations run in the types of their inputs."""
+    accelerator = torch.accelerator.current_accelerator()
+    with contextlib.ExitStack() as stack:
+        for kind in ("cpu",) if accelerator is None else ("cpu", accelerator.type):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
 def _told(put: Any) -> str:
-    code = getattr(getattr(put, "__func__", put), "__code__", None)
+    put = inspect.unwrap(getattr(put, "__func__", put))
+    code = getattr(put, "__code__", None)
     name = getattr(put, "__qualname__", type(put).__name__)
     return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import MethodType
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from surgery.errors import InputError
 from surgery.modules.inputs import tensors
 from surgery.twin.elastic import Elastic, elastic_of
-from surgery.twin.foreign import explained
+from surgery.twin.foreign import explained, is_own, without_autocast
 from surgery.twin.modes import check_mode, watch
 from surgery.twin.state import Pass, State, in_backward
 from surgery.twin.statistics import learns_nothing, note_statistics
@@ -24,18 +25,49 @@ def forward_of(module: Any, base: Any, args: Any, kwargs: Any) -> Any:
     elastic = elastic_of(module)
     if elastic is None:  # made from a twin, and plain by now
         return base.forward(module, *args, **kwargs)
+    return _forward(elastic, base, module, args, kwargs)
+
+
+def around(module: Any, put: Any) -> Any:
+    """A forward that others put in the place of the root's, by which widths are drawn whatever it calls.
+
+    It says what it wraps, so that who decorates a forward can take that off again.
+    """
+    elastic = elastic_of(module)
+    if elastic is None or elastic.path or not callable(put) or is_own(put, module):
+        return put
+    if not isinstance(put, MethodType) or put.__self__ is not module:
+        return functools.wraps(put)(lambda *args, **kwargs: _run_around(module, put, args, kwargs))
+    function = put.__func__
+
+    @functools.wraps(function)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return _run_around(self, MethodType(function, self), args, kwargs)
+
+    return MethodType(forward, module)
+
+
+def _run_around(module: Any, put: Any, args: Any, kwargs: Any) -> Any:
+    """Run what others have put in the place of the root's forward, which may never run that itself, but its parts."""
+    elastic = elastic_of(module)
+    if elastic is None or elastic.state.pending is not None:
+        return put(*args, **kwargs)
+    return _forward(elastic, None, module, args, kwargs, put)
+
+
+def _forward(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, put: Any = None) -> Any:
     state = elastic.state
     if state.forward.root:  # most calls: a module inside of the root's forward
-        return _run(elastic, base, module, args, kwargs)
+        return _run(elastic, base, module, args, kwargs, put)
     state.sync()
     if in_backward() and not elastic.path:
         _check_recomputation(state)
     if elastic.path or in_backward():  # in a backward pass: recomputation (gradient checkpointing)
-        return _run(elastic, base, module, args, kwargs)
-    return _root(elastic, base, module, args, kwargs)
+        return _run(elastic, base, module, args, kwargs, put)
+    return _root(elastic, base, module, args, kwargs, put)
 
 
-def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> Any:
+def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, put: Any) -> Any:
     state = elastic.state
     if state.pending is not None:
         state.pending.first(module, args, kwargs)
@@ -50,7 +82,7 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
     try:
         with state.using(widths), explained(module, state):
             begin_forward(state, widths)
-            output = _run(elastic, base, module, args, kwargs)
+            output = _run(elastic, base, module, args, kwargs, put)
             keep_stored(state, widths)
     finally:
         forward.root -= 1
@@ -75,8 +107,10 @@ def _leave(state: State, done: Pass, output: Any) -> None:
                 tensor.register_hook(functools.partial(_reach, state, done))
 
 
-def _run(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> Any:
-    run, state = elastic.rewritten or elastic.own_forward, elastic.state
+def _run(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, put: Any) -> Any:
+    run, state = put or elastic.rewritten or elastic.own_forward, elastic.state
+    if state.setting.uncast and put is None and "forward" in vars(module):
+        run = without_autocast()(run or functools.partial(base.forward, module))
     state.forward.depth += 1
     state.runs += not elastic.path or state.forward.depth == 1  # of the root, or of a part that is called by itself
     try:

@@ -26,6 +26,7 @@ from surgery.modules.tree import named_modules
 from surgery.plan.groups import Group
 from surgery.plan.plan import Draw, Plan, per_group
 from surgery.twin.elastic import KEY, Elastic
+from surgery.twin.foreign import is_forward
 from surgery.twin.members import elastic_class
 from surgery.twin.memory import Absent, Stored
 from surgery.twin.state import State
@@ -273,7 +274,8 @@ def strip(model: M) -> M:
     for _, module in named_modules(model):
         elastic = vars(module).pop(KEY, None)
         if elastic is not None:
-            for name in ("forward", *elastic.methods):  # `check_forwards` has looked at the first
+            kept = [name for name, value in vars(module).items() if is_forward(value, module)]
+            for name in ("forward", *elastic.methods, *kept):  # what others put, `check_forwards` has seen
                 vars(module).pop(name, None)
             module.__class__ = elastic.base
             if elastic.own_forward is not None:

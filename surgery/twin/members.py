@@ -23,7 +23,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from surgery.errors import InputError
 from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of
 from surgery.twin.foreign import REMEDY
-from surgery.twin.forward import forward_of, named_members, synced
+from surgery.twin.forward import around, forward_of, named_members, synced
 from surgery.twin.memory import Stored
 from surgery.twin.state import in_backward
 from surgery.twin.status import line
@@ -84,7 +84,7 @@ class Member:
 
     def __setattr__(self: Any, name: str, value: Any) -> None:
         if not _taken(self, name, value):
-            super().__setattr__(name, value)
+            super().__setattr__(name, around(self, value) if name == "forward" else value)
 
     def register_parameter(self: Any, name: str, param: Any) -> None:
         """Torch reads the attribute to ask whether the name is taken: whole, since to cut a sharded one gathers it."""

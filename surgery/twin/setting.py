@@ -12,6 +12,7 @@ from surgery.modules.inputs import Batches, followed, placed, tensors
 from surgery.plan.plan import Plan
 from surgery.plan.widths import WidthSpec
 from surgery.twin.elastic import state_of
+from surgery.twin.foreign import without_autocast
 from surgery.twin.state import State
 from surgery.twin.writing import stored_kept
 
@@ -90,3 +91,18 @@ def proven_at(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
     """`at_widths`, from where a small model starts; what forwards leave on modules is as before afterwards."""
     with stored_kept(wrapped, ready(wrapped), cleared=True), at_widths(wrapped, widths):
         yield
+
+
+@contextlib.contextmanager
+def own_precision(wrapped: nn.Module) -> Iterator[None]:
+    """Inside, autocast that others have put around forwards is off, and so is one around the call."""
+    if not any("forward" in vars(module) for module in wrapped.modules()):
+        yield
+        return
+    setting = ready(wrapped).setting
+    setting.uncast += 1
+    try:
+        with without_autocast():
+            yield
+    finally:
+        setting.uncast -= 1

@@ -31,6 +31,7 @@ class Setting:
         full: whether these are the full ones.
         version: rises whenever `current` changes; what was made at another version is stale.
         pinned: `at_widths` blocks under way. Nothing is drawn inside of one.
+        uncast: `own_precision` blocks under way. Autocast that a decorated forward switches on is off again inside.
     """
 
     chosen: Widths = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Setting:
     full: bool = True
     version: int = 0
     pinned: int = 0
+    uncast: int = 0
 
     def set_current(self, widths: Widths, full: Widths) -> None:
         self.version += widths != self.current

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from torch import nn
 import surgery
 from surgery import InputError
 from surgery.twin.elastic import state_of
+from tests.processes import killed
 from tests.small_models import Net, X, mlp, seen_widths
 
 KILLED, GOES_ON, WHOLE = "killed", "goes on", "whole"
@@ -88,11 +87,7 @@ DRAWS: dict[str, Any] = {
 def test_a_training_that_was_killed_goes_on_bit_for_bit(loop: str, tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     code = f"from tests.training.test_resuming import *; train(KILLED, Path({str(path)!r}), {loop!r})"
-    root = Path(__file__).resolve().parents[2]
-    threads = str(torch.get_num_threads())  # the last bits of a sum depend on how many there are
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    killed = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment)
-    assert killed.returncode == -signal.SIGKILL
+    killed(code)
     with torch.random.fork_rng(devices=[]):
         whole, rest = train(WHOLE, path, loop), train(GOES_ON, path, loop)
     assert all(torch.equal(rest[name], tensor) for name, tensor in whole.items())

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgery
-from tests.small_models import mlp
+from tests.small_models import mlp, watched
 
 X = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
 Y = (X.sum(1) > 0).long() + (X[:, 0] > 1).long()
@@ -20,13 +20,6 @@ QUIET = "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarn
 
 def net() -> nn.Sequential:
     return mlp(6, 16, 16, 3)
-
-
-def watched(layer: nn.Module) -> list[int]:
-    """A list that fills with the widths of what a layer returns while training."""
-    found: list[int] = []
-    layer.register_forward_hook(lambda module, a, y: found.append(y.shape[-1]) if module.training else None)
-    return found
 
 
 def by_hand(wrapped: nn.Module, steps: int, rate: float) -> list[Tensor]:

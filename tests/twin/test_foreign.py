@@ -92,6 +92,82 @@ def test_draws_go_on_in_a_replaced_forward(wrapped: Any, replace: Callable) -> N
     assert len(set(seen_widths(wrapped, 12, X.double()))) > 3
 
 
+def past_the_root(module: Any) -> None:
+    """As trainers do that compute the loss themselves: parts of the model run, and its own forward never."""
+
+    @functools.wraps(type(module).forward)
+    def forward(self: Any, x: Tensor) -> Tensor:
+        y = torch.relu(self.fc2(torch.relu(self.norm(self.fc1(x)))))
+        return F.linear(y, self.head.weight, self.head.bias)
+
+    module.forward = MethodType(forward, module)
+
+
+def as_a_function(module: Any) -> None:
+    parts = module.fc1, module.norm, module.fc2, module.head
+    module.forward = lambda x: parts[3](torch.relu(parts[2](torch.relu(parts[1](parts[0](x))))))
+
+
+@pytest.mark.parametrize("replace", [past_the_root, as_a_function])
+def test_a_forward_that_runs_parts_of_the_model_draws_once_for_all_of_them(wrapped: Any, replace: Callable) -> None:
+    plain = surgery.wrap(surgery.unwrap(wrapped), X.double(), draw=surgery.paper(1.0))
+    replace(wrapped)
+    assert (drawn := seen_widths(wrapped, 12, X.double())) == seen_widths(plain, 12, X.double())
+    assert len(set(drawn)) > 3
+    for twin in (wrapped, plain):
+        twin.zero_grad()
+        twin(X.double()).square().sum().backward()
+    grads = [dict(twin.named_parameters()) for twin in (wrapped, plain)]
+    for name, parameter in grads[0].items():
+        torch.testing.assert_close(parameter.grad, grads[1][name].grad, msg=name)
+    surgery.set_widths(wrapped.eval(), 0.5)
+    assert seen_at(wrapped) == 8
+    del wrapped.forward
+    assert surgery.shrink(wrapped, 0.5).fc1.out_features == 8
+
+
+def seen_at(wrapped: Any) -> int:
+    widths: list[int] = []
+    hook = wrapped.fc1.register_forward_hook(lambda module, x, y: widths.append(y.shape[1]))
+    wrapped(X.double())
+    hook.remove()
+    return widths[0]
+
+
+def with_low_precision(module: Any) -> None:
+    module.forward = MethodType(torch.autocast("cpu", torch.bfloat16)(module.forward.__func__), module)
+
+
+def with_a_factor(module: Any) -> None:
+    function = module.forward.__func__
+    module.forward = MethodType(functools.wraps(function)(lambda self, x: 2 * function(self, x)), module)
+
+
+@pytest.mark.parametrize("path", ["", "fc2"])
+@pytest.mark.parametrize("around", [False, True])
+def test_a_proof_is_made_without_the_autocast_that_a_trainer_has_put_around_a_forward(
+    model: Net, path: str, around: bool
+) -> None:
+    wrapped = surgery.wrap(model.eval(), X)
+    module = wrapped.get_submodule(path)
+    module.kept = module.forward  # as accelerate does
+    with_low_precision(module)
+    with torch.autocast("cpu", torch.bfloat16, enabled=around):
+        small = surgery.shrink(wrapped, 0.5)
+        assert type(surgery.reorder(wrapped, {"fc1.o": list(reversed(range(16)))})) is Net
+        assert torch.is_autocast_enabled("cpu") is around
+    assert small.fc1.out_features == 8 and not {"kept", "forward"} & vars(small.get_submodule(path)).keys()
+    with torch.no_grad():
+        hidden = torch.rand(5, 16)
+        assert module(X if not path else hidden).dtype is torch.bfloat16, "outside of proofs it is the trainer's"
+
+
+def test_a_decorator_that_does_something_else_is_no_proof(wrapped: Any) -> None:
+    with_a_factor(wrapped)
+    with pytest.raises(surgery.ProofError, match="does not equal the wrapped one"):
+        surgery.shrink(wrapped, 0.5)
+
+
 def new_head(wrapped: Any) -> str:
     wrapped.head = nn.Linear(8, 3).double()
     return "head"
