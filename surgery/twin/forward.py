@@ -31,6 +31,7 @@ def forward_of(module: Any, base: Any, args: Any, kwargs: Any) -> Any:
     if in_backward() and not elastic.path:
         _check_recomputation(state)
     if elastic.path or in_backward():  # in a backward pass: recomputation (gradient checkpointing)
+        state.passed(state.setting.current)
         return _run(elastic, base, module, args, kwargs)
     return _root(elastic, base, module, args, kwargs)
 
@@ -44,6 +45,7 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
     if not torch.compiler.is_compiling():
         check_mode(state, module, drawing)
     widths = state.drawn() if drawing else state.setting.current
+    state.passed(widths)
     forward = state.forward
     forward.root += 1
     before, forward.now = forward.now, Pass(widths)

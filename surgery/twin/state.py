@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -110,6 +111,12 @@ class WriteBack:
     dirty: list[nn.Module] = field(default_factory=list)
 
 
+class Listener(Protocol):
+    """What is told of each pass with gradients."""
+
+    def passed(self, widths: Widths) -> None: ...
+
+
 class Pending(Protocol):
     """What a twin without example inputs does at its first forward."""
 
@@ -142,6 +149,7 @@ class State:
         warned: what was warned of once.
         eval_version: the versions of weights at the last forward in eval mode with gradients; `eval_learnt` says that a
             backward pass went through it.
+        listeners: those that are told of passes.
         log: the function of `log_to`; `steps` is how many training steps there were, `runs` how many forwards.
     """
 
@@ -171,6 +179,7 @@ class State:
     warned: set[str] = field(default_factory=set)
     eval_version: dict[int, int] | None = None
     eval_learnt: bool = False
+    listeners: list[weakref.ref[Listener]] = field(default_factory=list)
     log: Log | None = None
     steps: int = 0
     runs: int = 0
@@ -205,6 +214,12 @@ class State:
             if widths is not self.setting.current:  # every read of an attribute comes here
                 self.set_current(widths)
 
+    def passed(self, widths: Widths) -> None:
+        """A forward begins: whoever listens is told, if gradients may flow back."""
+        if self.listeners and torch.is_grad_enabled():
+            for listener in [found for one in self.listeners if (found := one()) is not None]:
+                listener.passed(widths)
+
     @contextlib.contextmanager
     def using(self, widths: Widths) -> Iterator[None]:
         before = self.setting.current
@@ -238,7 +253,7 @@ class State:
         state["generator"] = (str(self.generator.device), self.generator.get_state())
         state["setting"] = Setting(self.setting.chosen, self.setting.current, self.setting.full, self.setting.version)
         state["forward"] = ForwardInProgress(without_gradients=self.forward.without_gradients)
-        state["log"] = None
+        state["log"], state["listeners"] = None, []
         state["writes"] = WriteBack(self.writes.storing, self.writes.stored_at)
         state["slice_owners"] = self.slice_owners is not None
         return state

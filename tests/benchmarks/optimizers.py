@@ -28,7 +28,7 @@ from tests.benchmarks.decoder import Decoder
 from tests.benchmarks.fitting import accuracy
 from tests.benchmarks.images import cnn, mlp
 from tests.benchmarks.run import Run
-from tests.benchmarks.touched import Beyond
+from tests.benchmarks.undecayed import Undecayed
 
 Value = dict[str, Any]
 FRACTIONS = (1.0, 0.5, 0.25, 0.125)
@@ -63,13 +63,21 @@ def muon(twin: nn.Module, rate: float) -> list[Optimizer]:
 
 @dataclass(frozen=True)
 class Setup:
-    """A model, its optimizers, the learning rates to choose from, and its training."""
+    """A model, its optimizers, the learning rates to choose from, and its training.
+
+    Attributes:
+        steps, batch: of all trainings.
+        seeds: more where results scatter.
+        decays: whether steps without decay are looked at, too.
+    """
 
     build: Callable[[], nn.Module]
     optimizers: Callable[[nn.Module, float], list[Optimizer]]
     rates: tuple[float, ...]
     steps: int
     batch: int
+    seeds: int = 3
+    decays: bool = False
 
 
 def decoder() -> nn.Module:
@@ -78,8 +86,8 @@ def decoder() -> nn.Module:
 
 SETUPS = {
     "MLP, Adam": Setup(mlp, adam, (1.5e-3, 4e-3), 500, 128),
-    "CNN, SGD": Setup(cnn, sgd, (0.05, 0.15), 500, 64),
-    "decoder, AdamW": Setup(decoder, adamw, (5e-3, 1e-2), 400, 16),
+    "CNN, SGD": Setup(cnn, sgd, (0.05, 0.15), 500, 64, decays=True),
+    "decoder, AdamW": Setup(decoder, adamw, (5e-3, 1e-2), 400, 16, seeds=6, decays=True),
     "decoder, Muon": Setup(decoder, muon, (1e-2, 3e-2), 400, 16),
 }
 # How the twin draws; whether the full width is trained, or narrow widths alone learn from a trained model.
@@ -88,7 +96,12 @@ WAYS: dict[str, tuple[Any, bool]] = {
     "the same, a tenth full": (surgery.mixed(FEW, p=0.9), True),
     "train_step(full=False), one width": (None, False),
 }
-VARIANTS = ("as it is", "nothing beyond", "no decay beyond")
+STEPS: dict[str, Callable[[Optimizer, nn.Module], object]] = {
+    "as it is": lambda optimizer, twin: None,
+    "nothing beyond": surgery.step_touched,
+    "no decay beyond": Undecayed,
+}
+VARIANTS = tuple(STEPS)
 
 
 def is_text(model: str) -> bool:
@@ -152,9 +165,8 @@ def fit(
         OneCycleLR(o, o.param_groups[0]["lr"], total_steps=max(20, steps), pct_start=0.2, cycle_momentum=False)
         for o in optimizers
     ]
-    if variant != "as it is":
-        for optimizer in optimizers:
-            Beyond(optimizer, twin, whole=variant == "nothing beyond")
+    for optimizer in optimizers:
+        STEPS[variant](optimizer, twin)
     twin.train()
     for _, (x, y) in zip(range(steps), batches(model, seed), strict=False):
         step(twin, x, y, teacher)
@@ -231,7 +243,7 @@ def cost(model: str) -> Value:
     twins = [wrapped(model, 0, SETUPS[model].build(), None).train() for _ in range(2)]
     found = [SETUPS[model].optimizers(twin, 1e-4) for twin in twins]
     for optimizer in found[1]:
-        Beyond(optimizer, twins[1])
+        surgery.step_touched(optimizer, twins[1])
     times: list[list[float]] = [[], []]
     for _, (x, y) in zip(range(40), batches(model, 0), strict=False):
         for i, twin in enumerate(twins):
@@ -245,8 +257,8 @@ def cost(model: str) -> Value:
 
 
 def variants(model: str) -> tuple[str, ...]:
-    """Without decay there is nothing to leave out."""
-    return VARIANTS[:2] if model == "MLP, Adam" else VARIANTS
+    """Adam has no decay to leave out."""
+    return VARIANTS if SETUPS[model].decays else VARIANTS[:2]
 
 
 class Optimizers:
