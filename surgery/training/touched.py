@@ -34,17 +34,15 @@ class Touched:
         self._held = list(cut.values())  # so that no other tensor gets the id of one
         self._passes: list[Widths] = []
         self._saved: list[Before] = []
-        others = [one for one in self._state.listeners if one() is not None]
-        self._state.listeners = [
-            *others,
-            weakref.ref(self),
-        ]  # it is there as long as the optimizer, which has its hooks
+        self._listener = torch.compiler.disable(self._passed)  # what it has heard would be a guard of compiled code
+        self._state.listeners.append(self._listener)
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
         ]
+        weakref.finalize(optimizer, self.remove).atexit = False
 
-    def passed(self, widths: Widths) -> None:
+    def _passed(self, widths: Widths) -> None:
         """There is a pass at these widths."""
         if widths not in self._passes:
             self._passes.append(widths)
@@ -53,7 +51,7 @@ class Touched:
         """Let the optimizer step as it always does."""
         for hook in self._hooks:
             hook.remove()
-        self._state.listeners = [one for one in self._state.listeners if one() not in (self, None)]
+        self._state.listeners = [one for one in self._state.listeners if one is not self._listener]
 
     @torch.no_grad()
     def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

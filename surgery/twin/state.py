@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -19,6 +18,7 @@ from surgery.plan.plan import Draw, Plan
 from surgery.twin.callers import COPIED_TO_AVERAGE, within
 
 Widths = dict[str, int]
+Listener: TypeAlias = "Callable[[Widths], object]"  # of each pass with gradients
 Log: TypeAlias = "Callable[[dict[str, float], int], object]"  # of `log_to`: numbers by name, and the step
 
 
@@ -111,12 +111,6 @@ class WriteBack:
     dirty: list[nn.Module] = field(default_factory=list)
 
 
-class Listener(Protocol):
-    """What is told of each pass with gradients."""
-
-    def passed(self, widths: Widths) -> None: ...
-
-
 class Pending(Protocol):
     """What a twin without example inputs does at its first forward."""
 
@@ -179,7 +173,7 @@ class State:
     warned: set[str] = field(default_factory=set)
     eval_version: dict[int, int] | None = None
     eval_learnt: bool = False
-    listeners: list[weakref.ref[Listener]] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
     log: Log | None = None
     steps: int = 0
     runs: int = 0
@@ -217,8 +211,8 @@ class State:
     def passed(self, widths: Widths) -> None:
         """A forward begins: whoever listens is told, if gradients may flow back."""
         if self.listeners and torch.is_grad_enabled():
-            for listener in [found for one in self.listeners if (found := one()) is not None]:
-                listener.passed(widths)
+            for listener in self.listeners:
+                listener(widths)
 
     @contextlib.contextmanager
     def using(self, widths: Widths) -> Iterator[None]:
