@@ -102,8 +102,8 @@ def step_touched(optimizer: Optimizer, wrapped: nn.Module) -> Touched:
     parameter's (step counts, factored moments) goes on as always, and what a first step makes stays as it made it.
 
     Args:
-        optimizer: any of torch's, or one that steps through `torch.optim.Optimizer`. It may have groups of parameters,
-            parameters of other models, closures, and a scaler of gradients that leaves out steps.
+        optimizer: any of torch's, another `torch.optim.Optimizer`, or accelerate's around one. It may have groups of
+            parameters, parameters of other models, closures, and a scaler of gradients that leaves out steps.
         wrapped: a wrapped model, or a module around one, such as DistributedDataParallel.
 
     Returns what has a `remove()`, which ends it. Copies and pickles of the model or the optimizer do not have it.
@@ -113,7 +113,7 @@ def step_touched(optimizer: Optimizer, wrapped: nn.Module) -> Touched:
     """
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"{type(optimizer).__name__} is no optimizer. The order is step_touched(optimizer, wrapped)")
-    twin = twin_in(wrapped)
+    twin, optimizer = twin_in(wrapped), _stepping(optimizer)
     if isinstance(optimizer, torch.optim.LBFGS):
         raise InputError("LBFGS takes one direction from all elements of several passes: it cannot step a part of them")
     state, plan = ready(twin), plan_of(twin)
@@ -125,6 +125,12 @@ def step_touched(optimizer: Optimizer, wrapped: nn.Module) -> Touched:
     if any(hasattr(parameter, "device_mesh") for parameter in held):
         raise InputError("the parameters are sharded, so a rank cannot tell which elements it holds: step as always")
     return Touched(optimizer, twin, {name: own[name] for name in plan.cut_tensors & own.keys()})
+
+
+def _stepping(optimizer: Optimizer) -> Optimizer:
+    """The optimizer that has hooks: accelerate's hands its steps on to the one that it was made of."""
+    inner = getattr(optimizer, "optimizer", None)
+    return inner if isinstance(inner, Optimizer) and "_optimizer_step_pre_hooks" not in vars(optimizer) else optimizer
 
 
 def union(plan: Plan, name: str, parameter: Tensor, passes: Iterable[Widths]) -> Tensor | None:

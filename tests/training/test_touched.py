@@ -220,6 +220,50 @@ def test_ways_of_training(way):
     assert torch.equal(found[0][:4, :4], found[1][:4, :4]) and not torch.equal(found[1][:4, :4], before[:4, :4])
 
 
+def test_accelerate():
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    twin = twin_of()
+    accelerator = accelerate.Accelerator(cpu=True)
+    model, optimizer = accelerator.prepare(twin, torch.optim.AdamW(twin.parameters(), 0.01, weight_decay=0.1))
+    surgery.step_touched(optimizer, model)
+    for width in (1.0, 0.5, 0.5):
+        before = twin[2].weight.detach().clone()
+        optimizer.zero_grad()
+        with surgery.at_widths(twin, width):
+            accelerator.backward(F.mse_loss(model(X), Y))
+        optimizer.step()
+    assert torch.equal(beyond(twin[2].weight), beyond(before))
+    assert not torch.equal(twin[2].weight[:4, :4], before[:4, :4])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")  # its own
+def test_lightning():
+    lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
+
+    class Regressor(lightning.LightningModule):
+        def __init__(self, twin):
+            super().__init__()
+            self.twin = twin
+
+        def configure_optimizers(self):
+            optimizer = torch.optim.AdamW(self.twin.parameters(), 0.01, weight_decay=0.1)
+            surgery.step_touched(optimizer, self.twin)
+            return optimizer
+
+        def training_step(self, batch, index):
+            return F.mse_loss(self.twin(batch[0]), batch[1])
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    before = model[2].weight.detach().clone()
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = lightning.Trainer(max_epochs=2, enable_model_summary=False, **options)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=8)
+    trainer.fit(Regressor(surgery.wrap(model, X, draw=surgery.grid([0.5]))), loader)
+    assert torch.equal(beyond(model[2].weight), beyond(before))
+    assert not torch.equal(model[2].weight[:4, :4], before[:4, :4])
+
+
 def test_what_has_got_a_gradient_in_another_way_is_stepped():
     twin = twin_of()
     optimizer = torch.optim.SGD(twin.parameters(), 0.1)
