@@ -9,6 +9,7 @@ same start, batches and draws. Scored on validation data: accuracy in percent, o
 from __future__ import annotations
 
 import copy
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ Value = dict[str, Any]
 FRACTIONS = (1.0, 0.5, 0.25, 0.125)
 FEW = surgery.grid(FRACTIONS[1:])
 IMAGES, TEXT, LENGTH = 10_000, 256, 64  # images to train on; windows of the validation text, and their bytes
-LATER = 100  # steps at a half, after a training
+EARLY, LATER = 10, 100  # full steps after which a training has hardly begun; steps at a half, after some
 
 
 def adam(twin: nn.Module, rate: float) -> list[Optimizer]:
@@ -215,7 +216,7 @@ def drift(model: str, rate: float, seed: int, steps: int) -> Value:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] / 2
         twin.train()
-        for _, (x, y) in zip(range(min(LATER, steps)), batches(model, seed + 1), strict=False):
+        for _, (x, y) in zip(range(LATER), batches(model, seed + 1), strict=False):
             with surgery.at_widths(twin, 0.5):
                 step(twin, x, y, None)
             for optimizer in optimizers:
@@ -301,9 +302,9 @@ def main(run: Run) -> list[Value]:
                 rate, values = found.best(model, way, variant)
                 rows.append({"model": model, "way": way, "variant": variant, "rate": rate, **compared(values, usual)})
                 print(rows[-1], flush=True)
-        for seed in found.seeds:
-            value = run.cell(drift, model=model, rate=SETUPS[model].rates[0], seed=seed, steps=found.steps(model))
-            rows.append({"model": model, "seed": seed, "after steps at a half": value})
+        for seed, steps in itertools.product(found.seeds, (EARLY, found.steps(model))):
+            value = run.cell(drift, model=model, rate=SETUPS[model].rates[0], seed=seed, steps=steps)
+            rows.append({"model": model, "seed": seed, "steps": steps, "after steps at a half": value})
             print(rows[-1], flush=True)
         rows.append({"model": model, **run.cell(cost, model=model)})
         print(rows[-1], flush=True)
