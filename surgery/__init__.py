@@ -40,6 +40,7 @@ from surgery.training.resuming import TrainingState, load_training_state, traini
 from surgery.training.schedules import sandwich, warmup
 from surgery.training.step import train_step
 from surgery.training.teaching import cached
+from surgery.training.touched import Touched, step_touched
 from surgery.training.wrap import inspect, unwrap, wrap
 from surgery.twin.setting import at_widths, set_widths, widths
 from surgery.twin.statistics import recalibrate
@@ -51,10 +52,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "Status",
-    "SurgeryError", "SweepError", "TrainingState", "WidthError", "absorbed", "activation", "adapter", "adapters",
-    "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "grid", "inputs", "inspect", "kl",
-    "latency", "load", "load_training_state", "log_to", "magnitude", "mixed", "nest", "order", "paper", "pointwise",
-    "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same", "sandwich", "save",
-    "scans", "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial",
-    "status", "sweep", "taylor", "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
+    "SurgeryError", "SweepError", "Touched", "TrainingState", "WidthError", "absorbed", "activation", "adapter",
+    "adapters", "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "grid", "inputs", "inspect",
+    "kl", "latency", "load", "load_training_state", "log_to", "magnitude", "mixed", "nest", "order", "paper",
+    "pointwise", "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same",
+    "sandwich", "save", "scans", "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer",
+    "sort", "spatial", "status", "step_touched", "sweep", "taylor", "train_step", "training_state", "unwrap",
+    "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

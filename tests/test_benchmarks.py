@@ -5,10 +5,14 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
+import surgery
 from tests.benchmarks import latency
 from tests.benchmarks.cells import Cells
 from tests.benchmarks.run import Run
+from tests.benchmarks.undecayed import Undecayed
 
 
 def test_a_finished_cell_is_not_run_again(tmp_path):
@@ -88,3 +92,23 @@ def test_a_model_of_a_missing_package_is_skipped(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     rows = latency.main(Run(True, None, Cells(None)))
     assert rows == [{"model": "resnet18", "skipped": "torchvision is not installed"}]
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_decay_alone_is_undone(name, decay):
+    torch.manual_seed(0)
+    x, y = torch.randn(16, 6), torch.randn(16, 2)
+    twin = surgery.wrap(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2)), x).train()
+    before = twin[0].weight.detach().clone()
+    optimizer = getattr(torch.optim, name)(twin.parameters(), 0.01, weight_decay=decay)
+    Undecayed(optimizer, twin)
+    for width in (0.5, 0.5, 1.0):
+        reached = twin[0].weight.detach().clone()
+        optimizer.zero_grad()
+        with surgery.at_widths(twin, width):
+            F.mse_loss(twin(x), y).backward()
+        optimizer.step()
+    torch.testing.assert_close(reached[4:], before[4:])
+    assert not torch.allclose(reached[:4], before[:4])
+    assert not torch.allclose(twin[0].weight[4:], before[4:])

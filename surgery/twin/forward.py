@@ -63,6 +63,7 @@ def _forward(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, p
     if in_backward() and not elastic.path:
         _check_recomputation(state)
     if elastic.path or in_backward():  # in a backward pass: recomputation (gradient checkpointing)
+        state.passed(state.setting.current)
         return _run(elastic, base, module, args, kwargs, put)
     return _root(elastic, base, module, args, kwargs, put)
 
@@ -76,6 +77,7 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, put:
     if not torch.compiler.is_compiling():
         check_mode(state, module, drawing)
     widths = state.drawn() if drawing else state.setting.current
+    state.passed(widths)
     forward = state.forward
     forward.root += 1
     before, forward.now = forward.now, Pass(widths)

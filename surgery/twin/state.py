@@ -18,6 +18,7 @@ from surgery.plan.plan import Draw, Plan
 from surgery.twin.callers import COPIED_TO_AVERAGE, within
 
 Widths = dict[str, int]
+Listener: TypeAlias = "Callable[[Widths], object]"  # of each pass with gradients
 Log: TypeAlias = "Callable[[dict[str, float], int], object]"  # of `log_to`: numbers by name, and the step
 
 
@@ -144,6 +145,7 @@ class State:
         warned: what was warned of once.
         eval_version: the versions of weights at the last forward in eval mode with gradients; `eval_learnt` says that a
             backward pass went through it.
+        listeners: those that are told of passes.
         log: the function of `log_to`; `steps` is how many training steps there were, `runs` how many forwards.
     """
 
@@ -173,6 +175,7 @@ class State:
     warned: set[str] = field(default_factory=set)
     eval_version: dict[int, int] | None = None
     eval_learnt: bool = False
+    listeners: list[Listener] = field(default_factory=list)
     log: Log | None = None
     steps: int = 0
     runs: int = 0
@@ -207,6 +210,12 @@ class State:
             if widths is not self.setting.current:  # every read of an attribute comes here
                 self.set_current(widths)
 
+    def passed(self, widths: Widths) -> None:
+        """A forward begins: whoever listens is told, if gradients may flow back."""
+        if self.listeners and torch.is_grad_enabled():
+            for listener in self.listeners:
+                listener(widths)
+
     @contextlib.contextmanager
     def using(self, widths: Widths) -> Iterator[None]:
         before = self.setting.current
@@ -240,7 +249,7 @@ class State:
         state["generator"] = (str(self.generator.device), self.generator.get_state())
         state["setting"] = Setting(self.setting.chosen, self.setting.current, self.setting.full, self.setting.version)
         state["forward"] = ForwardInProgress(without_gradients=self.forward.without_gradients)
-        state["log"] = None
+        state["log"], state["listeners"] = None, []
         state["writes"] = WriteBack(self.writes.storing, self.writes.stored_at)
         state["slice_owners"] = self.slice_owners is not None
         return state
