@@ -62,15 +62,32 @@ class Routine:
             module = MODULE
             tree.args.kwonlyargs.append(ast.arg(MODULE))
             tree.args.kw_defaults.append(ast.Constant(None))
+        name = ast.Name(module, ast.Load())
+
+        def call(number: int, node: ast.Call) -> None:
+            node.func = _call(f"{CALL}{number}", node.func)
+            node.keywords.append(ast.keyword(MODULE, name))
+
+        return self.changed(tree, lambda attribute: ast.Attribute(name, attribute, ast.Load()), call)
+
+    def changed(
+        self, tree: Definition, size: Callable[[str], ast.expr], call: Callable[[int, ast.Call], None]
+    ) -> Definition:
+        """The syntax tree of the function, changed in place.
+
+        Args:
+            tree: as `text.tree()` gives it.
+            size: what stands for the size that an attribute of the module holds, told by its name.
+            call: changes the call with this number, which is one of a function that holds sizes.
+        """
         edited = [(edit, expression(tree, edit.where)) for edit in self.edits]
         called = [(number, expression(tree, where)) for number, (where, _) in enumerate(self.calls)]
         for edit, node in edited:
             assert node is not None
-            _apply(edit, node, module)
+            _apply(edit, node, size)
         for number, node in called:
             assert isinstance(node, ast.Call)
-            node.func = _call(f"{CALL}{number}", node.func)
-            node.keywords.append(ast.keyword(MODULE, ast.Name(module, ast.Load())))
+            call(number, node)
         return ast.fix_missing_locations(tree)
 
     def source(self, root: bool = True) -> str:
@@ -122,11 +139,9 @@ def _call(name: str, *arguments: ast.expr) -> ast.Call:
     return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
 
 
-def _apply(edit: Edit, node: ast.expr, module: str) -> None:
+def _apply(edit: Edit, node: ast.expr, size: Callable[[str], ast.expr]) -> None:
     """Put the size into the expression, in place."""
-    seen, now = (
-        ast.Attribute(ast.Name(module, ast.Load()), f"{kind}{edit.number}", ast.Load()) for kind in (SEEN, SIZE)
-    )
+    seen, now = (size(f"{kind}{edit.number}") for kind in (SEEN, SIZE))
     if isinstance(node, ast.Compare):
         helper = "surgery_agree" if edit.equal else "surgery_meet"
         node.left = _call(helper, node.left, node.comparators[0], seen, now)
@@ -194,6 +209,12 @@ class Redirect:
             f"{getattr(function, '__qualname__', type(function).__name__)} is called where the example inputs led to "
             f"{names}, whose sizes follow the widths: wrap the model again"
         )
+
+
+def followed(routines: tuple[Routine, ...]) -> list[tuple[FunctionType, Routine]]:
+    """The functions that were called, by a changed function that has run, where these are called: as they were."""
+    known = [plain for plain, _ in _redirect(routines).known if isinstance(plain, FunctionType)]
+    return [(plain, routine) for plain in known for routine in routines if _is(routine.text, plain)]
 
 
 @functools.lru_cache(maxsize=1024)
