@@ -24,18 +24,43 @@ def constructed(module: nn.Module) -> tuple[dict[str, Any], set[str]] | None:
     cls = type(module)
     if not cls.__module__.startswith("torch.nn.") or module._modules:
         return None
-    signature = inspect.signature(cls).parameters
-    arguments = {name: value for name, one in signature.items() if (value := _argument(module, one)) is not _REQUIRED}
-    equal = _equal(cls, arguments, module)
-    if equal is None:
-        return None
-    for name in list(arguments):
-        fewer = {key: value for key, value in arguments.items() if key != name}
-        value = arguments[name]
-        simpler = {**arguments, name: value[0]} if isinstance(value, tuple) and len(set(value)) == 1 else arguments
-        options = [fewer, simpler] if signature[name].default is not _REQUIRED else [simpler]
-        arguments = next((option for option in options if _equal(cls, option, module) == equal), arguments)
-    return arguments, equal
+    known = parameters(cls)
+    kept = {name: _argument(module, one) for name, one in known.items()}
+    every = {name: value for name, value in kept.items() if value is not _REQUIRED and value != known[name].default}
+    # a constructor may give one argument itself, and hand on the others
+    for arguments in (every, *(_without(every, name) for name in every)):
+        equal = _equal(cls, arguments, module)
+        if equal is not None:
+            return _simplest(module, arguments, equal), equal
+    return None
+
+
+def parameters(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    """The arguments that a constructor takes, with those that it hands on by `*args` or `**kwargs`."""
+    found: dict[str, inspect.Parameter] = {}
+    handed_on = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for base in cls.__mro__:
+        own = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
+        found = {one.name: one for one in own if one.kind not in handed_on} | found
+        if all(one.kind not in handed_on for one in own):
+            break
+    return found
+
+
+def _without(arguments: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in arguments.items() if key != name}
+
+
+def _simplest(module: nn.Module, arguments: dict[str, Any], equal: set[str]) -> dict[str, Any]:
+    """The same call without the arguments that it does not need, and with one number for several that are the same."""
+    known = parameters(type(module))
+    for name, value in list(arguments.items()):
+        options = [_without(arguments, name)] if known[name].default is not _REQUIRED else []
+        if isinstance(value, tuple) and len(set(value)) == 1:
+            options.append({**arguments, name: value[0]})
+        fits = (option for option in options if _equal(type(module), option, module) == equal)
+        arguments = next(fits, arguments)
+    return arguments
 
 
 def _argument(module: nn.Module, parameter: inspect.Parameter) -> Any:

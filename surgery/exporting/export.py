@@ -7,18 +7,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from surgery.errors import InputError, ProofError
 from surgery.exporting import probe
-from surgery.exporting.module import NAME, module_of
+from surgery.exporting.homes import NAME
+from surgery.exporting.module import module_of
+from surgery.exporting.probe import INPUTS, OUTPUTS, TASK, told
 from surgery.modules.copying import copy_tree
 from surgery.modules.differences import difference
-from surgery.modules.inputs import Examples, runs
+from surgery.modules.inputs import Examples, Inputs, runs
 from surgery.modules.verify import output
 from surgery.twin.elastic import is_wrapped
 
@@ -41,19 +44,17 @@ def export_source(small: nn.Module, folder: str | Path, example_inputs: Examples
         folder: is made where it is not there.
         example_inputs: what the proof runs on, as for `surgery.wrap`.
 
-    Raises InputError for what cannot be written as source, with its place in the model: hooks, parametrizations, tensors
-    of other kinds, classes and functions that have no name elsewhere and no source, objects that hold more than plain
-    data; ProofError where the written module does not run, or gives something else.
+    Raises InputError for what cannot be written as source, with its place in the model: hooks, parametrizations,
+    tensors of other kinds, classes and functions that have no name elsewhere and no source, objects that hold more than
+    plain data; ProofError where the written module does not run, or gives something else.
     """
     _check(small, folder)
-    place = Path(folder)
+    place, calls = Path(folder), runs(example_inputs)
+    expected = [dict(told(output(_unrun(small), call))) for call in calls]
     with tempfile.TemporaryDirectory() as scratch:
-        unproven, job = Path(scratch) / NAME, Path(scratch) / "job"
-        unproven.mkdir()
-        job.mkdir()
-        _write(small, unproven)
-        _prove(small, unproven, job, example_inputs)
-        _place(unproven, place)
+        _write(small, Path(scratch))
+        _prove(type(small).__name__, Path(scratch), calls, expected)
+        _place(Path(scratch), place)
     return place / FILES[0]
 
 
@@ -65,7 +66,7 @@ def _check(small: object, folder: object) -> None:
         )
     if is_wrapped(small):
         raise InputError(
-            f"export_source: the {type(small).__name__} is wrapped: give what surgery.shrink(wrapped, widths) makes of it"
+            f"export_source: the {type(small).__name__} is wrapped: give what surgery.shrink(wrapped, widths) returns"
         )
     if small.training:
         raise InputError("export_source writes a model in eval mode, and this one is in training mode: small.eval()")
@@ -73,35 +74,42 @@ def _check(small: object, folder: object) -> None:
 
 def _write(small: nn.Module, folder: Path) -> None:
     module = module_of(small)
-    tensors = {name: tensor.contiguous().clone() for name, tensor in module.tensors.items()}
     try:
-        save_file(tensors, folder / FILES[1], metadata={"format": "pt"})
+        save_file({name: _alone(tensor) for name, tensor in module.tensors.items()}, folder / FILES[1])
     except KeyError as error:  # what it says of a type that its format does not have
         raise InputError(f"safetensors files cannot hold tensors of the type {error}") from error
     (folder / FILES[0]).write_text(module.text, encoding="utf-8")
 
 
-def _prove(small: nn.Module, folder: Path, job: Path, examples: Examples) -> None:
-    """Raises ProofError where the module does not give what the model gives, in a process without this library."""
+def _alone(tensor: Tensor) -> Tensor:
+    """A tensor with memory of its own, as files want it."""
+    whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+    return tensor if whole else tensor.contiguous().clone()
+
+
+def _prove(model: str, folder: Path, calls: Sequence[Inputs], expected: Sequence[Mapping[str, object]]) -> None:
+    """Raises ProofError where the module gives something else than expected, in a process without this library."""
     task = {
         "path": [os.path.abspath(entry) for entry in sys.path],
-        "file": str(folder / FILES[0]),
         "threads": torch.get_num_threads(),
         "dtype": torch.get_default_dtype(),
     }
-    torch.save(task, job / "task.pt")
-    expected = [dict(probe.told(output(_unrun(small), run))) for run in runs(examples)]
-    torch.save([(run.args, run.kwargs) for run in runs(examples)], job / "inputs.pt")
-    command = [sys.executable, probe.__file__, str(job)]
+    torch.save(task, folder / TASK)
+    try:
+        torch.save([(call.args, call.kwargs) for call in calls], folder / INPUTS)
+    except Exception as error:  # of whatever is in them
+        raise InputError(f"the example inputs cannot be given to another process to prove it there: {error}") from error
+    command = [sys.executable, probe.__file__, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-        raise ProofError(
-            f"the module written for {type(small).__name__} does not run in a process without this library: {last}"
-        )
-    given = torch.load(job / "outputs.pt", weights_only=True)
-    for wanted, found in zip(expected, given, strict=True):
-        difference(wanted, found)
+        raise ProofError(f"the module written for {model} does not run in a process without this library: {last}")
+    given = torch.load(folder / OUTPUTS, weights_only=True)
+    try:
+        for wanted, found in zip(expected, given, strict=True):
+            difference(wanted, found)
+    except ProofError as error:
+        raise ProofError(f"the module written for {model} does not give what the model gives: {error}") from error
 
 
 def _unrun(small: nn.Module) -> nn.Module:

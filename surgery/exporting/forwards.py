@@ -13,6 +13,7 @@ from torch import nn
 
 from surgery.errors import InputError
 from surgery.exporting.code import Mangled, Replaced, WithoutSuper, assigned_outside, unannotated
+from surgery.exporting.homes import importable
 from surgery.exporting.layout import flat
 from surgery.exporting.values import Values
 from surgery.modules.code.rewritten import SEEN, SIZE, Method, Rewritten, Routine, followed
@@ -121,9 +122,7 @@ class Forwards:
         self._take_helpers(function)
         return ast.fix_missing_locations(Replaced(ours).visit(function)), tuple(cells)
 
-    def _give_defaults(
-        self, function: ast.FunctionDef, plain: FunctionType, ours: dict[str, str], where: str
-    ) -> None:
+    def _give_defaults(self, function: ast.FunctionDef, plain: FunctionType, ours: dict[str, str], where: str) -> None:
         """Let a function have the defaults that the original has, whatever they were computed from."""
         told = plain.__kwdefaults__ or {}
         given = [*(plain.__defaults__ or ()), *told.values()]
@@ -151,8 +150,16 @@ class Forwards:
                     "that does (surgery.batches([...]) of several)"
                 )
             made = self._function(New(routine, plain, new.sizes), where)
-            known.append(f"{plain.__globals__['__name__'] + ':' + plain.__code__.co_qualname!r}: {made}")
+            known.append(f"{self._key(plain, where)!r}: {made}")
         return f"{{{', '.join(known)}}}"
+
+    def _key(self, plain: FunctionType, where: str) -> str:
+        """A function's module and its name there, as it is in another process: nothing for the written module."""
+        module, name = plain.__globals__["__name__"], plain.__code__.co_qualname
+        if importable(module):
+            return f"{module}:{name}"
+        top, dot, rest = name.partition(".")
+        return f":{self.values.written.reference(plain.__globals__.get(top), where)}{dot}{rest}"
 
 
 def _is_method(node: ast.Call, routines: tuple[Routine, ...], first: str, methods: Mapping[Routine, str]) -> bool:

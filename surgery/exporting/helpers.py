@@ -1,7 +1,8 @@
 """What the written module calls. Its functions are copied there, those that it needs: they must need no other names.
 
-The sizes of a rewritten forward are numbers in it. `_sized` and its kin stand where the code computes a size: the number
-that fits the small model takes the place of the one that the code computes for the example inputs, and of no other.
+The sizes of a rewritten forward are numbers in it. `_sized` and its kin stand where the code computes a size: the
+number that fits the small model takes the place of the one that the code computes for the example inputs, and of no
+other.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def _child(module: nn.Module | None) -> _Member:
 
 def _module(what: Any, /, **members: Any) -> Any:
     """A module of a class, made without its constructor, or one that is there, with these attributes and children."""
-    made = what
+    made: Any = what
     if isinstance(what, type):
-        made = what.__new__(what)
+        made = object.__new__(what)
         nn.Module.__init__(made)
     for name, member in members.items():
         if isinstance(member, nn.Module):
@@ -169,11 +170,13 @@ def _changed(function: Any, known: Mapping[str, Any]) -> Any:
         return _changed(MethodType(type(function).__call__, function), known)
     if plain in known.values():
         return function
-    code = getattr(plain, "__code__", None)
-    name = f"{plain.__globals__['__name__']}:{code.co_qualname}" if code is not None else repr(plain)
+    name = repr(plain)
+    if isinstance(plain, FunctionType):
+        module = "" if plain.__globals__ is globals() else plain.__globals__["__name__"]
+        name = f"{module}:{plain.__code__.co_qualname}"
     if name not in known:
         raise ValueError(f"{name} is called where {', '.join(known)} was when this module was made")
     made = known[name]
     if isinstance(made, tuple):
-        made = _closed(*made, plain)
+        made = _closed(made[0], made[1], plain)
     return functools.partial(made, function.__self__) if isinstance(function, MethodType) else made

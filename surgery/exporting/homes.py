@@ -7,6 +7,7 @@ import sys
 from types import FunctionType, ModuleType
 
 LIBRARY = __name__.partition(".")[0]
+NAME = "model"  # of the written module, which hides a package of that name
 # Modules that give names to functions of C, which do not know where they belong.
 _OF_C = ("torch", "torch.nn.functional", "torch.special", "math", "operator", "builtins")
 
@@ -48,7 +49,7 @@ def _outermost(module: str, name: str, value: object) -> str:
 def importable(name: str) -> bool:
     """Whether a module that is here can be imported in another process where this library is not."""
     module = sys.modules.get(name)
-    if module is None or name in ("__main__", "__mp_main__") or name.partition(".")[0] == LIBRARY:
+    if module is None or name in ("__main__", "__mp_main__") or name.partition(".")[0] in (LIBRARY, NAME):
         return False
     spec = getattr(module, "__spec__", None)
     return spec is not None and spec.name == name and not _uses_library(module)
@@ -68,5 +69,5 @@ def _origin(value: object) -> str:
 def versions(modules: list[str]) -> str:
     """The packages that these modules are of, with their versions where they tell them."""
     tops = sorted({name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names))
-    told = [f"{top} {getattr(sys.modules.get(top), '__version__', '')}".strip() for top in tops]
+    told = [f"{top} {getattr(sys.modules.get(top), '__version__', '')}".partition("+")[0].strip() for top in tops]
     return ", ".join(told)

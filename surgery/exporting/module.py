@@ -1,4 +1,4 @@
-"""The text of a written module: what it imports, helpers, classes and functions with sizes, and what builds the model."""
+"""The text of a written module: imports, helpers, classes and functions with sizes, and what builds the model."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from surgery.exporting import helpers
-from surgery.exporting.homes import versions
-from surgery.exporting.layout import STEP, Source, flat, lines, mapping
+from surgery.exporting.homes import NAME, versions
+from surgery.exporting.layout import STEP, Source, call, lines, mapping, sequence
 from surgery.exporting.names import Names
 from surgery.exporting.tree import Tree
 from surgery.exporting.values import MADE, TENSORS, Values
-from surgery.modules.tensors import aliases, parts_of
-from surgery.modules.tree import registered
-
-NAME = "model"
+from surgery.modules.tree import named_parameters, registered, registered_names
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def module_of(model: nn.Module) -> Module:
     body = tree.of(model)
     tensors = {name: tensor.detach() for name, tensor in {**dict(registered(model)), **values.tensors}.items()}
     build = [*_statements({**values.shared, **tree.shared}), *lines(body, "return ", indent=STEP)]
-    loads = [*_loading(model, values, tree)]
+    loads = "\n".join(_loading(model, values, tree))
     helped = _helpers({*values.helpers, "_fill"})
     parts = [
         _heading(model, values.names),
@@ -47,8 +44,10 @@ def module_of(model: nn.Module) -> Module:
         *helped,
         *values.written.parts,
         *tree.forwards.parts,
-        "\n".join([f"def _build({TENSORS}):", f'{STEP}"""The modules, whose parameters hold no numbers yet."""', *build]),
-        "\n".join(loads),
+        "\n".join(
+            [f"def _build({TENSORS}):", f'{STEP}"""The modules; their parameters hold no numbers yet."""', *build]
+        ),
+        loads,
     ]
     return Module("\n\n\n".join(parts) + "\n", tensors)
 
@@ -117,34 +116,27 @@ def _statements(named: dict[str, Source]) -> Iterator[str]:
 
 def _loading(model: nn.Module, values: Values, tree: Tree) -> Iterator[str]:
     """The function that gives the model with its tensors."""
-    parts = parts_of(model)
-    first = dict(registered(model))
-    tied = {
-        other: name for name, others in aliases(parts).items() for other in others if name in first and other != name
-        if other in _registered_names(model)
-    }  # fmt: skip
-    frozen = [name for name, parameter in parts.parameters.items() if not parameter.requires_grad]
     yield f'def model(weights=Path(__file__).with_name("{NAME}.safetensors")):'
     yield f'{STEP}"""The model in eval mode, with the tensors of a file."""'
     yield f"{STEP}{TENSORS} = load_file(weights)"
     yield f'{STEP}with torch.device("meta"):'
     yield f"{STEP}{STEP}{MADE} = _build({TENSORS})"
-    given = [("", MADE), ("", TENSORS), ("frozen=", repr(frozen)), ("tied=", mapping((repr(a), repr(b)) for a, b in tied.items()))]
-    from surgery.exporting.layout import Around
-    yield from lines(Around("_fill(", tuple(given)), indent=STEP)
+    frozen = sequence([repr(name) for name, one in named_parameters(model) if not one.requires_grad])
+    tied = mapping((repr(other), repr(name)) for other, name in _tied(model))
+    yield from lines(call("_fill", [MADE, TENSORS], [("frozen", frozen), ("tied", tied)]), indent=STEP)
     yield from _statements(values.late)
     for path, name, source in tree.late:
-        place = f"{MADE}.get_submodule({path!r})" if path else MADE
-        yield from lines(source, f"vars({place})[{name!r}] = ", indent=STEP)
+        yield from lines(source, f"vars({_submodule(path)})[{name!r}] = ", indent=STEP)
     for path in tree.trained:
-        yield f"{STEP}{MADE}.get_submodule({path!r}).training = True"
+        yield f"{STEP}{_submodule(path)}.training = True"
     yield f"{STEP}return {MADE}"
 
 
-def _registered_names(model: nn.Module) -> set[str]:
-    from surgery.modules.tree import registered_names
+def _tied(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Each further name of a parameter or buffer, and its first one."""
+    first = {id(tensor): name for name, tensor in registered(model)}
+    return ((name, first[id(tensor)]) for name, tensor in registered_names(model) if name != first[id(tensor)])
 
-    return {name for name, _ in registered_names(model)}
 
-
-__all__ = ["NAME", "Module", "flat", "module_of"]
+def _submodule(path: str) -> str:
+    return f"{MADE}.get_submodule({path!r})" if path else MADE

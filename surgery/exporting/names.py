@@ -5,13 +5,14 @@ from __future__ import annotations
 import builtins
 import keyword
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 
 from surgery.errors import InputError
 from surgery.exporting.homes import found, home, importable
 
-OWN = "annotations Path load_file nn Tensor FunctionType MethodType Any NamedTuple functools model".split()
+OWN = """
+    annotations Path load_file nn Tensor FunctionType MethodType Any NamedTuple functools model weights tensors made
+""".split()
 AT_HAND = {"torch": "import torch", "torch.nn": "from torch import nn"}  # what every written module imports
 
 
@@ -66,12 +67,13 @@ class Names:
         self.modules.add(module)
         if AT_HAND.get(module) == f"{start} {label}" and label == name:
             return name
-        known = next((one for one, meaning in self._meanings.items() if meaning == _meaning(source, one)), None)
-        if known is None:
-            known = name if name not in self._meanings else self.unique(name)
-            self._meanings[known] = _meaning(source, known)
-            self.statements[self._meanings[known]] = None
-        return known
+        for known, meaning in self._meanings.items():
+            if meaning == _meaning(source, known):
+                return known
+        new = name if name not in self._meanings else self.unique(name)
+        self._meanings[new] = _meaning(source, new)
+        self.statements[self._meanings[new]] = None
+        return new
 
 
 def _meaning(source: tuple[str, str, str], name: str) -> str:
@@ -91,10 +93,7 @@ def _source(name: str, value: object, origin: str) -> tuple[str, str, str] | Non
     if place is not None and "." not in place[1]:
         return place[0], f"from {place[0]} import", place[1]
     if importable(origin):
-        label = next((one for one in (name, *_labels(origin)) if found(origin, one) is value), None)
-        return None if label is None else (origin, f"from {origin} import", label)
+        for label in (name, *vars(sys.modules[origin])):
+            if found(origin, label) is value:
+                return origin, f"from {origin} import", label
     return None
-
-
-def _labels(module: str) -> Iterator[str]:
-    yield from list(vars(sys.modules[module]))

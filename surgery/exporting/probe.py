@@ -16,44 +16,43 @@ from typing import Any
 import torch
 
 LIBRARY = "surgery"
+MODULE, TASK, INPUTS, OUTPUTS = "model.py", "task.pt", "inputs.pt", "outputs.pt"
+DEEPEST = 8  # what holds itself ends there
 
 
-def told(value: Any, place: str = "output") -> Iterator[tuple[str, Any]]:
-    """Each tensor and each plain value in an output, with its place; of anything else the name of its class."""
-    if isinstance(value, torch.Tensor):
+def told(value: Any, place: str = "output", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Each tensor and each plain value in an output, with its place; of what holds neither, the name of its class."""
+    if value is None or isinstance(value, torch.Tensor | bool | int | float | str):
         yield place, value
-    elif value is None or isinstance(value, bool | int | float | str):
-        yield place, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from told(item, f"{place}[{key!r}]")
+        return
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = [(f"[{key!r}]", item) for key, item in value.items()]
     elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from told(item, f"{place}[{number}]")
+        items = [(f"[{number}]", item) for number, item in enumerate(value)]
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for field in dataclasses.fields(value):
-            yield from told(getattr(value, field.name), f"{place}.{field.name}")
-    elif vars_of := getattr(value, "__dict__", None):
-        for key, item in vars_of.items():
-            yield f"{place}.{key}", type(item).__name__
-    else:
-        yield place, type(value).__name__
+        items = [(f".{field.name}", getattr(value, field.name)) for field in dataclasses.fields(value)]
+    elif not isinstance(value, type | torch.nn.Module) and hasattr(value, "__dict__"):
+        items = [(f".{key}", item) for key, item in vars(value).items()]
+    yield f"the class of {place}", type(value).__name__
+    for key, item in items if depth < DEEPEST else ():
+        yield from told(item, place + key, depth + 1)
 
 
 def run(job: Path) -> None:
     """Do what the job says: import, run on each of the inputs from a state of its own, write what came out."""
-    task: dict[str, Any] = torch.load(job / "task.pt", weights_only=True)
+    task: dict[str, Any] = torch.load(job / TASK, weights_only=True)
     sys.path[:] = task["path"]
     sys.modules[LIBRARY] = None  # type: ignore[assignment]
     torch.set_num_threads(task["threads"])
     torch.set_default_dtype(task["dtype"])
     torch.backends.mha.set_fastpath_enabled(False)
-    spec = importlib.util.spec_from_file_location("model", task["file"])
+    spec = importlib.util.spec_from_file_location("model", job / MODULE)
     assert spec is not None and spec.loader is not None
     module = sys.modules["model"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    given = torch.load(job / "inputs.pt", weights_only=False)
-    torch.save([_output(module, args, kwargs) for args, kwargs in given], job / "outputs.pt")
+    given = torch.load(job / INPUTS, weights_only=False)
+    torch.save([_output(module, args, kwargs) for args, kwargs in given], job / OUTPUTS)
 
 
 def _output(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:

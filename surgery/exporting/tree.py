@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from surgery.errors import InputError
-from surgery.exporting.constructors import constructed
+from surgery.exporting.constructors import constructed, parameters
 from surgery.exporting.forwards import Forwards, is_size, methods_of
 from surgery.exporting.layout import Source, call, sequence
 from surgery.exporting.values import Values
 from surgery.modules.code.rewritten import Rewritten
+from surgery.modules.code.untraced import Untraced
 from surgery.modules.tree import OF_ANY
 from surgery.shrinking.shrink import RECORD
 
@@ -62,7 +63,7 @@ class Tree:
         if found is None:
             return None
         arguments, equal = found
-        needed = inspect.signature(type(module)).parameters
+        needed = parameters(type(module))
         first = [key for key in arguments if needed[key].default is inspect.Parameter.empty]
         named = [(key, self.values.of(arguments[key], path)) for key in arguments if key not in first]
         cls = self.values.written.reference(type(module), path)
@@ -94,9 +95,8 @@ class Tree:
     def _attributes(self, module: nn.Module, path: str, equal: set[str]) -> Iterator[tuple[str, Source]]:
         """The attributes, apart from those that are `equal` without it. Those that need the model come later."""
         for name, value in vars(module).items():
-            if name in equal or name in OF_ANY or name in _OF_A_RUN or is_size(name) or isinstance(value, Rewritten):
-                continue
-            if name == RECORD:
+            ours = name == RECORD or is_size(name) or isinstance(value, Rewritten | Untraced)
+            if ours or name in equal or name in OF_ANY or name in _OF_A_RUN:
                 continue
             self.values.needs_model = False
             source = self.values.of(value, f"{path}.{name}".lstrip("."))
@@ -126,9 +126,9 @@ def _shape(tensor: Tensor | None) -> list[Source]:
 
 def _check(module: nn.Module, where: str) -> None:
     """Raises InputError for what cannot be written: hooks, parametrizations, tensors of other kinds."""
-    if hasattr(module, "parametrizations"):
+    if "parametrizations" in module._modules:
         raise InputError(
-            f"{where} has parametrizations ({', '.join(module.parametrizations)}): make plain parameters of them with "
+            f"{where} has parametrizations: make plain parameters of them with "
             "torch.nn.utils.parametrize.remove_parametrizations first"
         )
     tables = [name for name in OF_ANY - _TABLES - _OF_A_RUN if vars(module).get(name)]

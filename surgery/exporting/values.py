@@ -1,4 +1,4 @@
-"""What attributes of modules hold, as expressions: plain data, tensors, classes, functions, and objects made of these."""
+"""What attributes of modules hold, as expressions: plain data, tensors, classes, functions, and objects of these."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Values:
 
     Attributes:
         tensors: what expressions take from the file, beside parameters and buffers.
-        shared: the names of objects that are held several times, with expressions; `late` are those that need the model.
+        shared: the names of objects that are held several times, with expressions.
+        late: those of them that need the model.
         helpers: the functions of `helpers.py` that are called.
     """
 
@@ -105,8 +106,10 @@ class Values:
 
     def _set(self, value: Any, where: str) -> Source:
         name = type(value).__name__
-        items = sorted(self._items(list(value), where), key=flat)
-        return call(name, [sequence(items)] if items else [])
+        if not value:
+            return f"{name}()"
+        items = sequence(sorted(self._items(list(value), where), key=flat), "{", "}")
+        return items if name == "set" else call(name, [items])
 
     def _dict(self, value: dict[Any, Any], where: str) -> Source:
         keys = [flat(self.of(key, f"a key of {where}")) for key in value]
@@ -150,8 +153,8 @@ class Values:
     def _module(self, value: nn.Module, where: str) -> Source:
         if id(value) not in self.paths:
             raise InputError(
-                f"{where} holds a {type(value).__name__} that is no part of the model: register it as a module, or take "
-                "it out"
+                f"{where} holds a {type(value).__name__} that is no part of the model: register it as a module, or "
+                "take it out"
             )
         self.needs_model = True
         path = self.paths[id(value)]

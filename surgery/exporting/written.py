@@ -1,4 +1,4 @@
-"""Classes and functions that cannot be imported elsewhere, such as those of a script: their source, with what it needs."""
+"""Classes and functions that cannot be imported elsewhere, as those of a script: their source, with what it needs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import builtins
 import inspect
 import linecache
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Container, Mapping
 from typing import Any
@@ -35,13 +36,14 @@ class Written:
         if isinstance(value, types.ModuleType):
             raise InputError(f"{where}: the module {value.__name__} cannot be imported without this library")
         if id(value) not in self._names:
-            tree = _definition(value, where)
-            name = self.names.unique(tree.name)
+            tree, source = _definition(value, where)
+            name, before = self.names.unique(tree.name), ast.unparse(tree)
             self._names[id(value)] = value, name  # first: it may name itself
             tree.name = name
             origin, variables = _surroundings(value)
             self.renamed(tree, variables, origin, where)
-            self.parts.append(ast.unparse(ast.fix_missing_locations(tree)))
+            after = ast.unparse(ast.fix_missing_locations(tree))
+            self.parts.append(source if after == before else after)
         return self._names[id(value)][1]
 
     def renamed(
@@ -84,8 +86,8 @@ class Written:
         return self._names[key][1]
 
 
-def _definition(value: Any, where: str) -> Definition:
-    """The syntax tree of a class or function, from its file. Raises InputError where it is not there."""
+def _definition(value: Any, where: str) -> tuple[Definition, str]:
+    """The syntax tree of a class or function from its file, and its lines. Raises InputError where it is not there."""
     name = getattr(value, "__name__", type(value).__name__)
     kind = ast.ClassDef if isinstance(value, type) else ast.FunctionDef
     codes = [member.__code__ for member in _functions(value)]
@@ -99,7 +101,8 @@ def _definition(value: Any, where: str) -> Definition:
             f"{where}: {name} cannot be imported where this library is not, and its source is not found: put it into a "
             "module of its own, without surgery"
         )
-    return fits[0]  # type: ignore[return-value]
+    whole = source.splitlines()[_first(fits[0]) - 1 : fits[0].end_lineno]
+    return fits[0], textwrap.dedent("\n".join(whole))
 
 
 def _parsed(source: str) -> ast.Module:
@@ -109,7 +112,7 @@ def _parsed(source: str) -> ast.Module:
         return ast.Module([], [])
 
 
-def _first(node: Any) -> int:
+def _first(node: Definition) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
@@ -124,7 +127,7 @@ def _functions(value: Any) -> list[types.FunctionType]:
 
 
 def _surroundings(value: Any) -> tuple[str, Mapping[str, object]]:
-    """The name of a definition's module, and what code in it finds: globals, and what its functions have closed over."""
+    """The name of a definition's module, and what code in it finds: globals, and what functions have closed over."""
     functions = _functions(value)
     module = value.__module__
     variables: dict[str, object] = dict(vars(sys.modules[module])) if module in sys.modules else {}

@@ -22,6 +22,7 @@ from surgery.axes.formulas import Steps
 from surgery.errors import InputError
 from surgery.modules.code.helpers import HELPERS
 from surgery.modules.code.source import Definition, NoSource, Span, Text, at, expression, text
+from surgery.modules.code.untraced import INSTEAD, OnlyOfClasses
 
 SIZE, SEEN = "surgery_size_", "surgery_seen_"
 MODULE = "surgery_module"  # the argument by which a function that is no method of the module is given it
@@ -245,6 +246,14 @@ class Rewritten:
     def __code__(self) -> CodeType:
         """What `torch.export` asks of a forward."""
         return type(self).__call__.__code__
+
+    @property
+    def __globals__(self) -> dict[str, object]:
+        """What `torch.jit.script` asks of a forward."""
+        raise OnlyOfClasses(
+            f"torch.jit.script compiles forwards of classes, and that of this {type(self.owner).__name__} was written "
+            f"anew: use torch.jit.trace, or {INSTEAD}"
+        )
 
     def __reduce__(self) -> tuple[object, tuple[type[Rewritten]], dict[str, object]]:
         return _restore, (type(self),), {"owner": self.owner, "routine": self.routine}

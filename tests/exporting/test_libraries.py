@@ -1,0 +1,81 @@
+"""Models of torchvision, timm, transformers and diffusers as source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import surgery
+
+pytestmark = pytest.mark.slow
+Made = tuple[torch.nn.Module, Any]
+IDS = torch.arange(16).view(2, 8)
+SIZES: dict[str, Any] = dict(vocab_size=64, num_hidden_layers=2, num_attention_heads=4, hidden_size=32)
+IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def library(name: str) -> Any:
+    return pytest.importorskip(name, reason=f"{name} is not installed")
+
+
+def timm(name: str, **options: Any) -> Callable[[], Made]:
+    return lambda: (library("timm").create_model(name, num_classes=10, **options), IMAGES)
+
+
+def transformers(name: str, **options: Any) -> Callable[[], Made]:
+    def make() -> Made:
+        T = library("transformers")
+        config = T.AutoConfig.for_model(options.pop("kind"), bos_token_id=1, eos_token_id=2, **options)
+        return getattr(T, name)(config), {"input_ids": IDS}
+
+    return make
+
+
+def resnet() -> Made:
+    return library("torchvision").models.resnet18(num_classes=10), IMAGES
+
+
+def vit() -> Made:
+    options = dict(num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=10)
+    return library("torchvision").models.VisionTransformer(image_size=64, patch_size=16, **options), IMAGES
+
+
+def dit() -> Made:
+    """Its attention calls an object, whose code holds sizes."""
+    model = library("diffusers").DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, num_layers=2, sample_size=8, norm_num_groups=1,
+        num_embeds_ada_norm=10,
+    )  # fmt: skip
+    time, kind = torch.tensor([1, 2]), torch.tensor([0, 1])
+    return model, surgery.inputs(torch.randn(2, 4, 8, 8), timestep=time, class_labels=kind)
+
+
+MODELS: dict[str, Callable[[], Made]] = {
+    "torchvision resnet18": resnet,
+    "torchvision vit": vit,
+    "timm vit": timm("vit_tiny_patch16_224", img_size=64, depth=2),
+    "timm convnext": timm("convnext_atto", depths=(1, 1, 1, 1)),
+    "timm swin": timm(
+        "swin_tiny_patch4_window7_224", img_size=64, window_size=4, depths=(2, 1), num_heads=(2, 4), embed_dim=16
+    ),
+    "bert": transformers("BertForMaskedLM", kind="bert", intermediate_size=64, max_position_embeddings=32, **SIZES),
+    "llama": transformers("LlamaForCausalLM", kind="llama", intermediate_size=64, num_key_value_heads=2, **SIZES),
+    "gpt2": transformers("GPT2LMHeadModel", kind="gpt2", vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=32),
+    "diffusers dit": dit,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+# torch calls enums that torchao registers as constants deprecated, where transformers or diffusers imports it
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_models_of_libraries(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, inputs = MODELS[name]()
+    small = surgery.shrink(model.eval(), 0.5, inputs)
+    text = surgery.export_source(small, tmp_path, inputs).read_text()
+    rewritten = small.surgery_record["rewritten"]
+    assert bool(rewritten) == ("_sized(" in text)
