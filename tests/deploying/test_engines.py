@@ -1,4 +1,4 @@
-"""Small models in the engines that run them elsewhere: each gives what the small model gives. docs/deploying.md says so."""
+"""Small models in the engines that run them elsewhere: each gives what the model gives, as docs/deploying.md says."""
 
 from __future__ import annotations
 

@@ -35,6 +35,34 @@ def transformers(name: str, **options: Any) -> Callable[[], Made]:
     return make
 
 
+def small_vit(**options: Any) -> torch.nn.Module:
+    made: torch.nn.Module = timm("vit_tiny_patch16_224", img_size=64, depth=2, **options)()[0].eval()
+    return made
+
+
+def test_arguments_of_timm_build_a_small_model_where_they_can_say_its_widths() -> None:
+    torch.manual_seed(0)
+    small = surgery.shrink(small_vit(), {"residual": 128, "heads": 2, "ffn": 512}, IMAGES)
+    built = small_vit(embed_dim=128, num_heads=2)
+    built.load_state_dict(small.state_dict())
+    assert surgery.verify(small, built, IMAGES) < 1e-6
+
+
+def test_what_timm_writes_of_another_small_model_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    small = surgery.shrink(small_vit(), 0.5, IMAGES)
+    library("timm").models.save_for_hf(small, tmp_path)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        library("timm").create_model(f"local-dir:{tmp_path}", pretrained=True)
+
+
+def test_small_models_of_diffusers_refuse_to_write_a_configuration(tmp_path: Path) -> None:
+    model, inputs = dit()
+    small: Any = surgery.shrink(model.eval(), 0.5, inputs)
+    with pytest.raises(surgery.InputError, match="no config of DiTTransformer2DModel gives this small model"):
+        small.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def resnet() -> Made:
     return library("torchvision").models.resnet18(num_classes=10), IMAGES
 
