@@ -55,12 +55,29 @@ def test_what_timm_writes_of_another_small_model_is_refused_when_it_is_read(tmp_
         library("timm").create_model(f"local-dir:{tmp_path}", pretrained=True)
 
 
-def test_small_models_of_diffusers_refuse_to_write_a_configuration(tmp_path: Path) -> None:
+def test_another_small_model_of_diffusers_refuses_to_be_saved(tmp_path: Path) -> None:
     model, inputs = dit()
     small: Any = surgery.shrink(model.eval(), 0.5, inputs)
     with pytest.raises(surgery.InputError, match="no config of DiTTransformer2DModel gives this small model"):
         small.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def autoencoder() -> Made:
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    model = library("diffusers").AutoencoderKL(block_out_channels=(32, 64), norm_num_groups=8, **blocks)
+    return model, torch.randn(2, 3, 16, 16)
+
+
+# diffusers calls its own names deprecated
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_small_model_of_diffusers_that_its_arguments_can_say_is_saved_as_such(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, inputs = autoencoder()
+    small: Any = surgery.shrink(surgery.wrap(model.eval(), inputs, tie="config"), 0.5)
+    small.save_pretrained(tmp_path)
+    assert small.config["block_out_channels"] == (8, 32) != model.config["block_out_channels"]
+    assert surgery.verify(small, type(small).from_pretrained(tmp_path), inputs) < 1e-6
 
 
 def resnet() -> Made:
