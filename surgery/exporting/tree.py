@@ -41,13 +41,22 @@ class Tree:
         self.trained: list[str] = []
         self._places = Counter(id(child) for module in model.modules() for child in module._modules.values())
         self._known: dict[int, Source] = {}
+        self._apart = False
+        values.apart = self.apart
+
+    def apart(self, module: nn.Module, where: str) -> Source:
+        """The expression for a module that is no part of the model, so that its mode is what it is."""
+        before, self._apart = self._apart, True
+        source = self.of(module, where)
+        self._apart = before
+        return source
 
     def of(self, module: nn.Module, path: str = "") -> Source:
         """The expression for a module and all that is below it. Raises InputError where there is none."""
         if id(module) in self._known:
             return self._known[id(module)]
         _check(module, path or "the model")
-        if module.training:
+        if module.training and not self._apart:
             self.trained.append(path)
         source = self._constructed(module, path) or self._contained(module, path) or self._held(module, path)
         if self._places[id(module)] > 1:
@@ -94,6 +103,8 @@ class Tree:
 
     def _attributes(self, module: nn.Module, path: str, equal: set[str]) -> Iterator[tuple[str, Source]]:
         """The attributes, apart from those that are `equal` without it. Those that need the model come later."""
+        if self._apart and not module.training:
+            yield "training", "False"
         for name, value in vars(module).items():
             ours = name == RECORD or is_size(name) or isinstance(value, Rewritten | Untraced)
             if ours or name in equal or name in OF_ANY or name in _OF_A_RUN:

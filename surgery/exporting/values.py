@@ -33,6 +33,7 @@ class Values:
         shared: the names of objects that are held several times, with expressions.
         late: those of them that need the model.
         helpers: the functions of `helpers.py` that are called.
+        apart: writes a module that is no part of the model, and holds no tensors.
     """
 
     def __init__(self, model: nn.Module, names: Names, counted: Counter[int] | None = None):
@@ -46,6 +47,7 @@ class Values:
         self.helpers: set[str] = set()
         self.seen: Counter[int] = Counter()
         self.needs_model = False
+        self.apart: Callable[[nn.Module, str], Source]
         self._known: dict[int, tuple[object, str]] = {}
         self._around: list[int] = []
         self._constants = False
@@ -152,10 +154,12 @@ class Values:
 
     def _module(self, value: nn.Module, where: str) -> Source:
         if id(value) not in self.paths:
-            raise InputError(
-                f"{where} holds a {type(value).__name__} that is no part of the model: register it as a module, or "
-                "take it out"
-            )
+            if any(True for _ in registered(value)):
+                raise InputError(
+                    f"{where} holds a {type(value).__name__} that is no part of the model: register it as a module, or "
+                    "take it out"
+                )
+            return self.apart(value, where)
         self.needs_model = True
         path = self.paths[id(value)]
         return f"{MADE}.get_submodule({path!r})" if path else MADE
