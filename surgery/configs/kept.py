@@ -24,10 +24,9 @@ def config_of(model: nn.Module, formulas: Formulas) -> Config | None:
     given = model.config if isinstance(kept, property) else None
     if not isinstance(given, Mapping):
         return None
-    parameters = inspect.signature(type(model)).parameters.values()
-    needed = {one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD}
-    arguments = Arguments(**{one.name: given[one.name] for one in parameters if one.name in given})
-    return arguments if needed <= given.keys() and is_plain_data(arguments) else None
+    names = inspect.signature(type(model)).parameters
+    arguments = Arguments(**{name: given[name] for name in names if name in given})
+    return arguments if is_plain_data(arguments) else None
 
 
 def keeping(built: nn.Module) -> dict[str, object]:

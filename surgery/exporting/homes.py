@@ -56,7 +56,8 @@ def importable(name: str) -> bool:
 
 
 def _uses_library(module: ModuleType) -> bool:
-    return any(_origin(value) == LIBRARY for value in list(vars(module).values()))
+    """Whether a file of somebody names something of the library. What `torch.compile` adds begins with underscores."""
+    return any(_origin(value) == LIBRARY for name, value in list(vars(module).items()) if not name.startswith("__"))
 
 
 def _origin(value: object) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from surgery.exporting import helpers
-from surgery.exporting.homes import NAME, versions
+from surgery.exporting.homes import NAME, importable, versions
 from surgery.exporting.layout import STEP, Source, call, lines, mapping, sequence
 from surgery.exporting.names import Names
 from surgery.exporting.tree import Tree
@@ -29,6 +29,7 @@ class Module:
 
 def module_of(model: nn.Module) -> Module:
     """The source of a model. Raises InputError for what cannot be written, with its path."""
+    importable.cache_clear()  # modules may have changed since
     counting = Values(model, Names())
     Tree(counting, model).of(model)
     values = Values(model, Names(), counting.seen)

@@ -171,6 +171,11 @@ def test_what_modules_hold(tmp_path: Path) -> None:
     assert "table" not in model.state_dict() and not model.head.bias.requires_grad
 
 
+def test_what_torch_adds_to_a_module_does_not_make_it_one_that_uses_the_library(kept: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("tests.kept.net.__import_surgery_dot_adapters", surgery.adapters, raising=False)
+    assert "class Net(" not in module_of(kept[0]).text
+
+
 def test_float_types_stay(tmp_path: Path) -> None:
     x = torch.randn(2, 4)
     small = surgery.shrink(Holder().eval(), 0.5, x).bfloat16()
