@@ -7,6 +7,7 @@ from surgery.curves.page.report import report
 from surgery.curves.page.section import Section
 from surgery.curves.points import Point
 from surgery.errors import AxisError, CaptureError, FileError, InputError, ProofError, SurgeryError, WidthError
+from surgery.exporting.export import export_source
 from surgery.measuring.adaptive import adaptive
 from surgery.measuring.progress import Progress, progress
 from surgery.measuring.ranks import ranks
@@ -53,10 +54,10 @@ __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "Status",
     "SurgeryError", "SweepError", "Touched", "TrainingState", "WidthError", "absorbed", "activation", "adapter",
-    "adapters", "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "grid", "inputs", "inspect",
-    "kl", "latency", "load", "load_training_state", "log_to", "magnitude", "mixed", "nest", "order", "paper",
-    "pointwise", "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule", "rules", "same",
-    "sandwich", "save", "scans", "search", "sensitivity", "set_widths", "shared", "shrink", "shrink_optimizer",
-    "sort", "spatial", "status", "step_touched", "sweep", "taylor", "train_step", "training_state", "unwrap",
-    "verify", "warmup", "widths", "wrap",
+    "adapters", "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "export_source", "grid",
+    "inputs", "inspect", "kl", "latency", "load", "load_training_state", "log_to", "magnitude", "mixed", "nest",
+    "order", "paper", "pointwise", "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule",
+    "rules", "same", "sandwich", "save", "scans", "search", "sensitivity", "set_widths", "shared", "shrink",
+    "shrink_optimizer", "sort", "spatial", "status", "step_touched", "sweep", "taylor", "train_step",
+    "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

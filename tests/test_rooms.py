@@ -30,9 +30,11 @@ MAY = {
     "training": "errors modules plan twin planning",
     "refitting": "errors axes modules adapters plan twin",
     "shrinking": "errors axes modules adapters plan configs twin planning refitting",
+    "exporting": "errors modules twin shrinking",
     "curves": "errors html",
     "measuring": "errors modules plan twin refitting shrinking curves",
-    "surgery": "errors modules rules adapters plan twin planning training refitting shrinking curves measuring",
+    "surgery": "errors modules rules adapters plan twin planning training refitting shrinking exporting "
+    "curves measuring",
     "demo": "errors modules curves surgery",
     "integrations": "errors training surgery",
     "recipes": "surgery",
@@ -56,6 +58,8 @@ DOORS = {
     ("capture", "adapters"): {"surgery.adapters.base"},
     ("training", "planning"): {"surgery.planning.make", "surgery.planning.supported"},
     ("shrinking", "planning"): {"surgery.planning.make", "surgery.planning.supported"},
+    ("exporting", "twin"): {"surgery.twin.elastic"},
+    ("exporting", "shrinking"): {"surgery.shrinking.shrink"},
     ("measuring", "shrinking"): {"surgery.shrinking.shrink"},
     ("demo", "modules"): {"surgery.modules.latency"},
     ("integrations", "training"): {"surgery.training.step"},  # the wrapped model inside of what trainers hold
@@ -72,6 +76,8 @@ NEVERS = [
     ("surgery.planning.solving", "surgery.planning.conformance"),
     ("surgery.planning.conformance", "surgery.planning.solving"),
     ("surgery.planning.conformance", "surgery.plan"),
+    ("surgery.exporting.probe", "surgery"),  # a script, which runs where the library is not
+    ("surgery.exporting.helpers", "surgery"),  # what is copied must need no part of the library
     ("surgery.demo.models", "surgery"),  # ordinary models, which know nothing of the library
 ]
 

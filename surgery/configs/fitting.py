@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import types
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ SCALARS = (bool, int, float, str, type(None))
 
 class Unfit(Exception):
     """Why no configuration tells of a model."""
+
+
+class Arguments(types.SimpleNamespace):
+    """The arguments of a constructor, as a configuration of a class that has none."""
 
 
 def built_from_config(model: nn.Module, formulas: Formulas) -> bool:
@@ -84,6 +89,8 @@ class Fit:
         Other arguments beside the configuration are what the model keeps under their names.
         """
         cls: Callable[..., nn.Module] = type(self.small)
+        if isinstance(self.config, Arguments):
+            return lambda arguments: cls(**vars(arguments))
         given = inspect.signature(cls).parameters.values()
         switches: dict[str, bool] = {one.name: not one.default for one in given if type(one.default) is bool}
         kept = beside(self.small, self.formulas)

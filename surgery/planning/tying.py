@@ -17,11 +17,12 @@ from surgery.axes.formulas import LayoutSize, Origin, Steps, leaves
 from surgery.axes.layout import Layout
 from surgery.configs.building import built_over, unlike
 from surgery.configs.fields import at, fields
-from surgery.configs.fitting import Fit, Unfit, built_from_config
+from surgery.configs.fitting import Fit, Unfit
+from surgery.configs.kept import config_of
 from surgery.configs.voting import Place, Sizes
 from surgery.errors import InputError, WidthError, some
 from surgery.modules.inputs import Examples
-from surgery.modules.plain_data import is_plain_data, replaced
+from surgery.modules.plain_data import replaced
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import compare
 from surgery.plan.cutting import cut
@@ -91,7 +92,7 @@ def config_ties(parts: Parts, plan: Plan, examples: Examples) -> list[Tie]:
     Raises InputError where the model is not built from its configuration, or none of its numbers will do.
     """
     model, name = parts.model, type(parts.model).__name__
-    if not is_plain_data(vars(model).get("config")) or not built_from_config(model, plan.formulas):
+    if config_of(model, plan.formulas) is None:
         raise InputError(f"tie='config': {name} is not built as {name}(config) from its attribute `config`. {INSTEAD}")
     try:
         experiment = _Experiment(parts, plan, examples)
@@ -148,7 +149,8 @@ class _Experiment:
     known: dict[Place, Origin] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fit = Fit(self.parts.model, self.plan.formulas, vars(self.parts.model)["config"])
+        config = config_of(self.parts.model, self.plan.formulas)
+        self.fit = Fit(self.parts.model, self.plan.formulas, config)
         self.known = dict(self._known())
 
     def _known(self) -> Iterator[tuple[Place, Origin]]:

@@ -18,7 +18,8 @@ from torch import nn
 from surgery.axes.formulas import Steps
 from surgery.configs.building import built_over, unlike
 from surgery.configs.fields import Config, at, differs, fields
-from surgery.configs.fitting import Fit, Formulas, Unfit, built_from_config
+from surgery.configs.fitting import Arguments, Fit, Formulas, Unfit
+from surgery.configs.kept import config_of, keeping
 from surgery.errors import InputError, ProofError
 from surgery.modules.inputs import Examples
 from surgery.modules.plain_data import is_plain_data, replaced
@@ -54,10 +55,9 @@ def settle_config(
     """
     if dict(widths) == plan.full():
         return None
-    config = vars(small).get("config")
-    written, built = hasattr(type(small), SAVE), built_from_config(small, plan.formulas)
+    written = hasattr(type(small), SAVE)
     _refuse_parts(small)
-    if not written and not (built and is_plain_data(config)):
+    if not written and config_of(small, plan.formulas) is None:
         _settle_parts(small, plan.formulas, examples, tolerance)
         return None
     reason = _settled(small, plan.formulas, examples, tolerance, told(plan.ties, plan.groups, widths))
@@ -74,9 +74,9 @@ def _settled(
     known: Mapping[Steps, Fraction] = MappingProxyType({}),
 ) -> str | None:
     """Fit the configuration of a model or a part, or let it refuse to be saved, and return why."""
-    config = vars(module).get("config")
+    config = config_of(module, formulas)
     try:
-        if not built_from_config(module, formulas) or not is_plain_data(config):
+        if config is None:
             raise Unfit("its class is not built from a config alone")
         _fit(module, formulas, config, examples, tolerance, known)
     except Unfit as unfit:
@@ -99,7 +99,7 @@ def _settle_parts(small: nn.Module, formulas: Formulas, examples: Examples, tole
         inside = [(o[len(path) + 1 :], name, how) for o, name, how in formulas if f"{o}.".startswith(f"{path}.")]
         if _settled(parts[path], inside, run, tolerance) is None:
             old = before[path]
-            if sum(other is old for other in before.values()) == 1:
+            if old is not None and sum(other is old for other in before.values()) == 1:
                 _share(small, old, vars(parts[path])["config"])
 
 
@@ -126,7 +126,7 @@ def _fit(
     for find in [lambda fit: fit.of(known), *ways] if known else ways:
         try:
             fit = Fit(small, formulas, config)
-            _check(small, find(fit), fit.make, examples, tolerance)
+            _check(small, config, find(fit), fit.make, examples, tolerance)
             return
         except Unfit as unfit:
             reasons.append(unfit)
@@ -146,6 +146,7 @@ def _refuse_parts(small: nn.Module) -> None:
 
 def _check(
     small: nn.Module,
+    old: Config,
     config: Config,
     make: Callable[[Config], nn.Module],
     examples: Examples,
@@ -153,7 +154,7 @@ def _check(
 ) -> None:
     """Build a model from a configuration, with the small one's tensors, and compare; then let `small` hold it."""
     kept = _written_and_read(config)
-    changed = {path for path, value in fields(config) if differs(vars(small)["config"], path, value)}
+    changed = {path for path, value in fields(config) if differs(old, path, value)}
     if any(differs(kept, path, at(config, path)) for path in changed):
         raise Unfit("a config with its sizes is not the same when it is written and read again")
     try:
@@ -189,6 +190,9 @@ def _written_and_read(config: Config) -> Config:
 
 def _hold(small: nn.Module, built: nn.Module, config: Config, names: Container[Hashable]) -> None:
     """Give every module the configuration that the class would: one object where it would share one."""
+    if isinstance(config, Arguments):
+        vars(small).update(keeping(built))
+        return
     shared: dict[int, Config] = {id(built.config): config}
     modules: dict[str, nn.Module] = dict(small.named_modules())
     for path, other in built.named_modules():

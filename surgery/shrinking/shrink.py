@@ -15,6 +15,7 @@ from surgery.errors import InputError
 from surgery.modules.arguments import counted
 from surgery.modules.batchnorm import recalibrate as estimate
 from surgery.modules.code.rewritten import Method, Rewritten
+from surgery.modules.code.untraced import Untraced
 from surgery.modules.copying import copy_tree
 from surgery.modules.engines import is_spread
 from surgery.modules.inputs import Examples
@@ -247,7 +248,7 @@ def _rewrite(modules: Mapping[str, nn.Module], plan: Plan, path: str, widths: di
     module, rewrite = modules[path], plan.rewrites[path]
     for name, formula in rewrite.sizes.items():
         vars(module)[name] = plan.value(formula, widths)
-    vars(module)["forward"] = Rewritten(module, rewrite.routine)
+    vars(module).update(forward=Rewritten(module, rewrite.routine), _get_name=Untraced(module))
     for holder, name, routine in rewrite.methods:
         vars(modules[holder])[name] = Method(module, routine, modules[holder], name)
 

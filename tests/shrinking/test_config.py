@@ -265,3 +265,56 @@ def test_a_run_of_a_part_leaves_no_trace() -> None:
             return super().forward(ids)
 
     assert surgery.shrink(Counting(config()), {"*.up.o": 10}, IDS).towers[0].calls == 0
+
+
+class Kept(nn.Module):
+    """Its class takes arguments one by one, and keeps them in a mapping, as classes of diffusers do."""
+
+    def __init__(self, features: int = 4, hidden: int = 16, *, heads: int = 2, bias: bool = True, shift: float = 0.0):
+        super().__init__()
+        self._arguments = {"features": features, "hidden": hidden, "heads": heads, "bias": bias, "_version": "1"}
+        self.up, self.down = nn.Linear(features, hidden, bias=bias), nn.Linear(hidden, features)
+        self.heads, self.shift = heads, shift
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._arguments
+
+    def forward(self, x):
+        return self.down(self.up(x).unflatten(-1, (self.heads, -1)).softmax(-1).flatten(-2)) + self.shift
+
+
+class Saved(Kept):
+    def save_pretrained(self, path: Any) -> None:
+        torch.save((self.config, self.state_dict()), path)
+
+
+@pytest.mark.parametrize("cls", [Kept, Saved])
+@pytest.mark.parametrize("widths", [{"up.o.0": 1}, {"up.o.1": 3}, {"up.o.0": 1, "up.o.1": 5}, 1.0])
+def test_arguments_that_a_class_keeps_tell_the_sizes(cls: type[Kept], widths: Any, tmp_path: Any) -> None:
+    model, x = cls(bias=False).eval(), torch.randn(3, 4)
+    small = surgery.shrink(model, widths, x)
+    told = {name: value for name, value in small.config.items() if name != "_version"}
+    again = cls(**told).eval()
+    again.load_state_dict(small.state_dict())
+    assert surgery.verify(small, again, x) < 1e-6
+    assert model.config == {"features": 4, "hidden": 16, "heads": 2, "bias": False, "_version": "1"}
+    if isinstance(small, Saved):
+        small.save_pretrained(tmp_path / "small.pt")
+
+
+def test_a_config_that_leaves_out_an_argument_that_matters_is_not_written(tmp_path: Any) -> None:
+    model, x = Saved(shift=1.0).eval(), torch.randn(3, 4)  # `shift` is not kept
+    small: Any = surgery.shrink(model, {"up.o.1": 4}, x)
+    with pytest.raises(surgery.InputError, match="one with the right shapes computes something else"):
+        small.save_pretrained(tmp_path / "small.pt")
+    assert small.config == model.config and not list(tmp_path.iterdir())
+
+
+def test_ties_of_arguments_that_a_class_keeps() -> None:
+    x = torch.randn(3, 4)
+    wrapped = surgery.wrap(Saved(heads=4), x, tie="config")
+    small = surgery.shrink(wrapped, 0.5)
+    again = Saved(**{name: value for name, value in small.config.items() if name != "_version"}).eval()
+    again.load_state_dict(small.state_dict())
+    assert surgery.verify(small, again, x) < 1e-6 and small.config != Saved(heads=4).config

@@ -22,6 +22,7 @@ from surgery.axes.formulas import Steps
 from surgery.errors import InputError
 from surgery.modules.code.helpers import HELPERS
 from surgery.modules.code.source import Definition, NoSource, Span, Text, at, expression, text
+from surgery.modules.code.untraced import INSTEAD, OnlyOfClasses
 
 SIZE, SEEN = "surgery_size_", "surgery_seen_"
 MODULE = "surgery_module"  # the argument by which a function that is no method of the module is given it
@@ -62,15 +63,32 @@ class Routine:
             module = MODULE
             tree.args.kwonlyargs.append(ast.arg(MODULE))
             tree.args.kw_defaults.append(ast.Constant(None))
+        name = ast.Name(module, ast.Load())
+
+        def call(number: int, node: ast.Call) -> None:
+            node.func = _call(f"{CALL}{number}", node.func)
+            node.keywords.append(ast.keyword(MODULE, name))
+
+        return self.changed(tree, lambda attribute: ast.Attribute(name, attribute, ast.Load()), call)
+
+    def changed(
+        self, tree: Definition, size: Callable[[str], ast.expr], call: Callable[[int, ast.Call], None]
+    ) -> Definition:
+        """The syntax tree of the function, changed in place.
+
+        Args:
+            tree: as `text.tree()` gives it.
+            size: what stands for the size that an attribute of the module holds, told by its name.
+            call: changes the call with this number, which is one of a function that holds sizes.
+        """
         edited = [(edit, expression(tree, edit.where)) for edit in self.edits]
         called = [(number, expression(tree, where)) for number, (where, _) in enumerate(self.calls)]
         for edit, node in edited:
             assert node is not None
-            _apply(edit, node, module)
+            _apply(edit, node, size)
         for number, node in called:
             assert isinstance(node, ast.Call)
-            node.func = _call(f"{CALL}{number}", node.func)
-            node.keywords.append(ast.keyword(MODULE, ast.Name(module, ast.Load())))
+            call(number, node)
         return ast.fix_missing_locations(tree)
 
     def source(self, root: bool = True) -> str:
@@ -122,11 +140,9 @@ def _call(name: str, *arguments: ast.expr) -> ast.Call:
     return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
 
 
-def _apply(edit: Edit, node: ast.expr, module: str) -> None:
+def _apply(edit: Edit, node: ast.expr, size: Callable[[str], ast.expr]) -> None:
     """Put the size into the expression, in place."""
-    seen, now = (
-        ast.Attribute(ast.Name(module, ast.Load()), f"{kind}{edit.number}", ast.Load()) for kind in (SEEN, SIZE)
-    )
+    seen, now = (size(f"{kind}{edit.number}") for kind in (SEEN, SIZE))
     if isinstance(node, ast.Compare):
         helper = "surgery_agree" if edit.equal else "surgery_meet"
         node.left = _call(helper, node.left, node.comparators[0], seen, now)
@@ -196,6 +212,12 @@ class Redirect:
         )
 
 
+def followed(routines: tuple[Routine, ...]) -> list[tuple[FunctionType, Routine]]:
+    """The functions that were called, by a changed function that has run, where these are called: as they were."""
+    known = [plain for plain, _ in _redirect(routines).known if isinstance(plain, FunctionType)]
+    return [(plain, routine) for plain in known for routine in routines if _is(routine.text, plain)]
+
+
 @functools.lru_cache(maxsize=1024)
 def _redirect(routines: tuple[Routine, ...]) -> Redirect:
     """One for all copies of a model, so that a compiled copy finds the functions of the first run."""
@@ -224,6 +246,14 @@ class Rewritten:
     def __code__(self) -> CodeType:
         """What `torch.export` asks of a forward."""
         return type(self).__call__.__code__
+
+    @property
+    def __globals__(self) -> dict[str, object]:
+        """What `torch.jit.script` asks of a forward."""
+        raise OnlyOfClasses(
+            f"torch.jit.script compiles forwards of classes, and that of this {type(self.owner).__name__} was written "
+            f"anew: use torch.jit.trace, or {INSTEAD}"
+        )
 
     def __reduce__(self) -> tuple[object, tuple[type[Rewritten]], dict[str, object]]:
         return _restore, (type(self),), {"owner": self.owner, "routine": self.routine}
