@@ -37,6 +37,7 @@ from surgery.shrinking.proof import prove, tolerance_of
 from surgery.twin.elastic import elastic_of, is_wrapped
 from surgery.twin.foreign import check_untouched
 from surgery.twin.install import strip, twin_of
+from surgery.twin.parallel import check_there
 from surgery.twin.setting import plan_of, ready, runnable
 from surgery.twin.statistics import Recalibrate, batches_for, stale, warn_stale
 from surgery.twin.writing import stored_kept
@@ -199,7 +200,7 @@ def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], wi
     state = ready(wrapped)
     check_untouched(wrapped)
     with stored_kept(wrapped, state, cleared=True):
-        small = copy_tree(wrapped, lambda name, tensor: take(name, whole(tensor)), {id(state): state})
+        small = copy_tree(wrapped, lambda name, tensor: take(name, _there(plan, name, tensor)), {id(state): state})
     strip(small)
     modules: dict[str, nn.Module] = dict(small.named_modules())
     full = widths == plan.full()
@@ -216,6 +217,14 @@ def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], wi
             vars(module).update({name: d(module) for name, d in decisions(module).items() if hasattr(module, name)})
     vars(small)[RECORD] = _record(vars(small).get(RECORD), plan, widths) | {"rewritten": rewritten, "replaced": swapped}
     return small
+
+
+def _there(plan: Plan, name: str, tensor: Tensor) -> Tensor:
+    """The whole of a tensor. Raises InputError where an engine has taken its numbers."""
+    dims = plan.layouts.get(name)
+    if dims is not None and not tensor.is_meta:
+        check_there(name, tensor, tuple(layout.width(dim, {}) for dim in dims))
+    return whole(tensor)
 
 
 def unlearned_copy(wrapped: M) -> M:

@@ -20,7 +20,7 @@ from surgery.modules.plain_data import replaced
 from surgery.modules.sharded import is_sharded
 from surgery.plan import cutting
 from surgery.twin.memory import Absent, Gathered, Memory, Shown, Stored
-from surgery.twin.parallel import check_even, out_of_reach
+from surgery.twin.parallel import check_even, check_there, out_of_reach
 from surgery.twin.state import State, in_backward
 
 KEY = "_surgery"
@@ -233,6 +233,7 @@ class Elastic:
             if all(n == a for n, a, _ in pairs) or all(n == b for n, _, b in pairs):
                 return any(n != a for n, a, _ in pairs)
         if tensor.shape not in (whole, cut):
+            check_there(self.full(name), tensor, whole)
             raise InputError(
                 f"{self.path}.{name} is {list(tensor.shape)}, but the plan needs {list(whole)} (or {list(cut)} at the "
                 "present widths): it was replaced after wrapping. Wrap the model again"

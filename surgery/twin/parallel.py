@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from surgery.errors import WidthError
+from surgery.errors import InputError, WidthError
 from surgery.modules.sharded import is_sharded, uneven
 from surgery.twin.state import State, in_backward
 
@@ -16,6 +16,16 @@ from surgery.twin.state import State, in_backward
 def out_of_reach(state: State, tensor: Tensor) -> bool:
     """Whether a tensor is sharded, and nobody runs: all ranks would have to come here for a part of it."""
     return is_sharded(tensor) and not state.inside and not in_backward()
+
+
+def check_there(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """Raises InputError for a tensor without numbers, which should have this shape."""
+    if not tensor.numel() and 0 not in shape:
+        raise InputError(
+            f"{name} is empty, and should be {list(shape)}: an engine keeps its numbers elsewhere, as ZeRO stage 3 of "
+            "DeepSpeed does, where a wrapped model cannot read them. Take stage 1 or 2, or shard it with FSDP2 "
+            "(fully_shard)"
+        )
 
 
 def check_even(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
