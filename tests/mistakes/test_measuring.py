@@ -128,7 +128,7 @@ WIDTHS = [
         twin(), accuracy, THREE, recalibrate=[{"image": IMAGES, "labels": LABELS}], **QUIET), InputError,
         "give batches"),
     refused("workers as a number", lambda: sweep(size_of, executor=4), InputError,
-            "concurrent.futures.Executor, got 4"),
+            "concurrent.futures.Executor or a Dask client, got 4"),
     refused("sensitivity in percent", lambda: surgery.sensitivity(wrapped_net(), size_of, [50], **QUIET), InputError,
             r"fractions are floats such as 0\.5.*got \[50\]"),
     refused("sensitivity with a typo", lambda: surgery.sensitivity(wrapped_net(), size_of, groups="fc", **QUIET),
