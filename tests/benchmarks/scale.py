@@ -24,9 +24,9 @@ import surgery.shrinking.shrink as shrinking
 from tests.benchmarks.run import Run
 
 SIZES: dict[str, dict[str, int]] = {
-    "0.15B": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 8},
-    "1.1B": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22},
-    "7B": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32},
+    "0.15B": {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 8, "num_key_value_heads": 4},
+    "1.1B": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_key_value_heads": 4},
+    "7B": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_key_value_heads": 32},
 }
 EVERY = 0.005  # seconds between two looks at the memory
 
@@ -65,7 +65,7 @@ def watched() -> Iterator[Peak]:
 def config(size: str) -> Any:
     from transformers import LlamaConfig
 
-    return LlamaConfig(vocab_size=32000, num_attention_heads=32, num_key_value_heads=4, use_cache=False, **SIZES[size])
+    return LlamaConfig(vocab_size=32000, num_attention_heads=32, use_cache=False, **SIZES[size])
 
 
 def decoder(size: str) -> nn.Module:
