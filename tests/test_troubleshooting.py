@@ -81,6 +81,12 @@ def taught_by_itself() -> None:
     surgery.train_step(wrapped(model).train(), X, teacher=model, distil=surgery.kl(), full=False)
 
 
+def filled_since() -> None:
+    with torch.device("meta"):
+        model = mlp(8, 16, 3)
+    surgery.shrink(surgery.wrap(model, X.to("meta")).to_empty(device="cpu"), 0.5)
+
+
 CASES: dict[str, Callable[[], object]] = {
     "does not run in": lambda: surgery.wrap(nn.Linear(8, 8), torch.randn(2, 9)),
     "has no axis that": lambda: surgery.wrap(nn.Linear(8, 3), X),
@@ -88,6 +94,7 @@ CASES: dict[str, Callable[[], object]] = {
     "granularity: ": lambda: wrapped(granularity={"*": 16, "2.o": 32}),
     "an example input is on": lambda: surgery.wrap(mlp(8, 16, 3), X.to("meta")),
     "is compiled": lambda: wrapped(torch.compile(mlp(8, 16, 3))),
+    "was wrapped on the meta device": filled_since,
     "is wrapped already": lambda: wrapped(wrapped()),
     "is not wrapped": lambda: surgery.progress(mlp(8, 16, 3), lambda model: 0.0),
     "is in eval mode": lambda: learn(wrapped().eval()),
@@ -106,11 +113,14 @@ CASES: dict[str, Callable[[], object]] = {
     "was not made by": lambda: surgery.save(mlp(8, 16, 3), "small"),
     "tie='config'": lambda: wrapped(tie="config"),
 }  # fmt: skip
-# reasons of plans; a matter of time; what takes a model with a configuration (tests/shrinking/test_language_models.py)
+# reasons of plans; a matter of time; what takes a model with a configuration (tests/shrinking/test_language_models.py),
+# or several ranks (tests/cluster)
 ELSEWHERE = {
     "it is an output of the model",
     "Fewer MACs did not mean less time",
     "no config of … gives this small model",
+    "… is spread over ranks: wrap the plain model first",
+    "… is spread over … ranks by its dimension …, and cannot be cut to …",
 }
 
 
