@@ -28,6 +28,7 @@ from surgery.plan.plan import Draw, Plan, per_group
 from surgery.twin.elastic import KEY, Elastic
 from surgery.twin.members import elastic_class
 from surgery.twin.memory import Absent, Stored
+from surgery.twin.plain import strip
 from surgery.twin.state import State
 from surgery.twin.writing import clear_stored
 
@@ -266,16 +267,3 @@ def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, i
 def _at_least(group: Group, width: int | Fraction) -> int:
     """The smallest width that a group can have, not below this."""
     return min(group.size, -(-width // group.granularity) * group.granularity)
-
-
-def strip(model: M) -> M:
-    """Make the modules of a twin plain again, in place: their own classes, at full width."""
-    for _, module in named_modules(model):
-        elastic = vars(module).pop(KEY, None)
-        if elastic is not None:
-            for name in ("forward", *elastic.methods):  # `check_forwards` has looked at the first
-                vars(module).pop(name, None)
-            module.__class__ = elastic.base
-            if elastic.own_forward is not None:
-                vars(module)["forward"] = elastic.own_forward
-    return model
