@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from surgery.errors import InputError
 from surgery.modules.inputs import tensors
-from surgery.twin.elastic import Elastic, elastic_of
+from surgery.twin.compiled import note_traced
+from surgery.twin.elastic import Elastic, elastic_of, state_of
 from surgery.twin.foreign import explained
 from surgery.twin.modes import check_mode, watch
 from surgery.twin.state import Pass, State, in_backward
@@ -35,6 +37,13 @@ def forward_of(module: Any, base: Any, args: Any, kwargs: Any) -> Any:
     return _root(elastic, base, module, args, kwargs)
 
 
+@_disable_dynamo
+def untraced(module: Any, base: Any, args: Any, kwargs: Any) -> Any:
+    """`forward_of`, where dynamo has come to it from outside. It runs as it is: each width would be traced anew."""
+    note_traced(state_of(module))
+    return forward_of(module, base, args, kwargs)
+
+
 def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> Any:
     state = elastic.state
     if state.pending is not None:
@@ -50,6 +59,8 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
     try:
         with state.using(widths), explained(module, state):
             begin_forward(state, widths)
+            if state.compiled is not None:
+                forward.now.fast = state.compiled.at(module, state, widths)
             output = _run(elastic, base, module, args, kwargs)
             keep_stored(state, widths)
     finally:
@@ -67,7 +78,7 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> A
 def _leave(state: State, done: Pass, output: Any) -> None:
     """After a forward of the root: its backward pass will find its widths."""
     forward = state.forward
-    forward.recomputed = Pass(done.widths)
+    forward.recomputed = Pass(done.widths, fast=done.fast)
     forward.without_gradients = 0 if torch.is_grad_enabled() else forward.without_gradients + 1
     if torch.is_grad_enabled():
         for tensor in tensors(output):
@@ -76,7 +87,9 @@ def _leave(state: State, done: Pass, output: Any) -> None:
 
 
 def _run(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any) -> Any:
-    run, state = elastic.rewritten or elastic.own_forward, elastic.state
+    state = elastic.state
+    pass_ = None if elastic.path else state.forward.pass_()
+    run = (None if pass_ is None else pass_.fast) or elastic.rewritten or elastic.own_forward
     state.forward.depth += 1
     state.runs += not elastic.path or state.forward.depth == 1  # of the root, or of a part that is called by itself
     try:

@@ -19,7 +19,7 @@ from tests.benchmarks.run import Run
 NAMES = (
     "training", "planning", "shrunk", "latency", "digits", "ablations", "adaptive",
     "fashion_mlp", "fashion_cnn", "first_hour", "language", "pretrained", "choice",
-    "start", "start_cost", "orders", "choice_start", "compared", "distilled", "language_start", "scale",
+    "start", "start_cost", "orders", "choice_start", "compared", "distilled", "language_start", "scale", "compiled",
 )  # fmt: skip
 
 
