@@ -6,7 +6,7 @@ import functools
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from surgery.twin.skeleton import Skeleton, Stale, Unfit, unfit
 from surgery.twin.state import State, Widths
 
 WIDTHS = 8  # that are compiled: each takes seconds, and widths that are drawn for each group by itself never end
+Key: TypeAlias = "frozenset[tuple[str, int]]"
 _NOTED = 4096  # widths that are counted
 UNCOMPILED = "compile: {model} runs uncompiled, since no plain model can run in its place: {reason}"
 TRACED = (
@@ -36,34 +37,32 @@ class Compiled:
     def __init__(self, options: dict[str, Any]) -> None:
         self.compile = functools.partial(torch.compile, **options)
         self.compile(_nothing)  # says now what is wrong with the options
-        self.skeletons: dict[frozenset[tuple[str, int]], Skeleton] = {}
-        self.seen: Counter[frozenset[tuple[str, int]]] = Counter()
+        self.skeletons: dict[Key, Skeleton] = {}
+        self.seen: Counter[Key] = Counter()
         self.last: Skeleton | None = None
         self.unfit: str | None = None
-        self.checked = False
+        self.renewed = 0
 
     def at(self, twin: nn.Module, state: State, widths: Widths) -> Callable[..., Any] | None:
         """What runs in place of the root's forward; None where that runs itself."""
         if self.unfit is not None or not _plainly():
             return None
         key = frozenset(widths.items())
+        if len(self.seen) > _NOTED:
+            self.seen.clear()
         self.seen[key] += 1
         try:
             found = self._skeleton(twin, state, widths, key)
-        except Unfit as error:
+        except (Unfit, SurgeryError) as error:
             found = None
             self._tell(twin, state, str(error))
-        except SurgeryError as error:
-            found, self.unfit = None, str(error)
-            self._tell(twin, state, self.unfit)
         if self.last is not None and self.last is not found:
             self.last.let_go()
         self.last = found
         return found
 
-    def _skeleton(
-        self, twin: nn.Module, state: State, widths: Widths, key: frozenset[tuple[str, int]]
-    ) -> Skeleton | None:
+    def _skeleton(self, twin: nn.Module, state: State, widths: Widths, key: Key) -> Skeleton | None:
+        """The skeleton of these widths as the twin is now. Raises Unfit where it is of no use."""
         known = self.skeletons.get(key)
         try:
             if known is not None:
@@ -71,17 +70,22 @@ class Compiled:
                 return known
         except Stale:
             self.skeletons.clear()
-            self.checked = False
+            self.renewed += 1
         if self.seen[key] < 2 or len(self.skeletons) >= WIDTHS:
-            if len(self.seen) > _NOTED:
-                self.seen.clear()
             return None
-        self.unfit = None if self.checked else unfit(twin, state)
-        if self.unfit is not None:
-            raise Unfit(self.unfit)
-        self.checked = True
-        self.skeletons[key] = made = Skeleton(twin, state, widths, self.compile)
+        try:
+            made = self._made(twin, state, widths)
+        except (Unfit, SurgeryError) as error:
+            self.unfit = str(error)
+            raise
+        self.skeletons[key] = made
         return made
+
+    def _made(self, twin: nn.Module, state: State, widths: Widths) -> Skeleton:
+        reason = "its modules change again and again" if self.renewed > WIDTHS else unfit(twin, state)
+        if reason is not None:
+            raise Unfit(reason)
+        return Skeleton(twin, state, widths, self.compile)
 
     def _tell(self, twin: nn.Module, state: State, reason: str) -> None:
         message = UNCOMPILED.format(model=type(twin).__name__, reason=reason)

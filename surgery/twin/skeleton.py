@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from surgery.modules.engines import is_changed
 from surgery.modules.tree import OF_ANY, named_modules
@@ -75,8 +76,10 @@ class Pair:
                 its[name] = tensor if tensor is None or self.elastic is None else self.read(name, tensor)
 
     def read(self, name: str, tensor: Tensor) -> Any:
+        """A slice. Torch updates the statistics of a norm uncounted, but compiled code counts: it gets an alias."""
         assert self.elastic is not None
-        return self.elastic.read(self.twin, name, tensor)
+        value = self.elastic.read(self.twin, name, tensor)
+        return value.data if isinstance(self.twin, _NormBase) and name in self.twin._buffers else value
 
     def give(self, before: dict[str, Tensor | None]) -> None:
         """Do to the twin's module what a forward did to the plain one: attributes that it set, buffers it assigned."""

@@ -1,6 +1,6 @@
 """What compiling a wrapped model saves of its training steps: `python -m tests.benchmarks compiled`.
 
-An MLP and a decoder of two blocks, each as two twins, one of them compiled; their steps are taken in turns, in one process.
+An MLP and a decoder of two blocks, each as two twins, one of them compiled: their steps take turns in one process.
 Seconds of compiling are what the first steps take beyond the eager ones beside them.
 """
 

@@ -1,0 +1,240 @@
+"""What is done to a compiled twin reaches what runs in its place; what that cannot follow runs as it is written."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import surgery
+from surgery.twin.compiled import Compiled
+from surgery.twin.elastic import state_of
+from tests.small_models import Given, Net, X, mlp
+from tests.twin.test_compiled import check, compiled, fresh, learnt, pytestmark, runs_uncompiled, same, twins
+
+__all__ = ["fresh", "pytestmark"]  # of all tests here, too
+XD = X.double()
+
+
+class Dropped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.drop, self.b = nn.Linear(6, 16), nn.Dropout(0.5), nn.Linear(16, 3)
+        self.scale, self.settings = 1.0, {"shift": 0.0}
+
+    def forward(self, x: Any) -> Any:
+        return self.b(self.drop(torch.relu(self.a(x)))) * self.scale + self.settings["shift"]
+
+
+def freeze(model: Any) -> None:
+    model.a.requires_grad_(False)
+
+
+def parameter(model: Any) -> None:
+    model.a.weight = nn.Parameter(torch.ones(16, 6))
+
+
+def bias(model: Any) -> None:
+    model.a.bias = None
+
+
+def loaded(model: Any, assign: bool = False) -> None:
+    model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()}, assign=assign)
+
+
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "eval mode": lambda model: model.eval(),
+    "eval mode of a layer": lambda model: model.drop.eval(),
+    "another probability": lambda model: setattr(model.drop, "p", 0.25),
+    "an attribute": lambda model: setattr(model, "scale", 2.0),
+    "within an attribute": lambda model: model.settings.update(shift=1.0),
+    "an attribute that is another object": lambda model: setattr(model, "settings", {"shift": 2.0}),
+    "a layer is frozen": freeze,
+    "another parameter": parameter,
+    "a parameter less": bias,
+    "weights are loaded": loaded,
+    "weights are loaded in the place of others": lambda model: loaded(model, assign=True),
+    "another layer": lambda model: setattr(model, "drop", nn.Dropout(0.0)),
+    "a hook of the model": lambda model: model.register_forward_hook(lambda *args: args[2] * 2),
+    "a step of an optimizer": lambda model: torch.optim.SGD(model.parameters(), lr=1.0).step(),
+    "another device and back": lambda model: model.to("cpu"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_reach_it(change: str) -> None:
+    a, b = twins(Dropped().train(), XD)
+    check(a, b, (XD,), (1.0, 0.5) * 2)
+    before = compiled()
+    assert before == 2
+    for model in (a, b):
+        CHANGES[change](model)
+    check(a, b, (XD,), (1.0, 0.5) * 2)
+    assert runs_uncompiled(b) is None
+
+
+def test_another_float_type() -> None:
+    a, b = twins(Dropped().eval(), XD)
+    check(a, b, (XD,), (0.5,) * 2)
+    for model in (a, b):
+        model.float()
+    check(a, b, (XD.float(),), (0.5,) * 2, 1e-6)  # the same operations in float32
+    with torch.autocast("cpu", torch.bfloat16):
+        check(a, b, (XD.float(),), (0.5,) * 2, 1e-6)
+
+
+def test_a_hook_of_a_layer_runs_on_the_layer() -> None:
+    a, b = twins(Dropped().eval(), XD)
+    check(a, b, (XD,), (0.5,) * 2)
+    seen: list[Any] = []
+    hooks = [model.a.register_forward_hook(lambda module, *_: seen.append(module)) for model in (a, b)]
+    with pytest.warns(UserWarning, match="compile: Dropped runs uncompiled.*: a has hooks"):
+        check(a, b, (XD,), (0.5,))
+    assert seen[0] is b.a and seen[1] is a.a
+    for hook in hooks:
+        hook.remove()
+    check(a, b, (XD,), (0.5,))
+    assert state_of(b).forward.recomputed.fast is not None
+
+
+def counting(self: Any, x: Any) -> Any:
+    self.calls = getattr(self, "calls", 0) + 1
+    return self.b(self.a(x).relu())
+
+
+def listed(self: Any, x: Any) -> Any:
+    for part in self.parts[0]:
+        x = part(x)
+    return self.b(x)
+
+
+def test_what_forwards_set_and_modules_in_lists_run_as_they_are_written() -> None:
+    a, b = twins(Given(counting), XD)
+    with pytest.warns(UserWarning, match="runs uncompiled.*the model: its forward sets calls"):
+        check(a, b, (XD,), (0.5,) * 3)
+    assert a.calls == b.calls == 3
+    model = Given(listed)
+    model.parts = [[model.a, nn.ReLU()]]
+    a, b = twins(model, XD)
+    with pytest.warns(UserWarning, match="parts of the model holds modules outside of the module tree"):
+        check(a, b, (XD,), (0.5,) * 3)
+    assert not compiled()
+
+
+def unseen(self: Any, x: Any) -> Any:
+    """In a batch that the model was not analysed on, it sets what no plan knows of."""
+    if x.shape[0] > 5:
+        self.large = x.shape[0]
+        self.mean = 0.5 * self.mean + x.detach().mean()
+    return self.b(self.a(x).relu())
+
+
+def test_what_no_analysed_forward_has_set_is_set_on_the_twin() -> None:
+    model = Given(unseen)
+    model.register_buffer("mean", torch.zeros(()))
+    a, b = twins(model, XD)
+    buffers = [m.mean for m in (a, b)]
+    check(a, b, (torch.cat([XD, XD]),), (0.5,) * 3)
+    assert compiled() and a.large == b.large == 10
+    assert b.mean == a.mean != 0 and [m.mean is buffer for m, buffer in zip((a, b), buffers, strict=True)] == [True] * 2
+
+
+def test_rescaled_widths() -> None:
+    a, b = twins(mlp(6, 16, 8, 3), XD, draw=surgery.paper(rescale=True))
+    check(a.train(), b.train(), (XD,), (0.5, 0.25) * 2)
+    assert compiled() == 2
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpoint_around_it_runs_again_as_it_ran(reentrant: bool) -> None:
+    a, b = twins(Net().train(), XD, backend="aot_eager", draw=surgery.grid([0.5, 0.25]))
+    x = XD.clone().requires_grad_()
+    for _ in range(8):
+        found = []
+        for model in (a, b):
+            model.zero_grad()
+            checkpoint(model, x, use_reentrant=reentrant).square().sum().backward()
+            found.append([p.grad for p in model.parameters()])
+        same(found[1], found[0])
+    assert compiled()
+
+
+def test_two_passes_before_one_backward() -> None:
+    a, b = twins(Net().train(), XD, backend="aot_eager")
+    for _ in range(3):
+        for model in (a, b):
+            model.zero_grad()
+            total = 0.0
+            for width in (0.5, 0.25, 0.5):
+                with surgery.at_widths(model, width):
+                    total = total + model(XD).square().sum()
+            total.backward()
+        same([p.grad for p in b.parameters()], [p.grad for p in a.parameters()])
+
+
+def test_transforms_see_its_operations() -> None:
+    a, b = twins(Net().eval(), XD)
+    check(a, b, (XD,), (0.5,) * 2)
+    surgery.set_widths(a, 0.5), surgery.set_widths(b, 0.5)
+    rows = [torch.func.vmap(torch.func.grad(lambda x, m=m: m(x[None]).sum()))(XD) for m in (a, b)]
+    same(rows[1:], rows[:1])
+    given = {name: value + 1 for name, value in a.named_parameters()}
+    same([torch.func.functional_call(b, given, (XD,))], [torch.func.functional_call(a, given, (XD,))])
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(XD, torch.ones_like(XD))
+        slopes = [torch.autograd.forward_ad.unpack_dual(model(dual)).tangent for model in (a, b)]
+    same(slopes[1:], slopes[:1])
+    with torch.no_grad():
+        exported = torch.export.export(b, (XD,)).module()
+        same([exported(XD)], [a(XD)])
+    surgery.set_widths(b, 1.0)
+    same([torch.jit.trace(b, XD)(XD)], [surgery.unwrap(b)(XD)])
+
+
+def test_copies_are_not_compiled_and_small_models_are_plain() -> None:
+    _, b = twins(Net().eval(), XD)
+    with surgery.at_widths(b, 0.5):
+        learnt(b, XD), learnt(b, XD)
+    assert isinstance(state_of(b).compiled, Compiled) and compiled() == 1
+    for other in (copy.deepcopy(b), pickle.loads(pickle.dumps(b))):
+        assert state_of(other).compiled is None
+        surgery.set_widths(other, 0.5)
+        with surgery.at_widths(b, 0.5), torch.enable_grad():
+            same([other(XD)], [b(XD)])
+    small = surgery.shrink(b, 0.5, recalibrate=False)
+    assert compiled() == 1
+    with surgery.at_widths(b, 0.5):
+        same([b(XD)], [small(XD)])
+
+
+def test_options_are_those_of_torch_compile() -> None:
+    _, b = twins(Net().eval(), XD)
+    with pytest.raises(RuntimeError, match="Unrecognized mode"):
+        b.compile(mode="slow")
+    b.compile(backend="eager", fullgraph=True)
+    learnt(b, XD), learnt(b, XD)
+    assert compiled() == 1
+    b.head.compile(backend="eager")  # a layer by itself is not compiled
+    with pytest.raises(Exception, match="the function `untraced`"):
+        torch.compile(surgery.wrap(Net(), XD), backend="eager", fullgraph=True)(XD)
+
+
+def test_torch_compile_around_it_says_what_to_do() -> None:
+    a, b = twins(Net().eval(), XD)
+    plain = copy.deepcopy(b)
+    with pytest.warns(UserWarning, match=r"call wrapped\.compile\(\.\.\.\) on the wrapped model itself"):
+        learnt(torch.compile(plain, backend="eager"), XD)
+    assert not compiled() and state_of(plain).compiled is None
+    for model in (a, plain, b):
+        surgery.set_widths(model, 0.5)
+    around = [torch.compile(model, backend="eager") for model in (plain, b)]
+    for _ in range(3):
+        same([model(XD) for model in around], [a(XD)] * 2)
+    assert compiled() == 1
