@@ -28,6 +28,7 @@ from surgery.twin.state import State, Widths
 _TABLES = (OF_ANY - {"training"}) | {KEY, "_compiled_call_impl"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _SOURCE = "surgery_record"  # what a small model has, and no twin
+_NO_NAMES = ((), (), ())
 _MANY = 10_000  # objects that an attribute may hold
 
 
@@ -68,7 +69,9 @@ class Pair:
             del its[name]
 
     def take(self) -> None:
-        """Let the plain module have the slices that the twin's module reads now, and its buffers."""
+        """Let the plain module have what the twin's module reads now: slices, buffers, sizes."""
+        if self.elastic is not None:
+            vars(self.plain).update({name: getattr(self.twin, name) for name in self.elastic.attributes})
         tables: Any = (self.twin._parameters, self.plain._parameters), (self.twin._buffers, self.plain._buffers)
         for mine, its in tables:
             its.clear()
@@ -191,21 +194,22 @@ def _with_code_of_its_own(model: nn.Module) -> Callable[..., Any]:
 def unfit(twin: nn.Module, state: State) -> str | None:
     """Why no skeleton can run in place of a twin; None where one can."""
     shared: dict[int, str] = {}
-    for module in state.writes.storing:
-        elastic = elastic_of(module)
-        if elastic is not None and elastic.stored:
-            return f"{_name(elastic, module)}: its forward sets {min(elastic.stored)}"
     for path, module in named_modules(twin):
         elastic, name = elastic_of(module), path or "the model"
         if is_changed(module):
             return f"{name} is spread over ranks (FSDP2, tensor parallelism)"
-        if elastic is not None and (elastic.unregistered or getattr(type(module), "surgery_names", ((),) * 3)[2]):
+        if elastic is None:
+            continue
+        if elastic.stored and module in state.writes.storing:
+            return f"{name}: its forward sets {min(elastic.stored)}"
+        if elastic.unregistered or getattr(type(module), "surgery_names", _NO_NAMES)[2]:
             return f"{name} holds tensors that follow the widths in plain attributes"
-        for key, buffer in module._buffers.items():
-            if buffer is not None and elastic is not None and key in elastic.tensors:
-                if id(buffer) in shared:
-                    return f"{shared[id(buffer)]} and {elastic.full(key)} are one buffer"
-                shared[id(buffer)] = elastic.full(key)
+        if elastic.tensors and (elastic.writes_data or getattr(module, "max_norm", None) is not None):
+            return f"{name} may change its weights in its forward (by `data`, or `max_norm`)"
+        for key in elastic.tensors.keys() & module._buffers.keys():
+            first = shared.setdefault(id(module._buffers[key]), elastic.full(key))
+            if first != elastic.full(key):
+                return f"{first} and {elastic.full(key)} are one buffer"
     return None
 
 

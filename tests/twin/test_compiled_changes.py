@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -115,17 +116,69 @@ def listed(self: Any, x: Any) -> Any:
     return self.b(x)
 
 
-def test_what_forwards_set_and_modules_in_lists_run_as_they_are_written() -> None:
-    a, b = twins(Given(counting), XD)
-    with pytest.warns(UserWarning, match="runs uncompiled.*the model: its forward sets calls"):
-        check(a, b, (XD,), (0.5,) * 3)
-    assert a.calls == b.calls == 3
+def recurrent(self: Any, x: Any) -> Any:
+    return self.b(self.a(x)[0])
+
+
+class Configured(nn.Module):
+    """Its configuration holds a width, so that below full width the twin reads a copy of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.config = SimpleNamespace(hidden=8, doubled=False)
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        x = self.a(x).view(-1, self.config.hidden).relu()
+        return self.b(x * 2 if self.config.doubled else x)
+
+
+def test_a_configuration_with_widths_in_it_is_followed() -> None:
+    a, b = twins(Configured(), XD)
+    check(a, b, (XD,), (1.0, 0.5) * 2)
+    for model in (a, b):
+        model.config.doubled = True
+    check(a, b, (XD,), (1.0, 0.5) * 2)
+    assert compiled() == 4
+
+
+class Decayed(nn.Linear):
+    def forward(self, x: Any) -> Any:
+        self.weight.data.mul_(0.9)
+        return super().forward(x)
+
+
+def with_list() -> nn.Module:
     model = Given(listed)
     model.parts = [[model.a, nn.ReLU()]]
-    a, b = twins(model, XD)
-    with pytest.warns(UserWarning, match="parts of the model holds modules outside of the module tree"):
-        check(a, b, (XD,), (0.5,) * 3)
-    assert not compiled()
+    return model
+
+
+def with_one_buffer() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    model[2].running_mean = model[1].running_mean
+    return model
+
+
+IDS = torch.arange(5)
+UNFIT: dict[str, tuple[Callable[[], nn.Module], Any]] = {
+    "the model: its forward sets calls": (lambda: Given(counting), XD),
+    "parts of the model holds modules outside of the module tree": (with_list, XD),
+    "a holds tensors that follow the widths in plain attributes": (lambda: Given(recurrent, a=nn.GRU(6, 8)), XD),
+    "0 may change its weights": (lambda: nn.Sequential(Decayed(6, 8), nn.Linear(8, 3)), XD),
+    "0 may change its weights in its": (lambda: nn.Sequential(nn.Embedding(9, 8, max_norm=1), nn.Linear(8, 3)), IDS),
+    "1.running_mean and 2.running_mean are one buffer": (with_one_buffer, XD),
+}
+
+
+@pytest.mark.parametrize("reason", UNFIT)
+def test_what_cannot_run_in_its_place_runs_as_it_is_written(reason: str) -> None:
+    make, x = UNFIT[reason]
+    a, b = twins(make().train(), x)
+    with pytest.warns(UserWarning, match=f"runs uncompiled, .*: {reason}"):
+        check(a, b, (x,), (0.5,) * 3)
+    assert not compiled() and getattr(a, "calls", None) == getattr(b, "calls", None)
 
 
 def unseen(self: Any, x: Any) -> Any:
@@ -237,4 +290,12 @@ def test_torch_compile_around_it_says_what_to_do() -> None:
     around = [torch.compile(model, backend="eager") for model in (plain, b)]
     for _ in range(3):
         same([model(XD) for model in around], [a(XD)] * 2)
+    assert compiled() == 1
+
+
+def test_a_twin_that_waits_for_its_first_forward() -> None:
+    a, b = surgery.wrap(Net().eval()), surgery.wrap(Net().eval())
+    b.compile(backend="eager")
+    for _ in range(3):
+        same(learnt(b, XD), learnt(a, XD))
     assert compiled() == 1
