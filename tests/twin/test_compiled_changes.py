@@ -294,7 +294,8 @@ def test_torch_compile_around_it_says_what_to_do() -> None:
 
 
 def test_a_twin_that_waits_for_its_first_forward() -> None:
-    a, b = surgery.wrap(Net().eval()), surgery.wrap(Net().eval())
+    model = Net().eval()
+    a, b = surgery.wrap(model), surgery.wrap(copy.deepcopy(model))
     b.compile(backend="eager")
     for _ in range(3):
         same(learnt(b, XD), learnt(a, XD))
