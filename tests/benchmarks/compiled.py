@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
+from torch._inductor.utils import fresh_cache
 
 import surgery
 from tests.benchmarks.decoder import BYTES, Decoder
@@ -79,13 +80,14 @@ def measured(name: str, step: str, rounds: int) -> dict[str, Any]:
         twins[kind] = twin.train(), torch.optim.Adam(twin.parameters())
     twins["compiled"][0].compile()
     times: dict[str, list[float]] = {kind: [] for kind in twins}
-    for _ in range(FIRST + rounds):
-        for kind, (twin, optimizer) in twins.items():
-            start = time.perf_counter()
-            optimizer.zero_grad()
-            STEPS[step](twin, x, y)
-            optimizer.step()
-            times[kind].append(time.perf_counter() - start)
+    with fresh_cache():
+        for _ in range(FIRST + rounds):
+            for kind, (twin, optimizer) in twins.items():
+                start = time.perf_counter()
+                optimizer.zero_grad()
+                STEPS[step](twin, x, y)
+                optimizer.step()
+                times[kind].append(time.perf_counter() - start)
     late = {kind: found[FIRST:] for kind, found in times.items()}
     ratios = [fast / slow for fast, slow in zip(late["compiled"], late["eager"], strict=True)]
     return {
@@ -104,6 +106,6 @@ def main(run: Run) -> list[dict[str, Any]]:
     rows = []
     for name in SETUPS:
         for step in STEPS:
-            rows.append(run.cell(measured, name=name, step=step, rounds=8 if run.quick else 60))
+            rows.append(run.cell(measured, name=name, step=step, rounds=8 if run.quick else 40))
             print(rows[-1], flush=True)
     return rows
