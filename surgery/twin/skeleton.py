@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -36,7 +36,7 @@ class Stale(Exception):
     """Modules of the twin are others than when its skeleton was made."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pair:
     """A module of a twin, and the one that runs in its place.
 
@@ -44,6 +44,8 @@ class Pair:
         own: what the twin's module had in the attributes that the other one has values of its own for.
         children: the twin's modules inside, by name.
         cls: the class of the twin's module.
+        shared: the attributes in which both have one object, when they were looked through last.
+        sizes: how many attributes each of them had then.
     """
 
     twin: nn.Module
@@ -52,21 +54,33 @@ class Pair:
     own: dict[str, Any]
     children: dict[str, nn.Module | None]
     cls: type[nn.Module]
+    shared: list[str] = field(default_factory=list)
+    sizes: tuple[int, int] = (-1, -1)
+
+    def alike(self) -> bool:
+        """Whether both have the same attributes, as far as they share them. Most often they do."""
+        mine, its = vars(self.twin), vars(self.plain)
+        pairs = ((mine.get(name, Absent), its.get(name, self)) for name in self.shared)
+        return (len(mine), len(its)) == self.sizes and all(a is b for a, b in pairs)
 
     def follow(self) -> None:
         """Give the plain module the attributes that the twin's has now. Raises Stale, and Unfit for what it cannot."""
         mine, its, own = vars(self.twin), vars(self.plain), self.own
         if type(self.twin) is not self.cls or self.twin._modules != self.children:
             raise Stale
+        for name, value in own.items():
+            if mine.get(name, Absent) is not value:
+                raise Stale
+        if self.alike():
+            return
         for name, value in mine.items():
             if its.get(name, Absent) is not value and name not in _TABLES and name not in own:
                 _check_apart(self.elastic, name, value)
                 its[name] = value
-        for name, value in own.items():
-            if mine.get(name, Absent) is not value:
-                raise Stale
         for name in [name for name in its if name not in mine and name not in own and name not in _TABLES]:
             del its[name]
+        self.shared = [name for name in mine if name not in _TABLES and name not in own]
+        self.sizes = len(mine), len(its)
 
     def take(self) -> None:
         """Let the plain module have what the twin's module reads now: slices, buffers, sizes."""
@@ -87,10 +101,10 @@ class Pair:
     def give(self, before: dict[str, Tensor | None]) -> None:
         """Do to the twin's module what a forward did to the plain one: attributes that it set, buffers it assigned."""
         mine, its = vars(self.twin), vars(self.plain)
-        for name, value in list(its.items()):
+        for name, value in [] if self.alike() else list(its.items()):
             if mine.get(name, Absent) is not value and name not in _TABLES and name not in self.own:
                 setattr(self.twin, name, value)
-        for name in [name for name in mine if name not in its and name not in _TABLES and name not in self.own]:
+        for name in [name for name in self.shared if name in mine and name not in its]:
             delattr(self.twin, name)
         for name, tensor in self.plain._buffers.items():
             if name not in before:
