@@ -143,6 +143,9 @@ def test_widths_that_never_come_again_are_not_compiled() -> None:
     for width in range(1, 12):
         check(a, b, case.inputs(0), ({"*": width},) * 2)
     assert compiled() == WIDTHS
+    for width in range(1, 12):  # in another mode: dynamo allows eight ways to run one piece of code
+        check(a.eval(), b.eval(), case.inputs(0), ({"*": width},) * 2)
+    assert compiled() == 2 * WIDTHS
 
 
 @pytest.mark.slow

@@ -233,7 +233,7 @@ def test_two_passes_before_one_backward() -> None:
 
 
 def test_transforms_see_its_operations() -> None:
-    a, b = twins(Net().eval(), XD)
+    a, b = twins(Net().eval(), XD, backend="aot_eager")
     check(a, b, (XD,), (0.5,) * 2)
     surgery.set_widths(a, 0.5), surgery.set_widths(b, 0.5)
     rows = [torch.func.vmap(torch.func.grad(lambda x, m=m: m(x[None]).sum()))(XD) for m in (a, b)]
