@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from surgery.modules.engines import is_changed
 from surgery.modules.tree import OF_ANY, named_modules
-from surgery.plan import cutting
 from surgery.twin.elastic import KEY, Elastic, elastic_of
 from surgery.twin.memory import Absent
 from surgery.twin.plain import plain_at
@@ -27,7 +25,6 @@ from surgery.twin.state import State, Widths
 
 _TABLES = (OF_ANY - {"training"}) | {KEY, "_compiled_call_impl"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_SOURCE = "surgery_record"  # what a small model has, and no twin
 _NO_NAMES = ((), (), ())
 _MANY = 10_000  # objects that an attribute may hold
 
@@ -134,8 +131,7 @@ class Skeleton:
         assert state.plan is not None
         plain = plain_at(twin, state.plan, lambda _, tensor: tensor, widths).model
         modules = dict(named_modules(plain))
-        self.state = state
-        self.pairs = [_pair(path, module, modules[path]) for path, module in named_modules(twin)]
+        self.pairs = [_pair(module, modules[path]) for path, module in named_modules(twin)]
         self.follow()
         self.run = compile(_with_code_of_its_own(plain))
 
@@ -154,7 +150,6 @@ class Skeleton:
         output = self.run(*args, **kwargs)
         for pair, buffers in zip(self.pairs, before, strict=True):
             pair.give(buffers)
-        _note_written(self.state)
         return output
 
     def let_go(self) -> None:
@@ -163,17 +158,7 @@ class Skeleton:
             pair.let_go()
 
 
-def _note_written(state: State) -> None:
-    """Compiled code may write into a gathered slice without counting it, so values tell that it was changed."""
-    for module in state.writes.dirty:
-        elastic = elastic_of(module)
-        for name, found in {} if elastic is None else elastic.memory.gathered.items():
-            parts = elastic.kept(name) if elastic is not None and name not in elastic.scales else None
-            if parts is not None and not torch.equal(found.value, cutting.read(found.whole.detach(), parts)):
-                found.version = -2
-
-
-def _pair(path: str, twin: nn.Module, plain: nn.Module) -> Pair:
+def _pair(twin: nn.Module, plain: nn.Module) -> Pair:
     elastic = elastic_of(twin)
     own: dict[str, Any] = {name: value for name, value in vars(twin).items() if _is_of_module(value)}
     if elastic is not None:
@@ -181,8 +166,6 @@ def _pair(path: str, twin: nn.Module, plain: nn.Module) -> Pair:
         vars(plain).update(elastic.constants)
         names = {"forward", *elastic.attributes, *elastic.constants, *elastic.methods}
         own |= {name: vars(twin).get(name, Absent) for name in names}
-    if not path:
-        own.setdefault(_SOURCE, vars(twin).get(_SOURCE, Absent))
     return Pair(twin, plain, elastic, own, dict(twin._modules), type(twin))
 
 
