@@ -87,6 +87,13 @@ def filled_since() -> None:
     surgery.shrink(surgery.wrap(model, X.to("meta")).to_empty(device="cpu"), 0.5)
 
 
+def runs_uncompiled() -> None:
+    model = wrapped().eval()
+    model[0].register_forward_hook(lambda *_: None)
+    model.compile(backend="eager")
+    model(X), model(X)
+
+
 CASES: dict[str, Callable[[], object]] = {
     "does not run in": lambda: surgery.wrap(nn.Linear(8, 8), torch.randn(2, 9)),
     "has no axis that": lambda: surgery.wrap(nn.Linear(8, 3), X),
@@ -100,6 +107,8 @@ CASES: dict[str, Callable[[], object]] = {
     "is in eval mode": lambda: learn(wrapped().eval()),
     "loss is a function": lambda: surgery.train_step(wrapped().train(), X, torch.tensor(1.0)),
     "no softmax": lambda: surgery.train_step(wrapped().train(), X, lambda output: output.pow(4).mean()),
+    "torch.compile leaves": lambda: torch.compile(wrapped(), backend="eager")(X),
+    "runs uncompiled": runs_uncompiled,
     "the teacher shares": taught_by_itself,
     "BatchNorm": lambda: surgery.shrink(wrapped(mlp(8, 16, 3, norm=True)), 0.5),
     "validate returned": lambda: surgery.sweep(wrapped(), lambda model: (0.9, 1.3), progress=False),

@@ -21,7 +21,7 @@ from surgery.modules.labelled import Batch
 from surgery.modules.tree import named_parameters
 from surgery.plan.plan import Plan
 from surgery.refitting.sites import Listener, Site, Visit
-from surgery.twin.install import strip
+from surgery.twin.plain import strip
 from surgery.twin.statistics import fitting
 
 M = TypeVar("M", bound=nn.Module)

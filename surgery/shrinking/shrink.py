@@ -9,22 +9,15 @@ from typing import Any, TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from surgery.adapters.base import adapter_for, decisions
 from surgery.axes import layout
 from surgery.errors import InputError
 from surgery.modules.arguments import counted
 from surgery.modules.batchnorm import recalibrate as estimate
-from surgery.modules.code.rewritten import Method, Rewritten
-from surgery.modules.code.untraced import Untraced
-from surgery.modules.copying import copy_tree
 from surgery.modules.engines import is_spread
 from surgery.modules.inputs import Examples
 from surgery.modules.labelled import Batch
-from surgery.modules.plain_data import replaced
-from surgery.modules.sharded import whole
 from surgery.modules.tensors import parts_of
 from surgery.plan import cutting
-from surgery.plan.groups import Swap
 from surgery.plan.plan import Plan
 from surgery.plan.widths import WidthSpec, check_multiple
 from surgery.planning.make import make_plan
@@ -35,12 +28,10 @@ from surgery.refitting.statistics import batches_of
 from surgery.shrinking.config import settle_config
 from surgery.shrinking.proof import prove, tolerance_of
 from surgery.twin.elastic import elastic_of, is_wrapped
-from surgery.twin.foreign import check_untouched
-from surgery.twin.install import strip, twin_of
-from surgery.twin.parallel import check_there
+from surgery.twin.install import twin_of
+from surgery.twin.plain import plain_at
 from surgery.twin.setting import plan_of, ready, runnable
 from surgery.twin.statistics import Recalibrate, batches_for, stale, warn_stale
-from surgery.twin.writing import stored_kept
 
 RECORD = "surgery_record"
 M = TypeVar("M", bound=nn.Module)
@@ -193,38 +184,11 @@ def _format(tensor: Tensor) -> torch.memory_format:
 
 
 def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], widths: dict[str, int]) -> M:
-    """A plain model with the tensors that `take` gives and the attributes of `widths`.
-
-    Sharded tensors are gathered for it one after another, so that no rank ever has more of them than one.
-    """
-    state = ready(wrapped)
-    check_untouched(wrapped)
-    with stored_kept(wrapped, state, cleared=True):
-        small = copy_tree(wrapped, lambda name, tensor: take(name, _there(plan, name, tensor)), {id(state): state})
-    strip(small)
-    modules: dict[str, nn.Module] = dict(small.named_modules())
-    full = widths == plan.full()
-    for path, (name, *keys), formula in plan.formulas:
-        attributes = vars(modules[path])
-        attributes[name] = replaced(attributes[name], keys, plan.value(formula, widths))
-    rewritten, swapped = [], []
-    if not full:
-        rewritten = list(plan.rewrites)
-        for path in rewritten:
-            _rewrite(modules, plan, path, widths)
-        swapped = [swap.path for swap in plan.swaps if _swap(modules[swap.path], swap, widths)]
-        for module in modules.values():
-            vars(module).update({name: d(module) for name, d in decisions(module).items() if hasattr(module, name)})
-    vars(small)[RECORD] = _record(vars(small).get(RECORD), plan, widths) | {"rewritten": rewritten, "replaced": swapped}
-    return small
-
-
-def _there(plan: Plan, name: str, tensor: Tensor) -> Tensor:
-    """The whole of a tensor. Raises InputError where an engine has taken its numbers."""
-    dims = plan.layouts.get(name)
-    if dims is not None and not tensor.is_meta:
-        check_there(name, tensor, tuple(layout.width(dim, {}) for dim in dims))
-    return whole(tensor)
+    """A plain model with the tensors that `take` gives, the attributes of `widths`, and its record."""
+    plain = plain_at(wrapped, plan, take, widths)
+    record = _record(vars(plain.model).get(RECORD), plan, widths)
+    vars(plain.model)[RECORD] = record | {"rewritten": plain.rewritten, "replaced": plain.replaced}
+    return plain.model
 
 
 def unlearned_copy(wrapped: M) -> M:
@@ -251,22 +215,3 @@ def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record
         record = {key: before[key] for key in record if key in before}
         record["widths"] = {**before["widths"], **widths}
     return record | {"step": {"fingerprint": plan.fingerprint, "widths": dict(widths)}}
-
-
-def _rewrite(modules: Mapping[str, nn.Module], plan: Plan, path: str, widths: dict[str, int]) -> None:
-    module, rewrite = modules[path], plan.rewrites[path]
-    for name, formula in rewrite.sizes.items():
-        vars(module)[name] = plan.value(formula, widths)
-    vars(module).update(forward=Rewritten(module, rewrite.routine), _get_name=Untraced(module))
-    for holder, name, routine in rewrite.methods:
-        vars(modules[holder])[name] = Method(module, routine, modules[holder], name)
-
-
-def _swap(module: nn.Module, swap: Swap, widths: dict[str, int]) -> bool:
-    """Give a layer the plain class that can have its widths, where its own cannot."""
-    adapter = adapter_for(module)
-    sizes = {name: layout.width(dim, widths) for name, dim in swap.axes.items()}
-    if adapter is None or adapter.expresses(sizes):
-        return False
-    module.__class__ = swap.replacement
-    return True

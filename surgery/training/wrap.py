@@ -26,7 +26,8 @@ from surgery.training.draws import DEFAULT, check_draw
 from surgery.training.resuming import settle_waiting
 from surgery.twin.elastic import Elastic, is_wrapped, state_of
 from surgery.twin.foreign import check_forwards
-from surgery.twin.install import enter, install, strip
+from surgery.twin.install import enter, install
+from surgery.twin.plain import strip
 from surgery.twin.setting import plan_of
 from surgery.twin.state import State
 from surgery.twin.statistics import calibrated

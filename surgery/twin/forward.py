@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from surgery.errors import InputError
 from surgery.modules.inputs import tensors
-from surgery.twin.elastic import Elastic, elastic_of
+from surgery.twin.compiled import note_traced
+from surgery.twin.elastic import Elastic, elastic_of, state_of
 from surgery.twin.foreign import explained, is_own, without_autocast
 from surgery.twin.modes import check_mode, watch
 from surgery.twin.state import Pass, State, in_backward
@@ -68,6 +70,13 @@ def _forward(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, p
     return _root(elastic, base, module, args, kwargs, put)
 
 
+@_disable_dynamo
+def untraced(module: Any, base: Any, args: Any, kwargs: Any) -> Any:
+    """`forward_of`, where dynamo has come to it from outside. It runs as it is: each width would be traced anew."""
+    note_traced(state_of(module))
+    return forward_of(module, base, args, kwargs)
+
+
 def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, put: Any) -> Any:
     state = elastic.state
     if state.pending is not None:
@@ -84,6 +93,8 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, put:
     try:
         with state.using(widths), explained(module, state):
             begin_forward(state, widths)
+            if state.compiled is not None:
+                forward.now.fast = state.compiled.at(module, state, widths)
             output = _run(elastic, base, module, args, kwargs, put)
             keep_stored(state, widths)
     finally:
@@ -101,7 +112,7 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, put:
 def _leave(state: State, done: Pass, output: Any) -> None:
     """After a forward of the root: its backward pass will find its widths."""
     forward = state.forward
-    forward.recomputed = Pass(done.widths)
+    forward.recomputed = Pass(done.widths, fast=done.fast)
     forward.without_gradients = 0 if torch.is_grad_enabled() else forward.without_gradients + 1
     if torch.is_grad_enabled():
         for tensor in tensors(output):
@@ -110,7 +121,9 @@ def _leave(state: State, done: Pass, output: Any) -> None:
 
 
 def _run(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, put: Any) -> Any:
-    run, state = put or elastic.rewritten or elastic.own_forward, elastic.state
+    state = elastic.state
+    pass_ = None if elastic.path else state.forward.pass_()
+    run = put or (None if pass_ is None else pass_.fast) or elastic.rewritten or elastic.own_forward
     if state.setting.uncast and put is None and "forward" in vars(module):
         run = without_autocast()(run or functools.partial(base.forward, module))
     state.forward.depth += 1

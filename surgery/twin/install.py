@@ -26,9 +26,9 @@ from surgery.modules.tree import named_modules
 from surgery.plan.groups import Group
 from surgery.plan.plan import Draw, Plan, per_group
 from surgery.twin.elastic import KEY, Elastic
-from surgery.twin.foreign import is_forward
 from surgery.twin.members import elastic_class
 from surgery.twin.memory import Absent, Stored
+from surgery.twin.plain import strip
 from surgery.twin.state import State
 from surgery.twin.writing import clear_stored
 
@@ -267,17 +267,3 @@ def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, i
 def _at_least(group: Group, width: int | Fraction) -> int:
     """The smallest width that a group can have, not below this."""
     return min(group.size, -(-width // group.granularity) * group.granularity)
-
-
-def strip(model: M) -> M:
-    """Make the modules of a twin plain again, in place: their own classes, at full width."""
-    for _, module in named_modules(model):
-        elastic = vars(module).pop(KEY, None)
-        if elastic is not None:
-            kept = [name for name, value in vars(module).items() if is_forward(value, module)]
-            for name in ("forward", *elastic.methods, *kept):  # what others put, `check_forwards` has seen
-                vars(module).pop(name, None)
-            module.__class__ = elastic.base
-            if elastic.own_forward is not None:
-                vars(module)["forward"] = elastic.own_forward
-    return model

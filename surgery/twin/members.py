@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from surgery.errors import InputError
+from surgery.twin.compiled import Compiled
 from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of
 from surgery.twin.foreign import REMEDY
-from surgery.twin.forward import around, forward_of, named_members, synced
+from surgery.twin.forward import around, forward_of, named_members, synced, untraced
 from surgery.twin.memory import Stored
 from surgery.twin.state import in_backward
 from surgery.twin.status import line
@@ -71,6 +72,14 @@ class Member:
     def requires_grad_(self: Any, *args: Any, **kwargs: Any) -> Any:
         with _whole(self):
             return super().requires_grad_(*args, **kwargs)  # type: ignore[misc]
+
+    def compile(self: Any, **options: Any) -> None:
+        """Compile the forward of a wrapped model at each width that comes again: see `Compiled`."""
+        elastic = elastic_of(self)
+        if elastic is None or elastic.path:
+            super().compile(**options)  # type: ignore[misc]
+        else:
+            elastic.state.compiled = Compiled(options)
 
     def zero_grad(self: Any, *args: Any, **kwargs: Any) -> None:
         with _whole(self):
@@ -211,6 +220,8 @@ def _forward(base: Any) -> Callable[..., Any]:
 
     @functools.wraps(base.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting():
+            return untraced(self, base, args, kwargs)
         return forward_of(self, base, args, kwargs)
 
     del forward.__wrapped__

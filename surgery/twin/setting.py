@@ -88,9 +88,17 @@ def at_widths(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
 
 @contextlib.contextmanager
 def proven_at(wrapped: nn.Module, widths: WidthSpec) -> Iterator[None]:
-    """`at_widths`, from where a small model starts; what forwards leave on modules is as before afterwards."""
-    with stored_kept(wrapped, ready(wrapped), cleared=True), at_widths(wrapped, widths):
-        yield
+    """`at_widths`, from where a small model starts; what forwards leave on modules is as before afterwards.
+
+    A twin that is compiled runs as its modules are written.
+    """
+    state = ready(wrapped)
+    compiled, state.compiled = state.compiled, None
+    try:
+        with stored_kept(wrapped, state, cleared=True), at_widths(wrapped, widths):
+            yield
+    finally:
+        state.compiled = compiled
 
 
 @contextlib.contextmanager

@@ -57,11 +57,13 @@ class Pass:
     Attributes:
         slices: those that were read with gradients, by module and name, with the whole tensors and their versions.
         listed: those that `parameters()` has given.
+        fast: what runs in place of the root's forward, in a twin that is compiled.
     """
 
     widths: Widths
     slices: dict[tuple[str, str], tuple[Tensor, int, Tensor]] = field(default_factory=dict)
     listed: set[tuple[str, str]] = field(default_factory=set)
+    fast: Callable[..., Any] | None = None
 
     def slice_of(self, key: tuple[str, str], whole: Tensor) -> Tensor | None:
         """The slice that was read of a tensor, unless that has changed since."""
@@ -119,6 +121,12 @@ class Pending(Protocol):
     def first(self, twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None: ...
 
 
+class Fast(Protocol):
+    """What runs a compiled twin."""
+
+    def at(self, twin: nn.Module, state: State, widths: Widths) -> Callable[..., Any] | None: ...
+
+
 def full_width(plan: Plan, generator: torch.Generator) -> Mapping[str, int | float]:
     """The draw of a twin that is not trained."""
     return {}
@@ -146,6 +154,7 @@ class State:
         eval_version: the versions of weights at the last forward in eval mode with gradients; `eval_learnt` says that a
             backward pass went through it.
         listeners: those that are told of passes.
+        compiled: what runs the forward of the root at its widths, where that is compiled.
         log: the function of `log_to`; `steps` is how many training steps there were, `runs` how many forwards.
     """
 
@@ -176,6 +185,7 @@ class State:
     eval_version: dict[int, int] | None = None
     eval_learnt: bool = False
     listeners: list[Listener] = field(default_factory=list)
+    compiled: Fast | None = None
     log: Log | None = None
     steps: int = 0
     runs: int = 0
@@ -249,7 +259,7 @@ class State:
         state["generator"] = (str(self.generator.device), self.generator.get_state())
         state["setting"] = Setting(self.setting.chosen, self.setting.current, self.setting.full, self.setting.version)
         state["forward"] = ForwardInProgress(without_gradients=self.forward.without_gradients)
-        state["log"], state["listeners"] = None, []
+        state["log"], state["compiled"], state["listeners"] = None, None, []
         state["writes"] = WriteBack(self.writes.storing, self.writes.stored_at)
         state["slice_owners"] = self.slice_owners is not None
         return state
