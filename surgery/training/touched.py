@@ -35,7 +35,7 @@ class Touched:
         self._held = list(cut.values())  # so that no other tensor gets the id of one
         self._passes: list[Widths] = []
         self._saved: list[Before] = []
-        self._listener = torch.compiler.disable(self._passed)  # what it has heard would be a guard of compiled code
+        self._listener = self._passed  # one object, to be found again
         self._state.listeners.append(self._listener)
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
