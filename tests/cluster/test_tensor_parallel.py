@@ -17,12 +17,12 @@ from tests.ranks import Ranks
 NARROW = ({"*.up.o": 0.25, "*.a.q.o.0": 0.5}, {"*.a.q.o.1": 0.5, "*.up.o": 0.5}, 0.5)
 
 
-def parallel(model: nn.Module) -> Any:
+def parallel(model: nn.Module, mesh: Any = None) -> Any:
     """Rows of queries, keys, values and the first MLP layer on the ranks; columns of what reads them."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),)) if mesh is None else mesh
     rows, columns = ("a.q", "a.k", "a.v", "up"), ("a.o", "down")
     styles = {**{name: ColwiseParallel() for name in rows}, **{name: RowwiseParallel() for name in columns}}
     for block in model.blocks:  # type: ignore[union-attr]
