@@ -17,7 +17,7 @@ from surgery.curves.points import Point
 from surgery.curves.score import Score
 from surgery.measuring.ledger import Ledger, digest, digest_of, header
 from surgery.measuring.options import Options
-from surgery.measuring.rank_scoring import rank_scorer
+from surgery.measuring.rank_scoring import check_alike, check_weights, rank_scorer
 from surgery.measuring.ranks import LONE, Link, linked
 from surgery.measuring.rows import Row
 from surgery.measuring.scoring import Found, Here, Refitted, Scorer, Validate
@@ -76,6 +76,7 @@ class Evaluator:
         Raises SweepError where one fails; its curve has the finished rows of this run.
         """
         rows = list(rows)
+        check_alike(self.link, "widths to score", [row.widths for row in rows])
         new = {self.ledger.key(row.widths) for row in rows} - self.asked.keys()
         self.asked.update({self.ledger.key(row.widths): row for row in rows})
         missing = [row for row in rows if self.ledger.find(row.widths) is None]
@@ -215,6 +216,10 @@ def opened(
     here = Refitted(wrapped, validate, fitted_on, batches) if fitted_on else Here(wrapped, validate, batches)
     with contextlib.ExitStack() as stack:
         link = stack.enter_context(linked(name, options.ranks.mode))
+        split = options.ranks.mode == "split"
+        asked = (plan.fingerprint, timed is not None, each, options.multiple, len(batches), len(fitted_on), split)
+        check_alike(link, "models, or keywords,", asked)
+        check_weights(link, wrapped, buffers=split and not batches)  # statistics may be those of each rank's own data
         kept = link.first(lambda: options.resume is not None)
         hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if kept else {}
         first = header(plan, recalibrated=len(batches), refitted=len(fitted_on), **hashes)
@@ -222,7 +227,7 @@ def opened(
         ledger = Ledger(plan, first, options.resume if link.rank == 0 else None)
         ledger.header = link.first(lambda: ledger.header)
         workers = None if engine is None else Workers(engine, wrapped, validate, batches)
-        scorer = rank_scorer(link, wrapped, here, workers, split=options.ranks.mode == "split")
+        scorer = rank_scorer(link, wrapped, here, workers, split)
         timer = None if timed is None else Timer(wrapped, timed, link)
         stack.enter_context(evaluating(wrapped))
         hidden, silent = not options.progress or link.rank > 0, options.recalibrate is False

@@ -151,8 +151,10 @@ def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, refitted: in
     )
 
 
-def digest(model: nn.Module) -> str:
-    """A hash of every parameter and buffer, also of those that are not saved."""
+def digest(model: nn.Module, buffers: bool = True) -> str:
+    """A hash of every parameter and buffer, also of those that are not saved; or of the parameters alone."""
+    if not buffers:
+        return _digest(dict(model.named_parameters()))
     return _digest({**model.state_dict(), **dict(model.named_buffers())})
 
 

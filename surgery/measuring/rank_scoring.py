@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from surgery.errors import InputError
+from surgery.measuring.ledger import digest
 from surgery.measuring.ranks import Link, Meeting
 from surgery.measuring.rows import Row
 from surgery.measuring.scoring import Found, Guarded, Scorer
@@ -95,6 +96,23 @@ class Led:
         with contextlib.closing(self.scorer.scores(rows, guard)) as scores:
             while (found := self.link.first(lambda: next(scores, None))) is not None:
                 yield found
+
+
+def check_alike(link: Link, what: str, value: object) -> None:
+    """Raises InputError, on all ranks, where they have not the same: a row is one of one model, whoever scores it."""
+    found = link.every(value)
+    others = [str(rank) for rank, one in enumerate(found) if one != found[0]]
+    if others:
+        raise InputError(
+            f"rank {', '.join(others)} has other {what} than rank 0: all ranks make this call alike. A model that one "
+            "rank has loaded is sent to the others by torch.distributed.broadcast"
+        )
+
+
+def check_weights(link: Link, wrapped: nn.Module, buffers: bool) -> None:
+    """Raises InputError where ranks have models of different weights. Those that share one have the same."""
+    if isinstance(link, Meeting) and not is_spread(wrapped):
+        check_alike(link, "weights", digest(wrapped, buffers))
 
 
 def rank_scorer(link: Link, wrapped: nn.Module, here: Scorer, workers: Scorer | None, split: bool) -> Scorer:

@@ -38,11 +38,10 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
     }
 
 
-def computed_in(model: nn.Module) -> torch.dtype | None:
-    """The float type that FSDP2 casts the parameters of a model to in its forward; None where it casts nothing."""
-    state = getattr(model, "_get_fsdp_state", lambda: None)()
-    dtype: torch.dtype | None = getattr(getattr(state, "_mp_policy", None), "param_dtype", None)
-    return dtype
+def computed_in(model: nn.Module) -> tuple[torch.dtype | None, torch.dtype | None]:
+    """The float types that FSDP2 casts parameters and inputs to, and outputs; None where it casts nothing."""
+    policy = getattr(getattr(model, "_get_fsdp_state", lambda: None)(), "_mp_policy", None)
+    return getattr(policy, "param_dtype", None), getattr(policy, "output_dtype", None)
 
 
 def is_changed(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeVar
 
 import torch
@@ -21,9 +22,9 @@ M = TypeVar("M", bound=nn.Module)
 
 def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> float:
     """The difference between a wrapped model at `widths` and a small one. Raises ProofError where it is too large."""
-    other, tolerance, dtype = unrun(small), tolerance_of(plan, wrapped), computed_in(wrapped)
+    other, tolerance, (dtype, given) = unrun(small), tolerance_of(plan, wrapped), computed_in(wrapped)
     if dtype is not None:  # FSDP2 computes in another type than it keeps parameters in
-        other, tolerance = _InType(other, dtype), TOLERANCES[dtype]
+        other, tolerance = _InType(other, dtype, given), TOLERANCES[dtype]
     try:
         with own_precision(wrapped), proven_at(wrapped, widths):
             return compare(
@@ -46,16 +47,22 @@ def tolerance_of(plan: Plan, model: nn.Module) -> float | None:
 
 
 class _InType(nn.Module):
-    """A model that computes in another float type, and takes inputs of any."""
+    """A model that computes in another float type, takes inputs of any, and may give outputs of a third one."""
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype):
+    def __init__(self, model: nn.Module, dtype: torch.dtype, given: torch.dtype | None):
         super().__init__()
-        self.dtype = dtype
-        self.model = copy_tree(model, lambda _, tensor: self._cast(tensor))
+        self.dtype, self.given = dtype, given
+        self.model = copy_tree(model, lambda _, tensor: _cast(dtype, tensor.detach()))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = pytree.tree_map_only(torch.Tensor, self._cast, (args, kwargs))
-        return self.model(*args, **kwargs)
+        args, kwargs = _all_cast(self.dtype, (args, kwargs))
+        output = self.model(*args, **kwargs)
+        return output if self.given is None else _all_cast(self.given, output)
 
-    def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.detach().to(self.dtype) if tensor.is_floating_point() else tensor
+
+def _all_cast(dtype: torch.dtype, value: Any) -> Any:
+    return pytree.tree_map_only(torch.Tensor, functools.partial(_cast, dtype), value)
+
+
+def _cast(dtype: torch.dtype, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ SERIES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset":
 COUNTERS = ("forwards",)  # of draws of the library: everything else in them is how they were made
 
 ADVICE = (
-    "A draw may keep numbers, texts, tensors, generators, containers and draws in attributes, or have state_dict() and "
-    "load_state_dict(state)"
+    "A draw may keep numbers, texts, tensors, generators, containers and draws in attributes, or in variables of the "
+    "function around it; or have state_dict() and load_state_dict(state)"
 )
 
 
@@ -42,7 +43,9 @@ def taken(value: Any, place: str = "draw") -> Any:
         return {KIND: kind, "items": [taken(item, f"{place}[{i}]") for i, item in enumerate(value)]}
     if isinstance(value, dict):
         return {KIND: kind, "pairs": [[key, taken(item, f"{place}[{key!r}]")] for key, item in value.items()]}
-    if isinstance(value, Plan | FunctionType | BuiltinFunctionType | type):
+    if isinstance(value, FunctionType):
+        return {KIND: kind, "cells": _cells(value, place)}
+    if isinstance(value, Plan | BuiltinFunctionType | type):
         return {KIND: kind}
     ways = _ways(value)
     if ways is not None:
@@ -70,12 +73,42 @@ def restored(value: Any, saved: Any, place: str = "draw") -> tuple[Any, list[Cal
         value = SERIES[saved[KIND]]()
     if "items" in saved:
         return _series(value, saved["items"], place)
+    if "cells" in saved:
+        return value, _filled(value, saved["cells"], place)
     if "state" in saved:
         ways = _ways(value)
         assert ways is not None
         state, below = restored(ways[0](), saved["state"], place)
         return value, [*below, lambda: ways[1](state)]
     return (value, _mapped(value, saved["pairs"], place)) if "pairs" in saved else (value, [])
+
+
+def _cells(function: FunctionType, place: str) -> list[list[Any]]:
+    """What a function keeps in variables of the functions around it, by name. Raises InputError for global ones.
+
+    Models are left out: what they hold is saved with them.
+    """
+    for instruction in dis.get_instructions(function):
+        if instruction.opname == "STORE_GLOBAL":
+            raise InputError(f"{place} counts in a global variable, {instruction.argval}, which is not saved. {ADVICE}")
+    pairs = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return [
+        [name, taken(cell.cell_contents, f"{place}: {name}")]
+        for name, cell in pairs
+        if not isinstance(cell.cell_contents, torch.nn.Module | ModuleType)
+    ]
+
+
+def _filled(function: FunctionType, saved: Sequence[Sequence[Any]], place: str) -> list[Callable[[], None]]:
+    """What is to be done in the variables that a function keeps."""
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    done: list[Callable[[], None]] = []
+    for name, item in saved:
+        if name not in cells:
+            raise InputError(f"{place} kept {name} when this state was saved, and does not: wrap with the draw it had")
+        new, below = restored(cells[name].cell_contents, item, f"{place}: {name}")
+        done += [*below, functools.partial(setattr, cells[name], "cell_contents", new)]
+    return done
 
 
 def _series(value: Any, saved: Sequence[Any], place: str) -> tuple[Any, list[Callable[[], None]]]:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from surgery.errors import InputError, WidthError
+from surgery.plan.plan import Plan
 from surgery.training.remembered import restored, taken
 from surgery.training.step import twin_in
 from surgery.twin.elastic import state_of
@@ -63,12 +64,11 @@ def load_training_state(wrapped: nn.Module, saved: dict[str, Any]) -> None:
         raise InputError("this is no state of a training: pass what surgery.training_state(wrapped) gave")
     twin = twin_in(wrapped)
     state = state_of(twin)
-    settle = _settled(twin, state, saved)
+    settle = _settled(twin, state.plan, state, saved)
+    if not isinstance(saved["draw"], dict):
+        raise InputError(f"the draw in this state of a training cannot be read: {saved['draw']!r}")
     _, puts = restored(state.draw, saved["draw"])
-    dims = {
-        (file, line, bytes.fromhex(code), tuple(names)): known if isinstance(known, int) else tuple(known)
-        for file, line, code, names, known in saved["dims"]
-    }
+    dims = _dims(saved["dims"])
     try:
         state.generator.set_state(saved["generator"].cpu())
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -123,24 +123,42 @@ class TrainingState:
         )
 
 
+def check_waiting(twin: nn.Module, plan: Plan, state: State) -> None:
+    """Raises InputError where a twin got the state of another plan before it had its own."""
+    if state.waiting is not None:
+        _settled(twin, plan, state, state.waiting)
+
+
 def settle_waiting(twin: nn.Module, state: State) -> None:
     """For a twin that has its plan now, and got a state before: what only a plan can tell."""
     if state.waiting is not None:
         saved, state.waiting = state.waiting, None
-        _settled(twin, state, saved)()
+        _settled(twin, state.plan, state, saved)()
 
 
-def _settled(twin: nn.Module, state: State, saved: dict[str, Any]) -> Callable[[], None]:
+def _dims(saved: Any) -> dict[Any, Any]:
+    """What is known of losses, as a twin keeps it. Raises InputError for what is nothing of the kind."""
+    try:
+        return {
+            (file, line, bytes.fromhex(code), tuple(names)): known if isinstance(known, int) else tuple(known)
+            for file, line, code, names, known in saved
+        }
+    except (TypeError, ValueError) as error:
+        raise InputError(f"what this state of a training says of losses cannot be read: {error}") from error
+
+
+def _settled(twin: nn.Module, plan: Plan | None, state: State, saved: dict[str, Any]) -> Callable[[], None]:
     """What sets the widths of a saved state. Raises InputError where it is of another plan."""
-    if state.plan is None or saved["plan"] is None:
+    if plan is None or saved["plan"] is None:
         return lambda: None
-    if saved["plan"] != state.plan.fingerprint:
+    if saved["plan"] != plan.fingerprint:
         raise InputError(
             f"the state is of another model than this {type(twin).__name__}, or of one with other groups: wrap the "
             "model that it was saved of, with the same fixed= and only="
         )
     try:
-        chosen, estimated = state.plan.widths(saved["widths"]), saved["statistics"]
+        chosen = plan.widths(saved["widths"])
+        estimated = None if saved["statistics"] is None else plan.widths(saved["statistics"])
     except WidthError as error:
         raise InputError(f"the state has widths that this {type(twin).__name__} cannot have: {error}") from error
 

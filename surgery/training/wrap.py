@@ -23,7 +23,7 @@ from surgery.plan.ties import TieSpec
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.training.draws import DEFAULT, check_draw
-from surgery.training.resuming import settle_waiting
+from surgery.training.resuming import check_waiting, settle_waiting
 from surgery.twin.elastic import Elastic, is_wrapped, state_of
 from surgery.twin.foreign import check_forwards
 from surgery.twin.install import enter, install
@@ -121,6 +121,7 @@ class _Preparation:
         plan = make_plan(
             model, examples, self.fixed, self.only, self.granularity, self.rehearse, self.tie, self.outputs
         )
+        check_waiting(twin, plan, state)
         install(twin, plan, state, self.minimum)
         for note in plan.notes:
             if note.startswith("granularity:"):

@@ -92,7 +92,12 @@ class Member:
         )
 
     def __setattr__(self: Any, name: str, value: Any) -> None:
-        if not _taken(self, name, value):
+        if _taken(self, name, value):
+            return
+        if isinstance(value, nn.Parameter) and elastic_of(self) is not None:
+            with _whole(self):  # layers may note parameters in lists of theirs, as recurrent ones do
+                super().__setattr__(name, value)
+        else:
             super().__setattr__(name, around(self, value) if name == "forward" else value)
 
     def register_parameter(self: Any, name: str, param: Any) -> None:
@@ -201,7 +206,8 @@ def _holder_property(name: str) -> property:
         if name not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         value = self.__dict__[name]
-        return value if elastic is None or elastic.state.setting.full else elastic.show(self, name, value)
+        whole = elastic is None or elastic.state.setting.full or elastic.state.forward.whole_views
+        return value if whole or elastic is None else elastic.show(self, name, value)
 
     def put(self: nn.Module, value: Any) -> None:
         elastic = synced(self)

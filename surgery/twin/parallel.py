@@ -6,7 +6,8 @@ slice of one is gathered, and spread in the same way again, so that every rank h
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from surgery.errors import InputError, WidthError
 from surgery.modules.sharded import is_sharded, uneven
@@ -19,12 +20,14 @@ def out_of_reach(state: State, tensor: Tensor) -> bool:
 
 
 def check_there(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    """Raises InputError for a tensor without numbers, which should have this shape."""
-    if not tensor.numel() and 0 not in shape:
+    """Raises InputError for a tensor without numbers, or without memory, which should have this shape."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided and not tensor.is_meta
+    freed = plain and tensor.numel() and not tensor.untyped_storage().nbytes()
+    if freed or (not tensor.numel() and 0 not in shape):
         raise InputError(
             f"{name} is empty, and should be {list(shape)}: an engine keeps its numbers elsewhere, as ZeRO stage 3 of "
             "DeepSpeed does, where a wrapped model cannot read them. Take stage 1 or 2, or shard it with FSDP2 "
-            "(fully_shard)"
+            "(fully_shard); under that, keep no parameter in another attribute than its own"
         )
 
 

@@ -64,8 +64,9 @@ def plain_at(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], widt
 def _there(plan: Plan, name: str, tensor: Tensor) -> Tensor:
     """The whole of a tensor. Raises InputError where an engine has taken its numbers."""
     dims = plan.layouts.get(name)
-    if dims is not None and not tensor.is_meta:
-        check_there(name, tensor, tuple(layout.width(dim, {}) for dim in dims))
+    if not tensor.is_meta:
+        shape = tensor.shape if dims is None else tuple(layout.width(dim, {}) for dim in dims)
+        check_there(name, tensor, shape)
     return whole(tensor)
 
 

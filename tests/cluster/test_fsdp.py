@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import itertools
 import weakref
@@ -115,11 +116,14 @@ def test_a_model_on_meta_is_wrapped_sharded_and_loaded(ranks: Ranks) -> None:
         assert "was wrapped on the meta device" in error and "give others" in error
 
 
-def _in_bfloat16() -> tuple[bool, bool, str]:
-    from torch.distributed.fsdp import MixedPrecisionPolicy
+def _in_bfloat16(output: torch.dtype | None) -> tuple[bool, bool, str]:
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    wrapped = sharded(surgery.wrap(built().float(), X.float()).train(), mp_policy=policy)
+    wrapped: Any = surgery.wrap(built().float(), X.float()).train()
+    for block in wrapped.blocks:
+        fully_shard(block, mp_policy=policy)
+    fully_shard(wrapped, mp_policy=dataclasses.replace(policy, output_dtype=output))
     drawn = []
     for _ in range(6):
         F.cross_entropy(wrapped(X.float()).float(), Y).backward()
@@ -128,8 +132,11 @@ def _in_bfloat16() -> tuple[bool, bool, str]:
     return len(set(drawn)) > 1, small(X.float()).dtype is torch.float32, type(small).__name__
 
 
-def test_mixed_precision_draws_and_shrinks_to_the_type_of_the_parameters(ranks: Ranks) -> None:
-    assert ranks(_in_bfloat16) == [(True, True, "Transformer")] * 2
+@pytest.mark.parametrize("output", [None, torch.float32])
+def test_mixed_precision_draws_and_shrinks_to_the_type_of_the_parameters(
+    ranks: Ranks, output: torch.dtype | None
+) -> None:
+    assert ranks(_in_bfloat16, output) == [(True, True, "Transformer")] * 2
 
 
 def _resumed(folder: str) -> float:
@@ -308,6 +315,42 @@ def _measured() -> list[float]:
 def test_a_sharded_twin_scores_as_a_whole_one(ranks: Ranks) -> None:
     for found in ranks(_measured):
         assert len(found) == 3 and max(found) < 1e-12
+
+
+class Recurrent(nn.Module):
+    """Layers that note their parameters in lists of their own."""
+
+    def __init__(self, cls: type[nn.Module]):
+        super().__init__()
+        self.e, self.r, self.o = nn.Linear(6, 16), cls(16, 8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.o(self.r(self.e(x))[0].mean(1))
+
+
+def _recurrent(cls: type[nn.Module], apart: bool) -> float:
+    from torch.distributed.fsdp import fully_shard
+
+    twins = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        twins.append(surgery.wrap(Recurrent(cls).double(), X).train())
+    wrapped, alone = twins
+    for part in (wrapped.r, wrapped) if apart else (wrapped,):
+        fully_shard(part)
+    train(wrapped, optimizer_of(wrapped), range(2), *place(), narrow=[0.5])
+    train(alone, optimizer_of(alone), range(2), narrow=[0.5])
+    first = surgery.shrink(wrapped, 0.5)  # at once: what was gathered for the step is freed
+    surgery.set_widths(wrapped, 0.5)
+    with torch.no_grad():
+        wrapped.eval()(X)
+    return max(surgery.verify(small, surgery.shrink(alone, 0.5), X) for small in (first, surgery.shrink(wrapped, 0.5)))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU])
+def test_lists_of_parameters_follow_what_the_engine_puts_in(ranks: Ranks, cls: type[nn.Module], apart: bool) -> None:
+    assert max(ranks(_recurrent, cls, apart)) < 1e-9
 
 
 # --- what does not go ---

@@ -105,6 +105,20 @@ def test_a_rank_that_is_missing_is_told(found):
 
 
 @pytest.mark.parametrize(
+    "case, what",
+    [
+        (two_ranks.other_widths, "widths to score"),
+        (two_ranks.other_widths_split, "widths to score"),
+        (two_ranks.other_keywords, "models, or keywords,"),
+        (two_ranks.other_weights, "weights"),
+    ],
+)
+def test_ranks_that_do_not_call_alike_are_told(case, what, found):
+    for kind, message, _ in results(found, case):
+        assert kind == "InputError" and f"rank 1 has other {what} than rank 0" in message
+
+
+@pytest.mark.parametrize(
     "case", [two_ranks.searched, two_ranks.searched_split, two_ranks.sensitive, two_ranks.adaptive]
 )
 def test_what_chooses_widths_chooses_alike_on_all_ranks(case, found):

@@ -142,6 +142,25 @@ def different(rank: int, folder: Path):
     return surgery.sensitivity(wrapped(), loss, **QUIET) if rank else sweep(loss)
 
 
+def other_widths(rank: int, folder: Path):
+    return surgery.sweep(wrapped(), loss, WIDTHS[: 2 + rank], **QUIET)
+
+
+def other_widths_split(rank: int, folder: Path):
+    return surgery.sweep(wrapped(), loss, WIDTHS[: 2 + rank], executor=surgery.ranks(), **QUIET)
+
+
+def other_keywords(rank: int, folder: Path):
+    return sweep(loss, multiple=1 + rank)
+
+
+def other_weights(rank: int, folder: Path):
+    twin = wrapped()
+    with torch.no_grad():
+        twin[0].weight.add_(rank)
+    return surgery.sweep(twin, loss, WIDTHS, executor=surgery.ranks(), **QUIET)
+
+
 def searched(rank: int, folder: Path):
     curve = surgery.search(wrapped(), loss, (0.5, {"max_latency": 1.0}), evaluations=20, progress=False)
     return curve.points, curve.uniform, curve.base
@@ -171,7 +190,8 @@ def sharded(rank: int, folder: Path):
 
 CASES = (
     together, timed, split, refitted, collectives, halves, resumed, resumed_split, damaged, fails, fails_split,
-    pool_of_rank_0, alone, missing, different, searched, searched_split, sensitive, adaptive, sharded,
+    pool_of_rank_0, alone, missing, different, other_widths, other_widths_split, other_keywords, other_weights,
+    searched, searched_split, sensitive, adaptive, sharded,
 )  # fmt: skip
 
 

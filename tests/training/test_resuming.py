@@ -71,6 +71,18 @@ class Own:
         return dict.fromkeys(plan.groups, sum(self.recent) / len(self.recent))
 
 
+def counting() -> Any:
+    """A draw that keeps its count in a variable of the function around it, and draws from a generator there."""
+    count, mine = 0, random.Random(0)
+
+    def draw(plan: Any, generator: torch.Generator) -> dict[str, float]:
+        nonlocal count
+        count += 1
+        return dict.fromkeys(plan.groups, mine.choice([0.25, 0.5, 0.75]) if count % 2 else 1.0)
+
+    return draw
+
+
 DRAWS: dict[str, Any] = {
     "step": lambda: None,
     "default": lambda: None,
@@ -78,6 +90,8 @@ DRAWS: dict[str, Any] = {
     "warmup": lambda: surgery.warmup(surgery.sandwich(), 2),
     "own": Own,
     "method": lambda: Own().__call__,
+    "function": counting,
+    "function inside": lambda: surgery.warmup(counting(), 2),
 }
 
 # --- a process that is killed ---
@@ -166,7 +180,40 @@ def test_a_draw_whose_state_cannot_be_read_is_refused_unless_it_has_ways_of_its_
     assert seen_widths(again, 2) == [(8, 4)] * 2
 
 
+CALLS = 0
+
+
+def globally(plan: Any, generator: torch.Generator) -> dict[str, float]:
+    global CALLS
+    CALLS += 1
+    return dict.fromkeys(plan.groups, 0.5 if CALLS % 2 else 1.0)
+
+
+def test_a_draw_that_counts_in_a_global_variable_is_refused() -> None:
+    with pytest.raises(InputError, match="draw counts in a global variable, CALLS, which is not saved"):
+        surgery.training_state(surgery.wrap(Net(), X, draw=globally))
+
+
+def test_a_foreign_state_is_refused_at_each_first_forward() -> None:
+    """There is nothing to compare with before; and a forward that was refused has changed nothing."""
+    saved = surgery.training_state(surgery.wrap(mlp(6, 4, 3), X))
+    wrapped = surgery.wrap(Net()).train()
+    surgery.load_training_state(wrapped, saved)
+    for _ in range(2):
+        with pytest.raises(InputError, match="of another model than this Net"):
+            wrapped(X)
+
+
+def damaged(**parts: Any) -> Any:
+    return lambda: surgery.training_state(surgery.wrap(Net(), X, draw=DRAW())) | parts
+
+
 WRONG = {
+    "no draw": (damaged(draw=5), "the draw in this state of a training cannot be read: 5"),
+    "no losses": (damaged(dims=5), "what this state of a training says of losses cannot be read"),
+    "half of a loss": (damaged(dims=[["a"]]), "what this state of a training says of losses cannot be read"),
+    "other statistics": (damaged(statistics={"zz": 1}), "the state has widths that this Net cannot have"),
+    "no statistics": (damaged(statistics=5), "the state has widths that this Net cannot have"),
     "none": (lambda: None, "this is no state of a training"),
     "another format": (lambda: {"format": "x"}, "this is no state of a training"),
     "a state_dict": (lambda: Net().state_dict(), "this is no state of a training"),
