@@ -38,6 +38,9 @@ def taken(value: Any, place: str = "draw") -> Any:
         return value.detach().clone()
     if isinstance(value, bytes):  # as they are, torch.load refuses empty ones
         return {KIND: "bytes", "hex": value.hex()}
+    if isinstance(value, functools.partial):
+        given = taken([*value.args, value.keywords], f"{place}: arguments")
+        return {KIND: "partial", "function": taken(value.func, place), "given": given}
     value, kind = _behind(value), type(value).__name__
     if SERIES.get(kind) is type(value):
         return {KIND: kind, "items": [taken(item, f"{place}[{i}]") for i, item in enumerate(value)]}
@@ -64,6 +67,10 @@ def restored(value: Any, saved: Any, place: str = "draw") -> tuple[Any, list[Cal
         return (saved.clone() if isinstance(saved, Tensor) else saved), []
     if saved.get(KIND) == "bytes":
         return bytes.fromhex(saved["hex"]), []
+    if isinstance(value, functools.partial) and "given" in saved:
+        _, function = restored(value.func, saved["function"], place)
+        _, given = restored([*value.args, value.keywords], saved["given"], f"{place}: arguments")
+        return value, [*function, *given]
     value, kind = _behind(value), type(value).__name__
     if saved.get(KIND) != kind:
         if value is None and saved.get(KIND) == "Plan":

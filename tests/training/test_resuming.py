@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -83,6 +84,12 @@ def counting() -> Any:
     return draw
 
 
+def listing(counts: list[int], plan: Any, generator: torch.Generator) -> dict[str, float]:
+    """A draw that counts in what a partial function gives it."""
+    counts[0] += 1
+    return dict.fromkeys(plan.groups, (1.0, 0.25, 0.5)[counts[0] % 3])
+
+
 DRAWS: dict[str, Any] = {
     "step": lambda: None,
     "default": lambda: None,
@@ -91,6 +98,7 @@ DRAWS: dict[str, Any] = {
     "own": Own,
     "method": lambda: Own().__call__,
     "function": counting,
+    "partial": lambda: functools.partial(listing, [0]),
     "function inside": lambda: surgery.warmup(counting(), 2),
 }
 
