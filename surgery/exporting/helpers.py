@@ -159,6 +159,22 @@ def _closed(maker: Callable[..., Any], names: Sequence[str], plain: Any) -> Any:
     return maker(*(cells[name].cell_contents for name in names))
 
 
+def _told(plain: Any) -> str:
+    """A function's module and its name there; nothing for this module."""
+    if not isinstance(plain, FunctionType):
+        return repr(plain)
+    module = "" if plain.__globals__ is globals() else plain.__globals__["__name__"]
+    return f"{module}:{plain.__code__.co_qualname}"
+
+
+def _overridden(function: Any) -> Any:
+    """What a method of one of this module's classes stands for: its form with other sizes is in the class already."""
+    cls, name = type(getattr(function, "__self__", None)), getattr(function, "__name__", "")
+    if cls.__module__ != __name__ or vars(cls).get(name) is not getattr(function, "__func__", None):
+        return None
+    return next((vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)), None)
+
+
 def _changed(function: Any, known: Mapping[str, Any]) -> Any:
     """The form with other sizes of a function that is called, told by its module and its name."""
     if isinstance(function, functools.partial):
@@ -168,12 +184,9 @@ def _changed(function: Any, known: Mapping[str, Any]) -> Any:
         return _changed(plain.__wrapped__, known)
     if not isinstance(plain, FunctionType) and isinstance(type(function).__call__, FunctionType):
         return _changed(MethodType(type(function).__call__, function), known)
-    if plain in known.values():
+    if plain in known.values() or _told(_overridden(function)) in known:
         return function
-    name = repr(plain)
-    if isinstance(plain, FunctionType):
-        module = "" if plain.__globals__ is globals() else plain.__globals__["__name__"]
-        name = f"{module}:{plain.__code__.co_qualname}"
+    name = _told(plain)
     if name not in known:
         raise ValueError(f"{name} is called where {', '.join(known)} was when this module was made")
     made = known[name]

@@ -234,6 +234,33 @@ def test_forwards_that_are_decorated_or_call_others(tmp_path: Path) -> None:
     check(small, tmp_path, torch.randn(3, 7, 4))
 
 
+class Grouped(nn.Module):
+    """A method of it has sizes in its code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.i, self.o = nn.Linear(6, 32), nn.Linear(32, 4)
+
+    def mixed(self, y: torch.Tensor) -> torch.Tensor:
+        return y.view(y.shape[0], 4, 8).softmax(1).view(y.shape[0], 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.o(self.mixed(self.i(x)))
+
+
+class Below(Grouped):
+    """It calls the forward of the class above it, which calls the method."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+def test_a_forward_of_the_class_above_calls_a_method_with_sizes(tmp_path: Path) -> None:
+    small = surgery.shrink(Below().eval(), 0.5, torch.randn(2, 6))
+    assert small.surgery_record["rewritten"] == [""]
+    check(small, tmp_path, torch.randn(5, 6))
+
+
 class Blocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
