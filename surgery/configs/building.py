@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from surgery.configs.fields import Config
 from surgery.modules.restoring import TorchFunction
+from surgery.modules.tensors import named_tensors
 
 SMALL = 4096  # elements: what is smaller may be computed with, and takes no room
 
@@ -26,9 +27,9 @@ def built_over(
     Large tensors that it would fill with random numbers, to be replaced at once, are not made. Where a constructor
     needs their numbers, it is called again, and they are. Raises what the class and `load_state_dict` raise.
     """
-    with contextlib.suppress(Exception), _Hollow():
+    with contextlib.suppress(Exception), _Hollow():  # what is truly wrong is raised by the second call
         built = _over(make, config, tensors, training)
-        if not any(tensor.is_meta for tensor in (*built.parameters(), *built.buffers())):
+        if not any(tensor.is_meta for _, tensor in named_tensors(built)):
             return built
     return _over(make, config, tensors, training)
 

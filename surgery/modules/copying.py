@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from surgery.errors import CaptureError
-from surgery.modules.engines import is_changed, own_attributes, own_class
+from surgery.modules.engines import own_attributes, own_class
 from surgery.modules.restoring import TorchFunction
 from surgery.modules.tensors import Parts, parts_of
 from surgery.modules.tree import named_modules
@@ -42,10 +42,11 @@ def copy_of(
     tensors = {name: replace(name, tensor) for name, tensor in parts.tensors.items()}
     memo: dict[int, object] = {id(tensor): tensors[name] for name, tensor in parts.tensors.items()}
     memo.update(shared or {})
-    plain = [module for module in parts.modules.values() if _plain(type(module)) or is_changed(module)]  # type: ignore[arg-type]
+    # kept until the end: `memo` knows objects by their ids
+    attributes = {id(module): own_attributes(module) for module in parts.modules.values()}
+    plain = [module for module in parts.modules.values() if _plainly_copied(module, attributes[id(module)])]
     memo.update(_kept_views(parts, tensors))
     copies = {id(module): _new(own_class(module)) for module in plain}
-    attributes = {id(module): own_attributes(module) for module in plain}  # kept: `memo` knows objects by their ids
     memo.update(copies)
     try:
         with _WithoutHistory():
@@ -89,6 +90,12 @@ class _WithoutHistory(TorchFunctionMode):
             tensor, memo = args
             return memo.setdefault(id(tensor), tensor.detach().clone())
         return func(*args, **(kwargs or {}))
+
+
+def _plainly_copied(module: nn.Module, attributes: Mapping[str, object]) -> bool:
+    """Whether a copy is a class and a `__dict__`: of a plain module, and of one that an engine has changed."""
+    own = own_class(module)
+    return _plain(own) or own is not type(module) or attributes is not vars(module)  # type: ignore[arg-type]
 
 
 def _new(cls: type[nn.Module]) -> nn.Module:

@@ -6,6 +6,7 @@ leaves out what they have put there.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,11 +20,16 @@ MARKS = ("__composable_api_state_key", "_fsdp_", "_is_fsdp_", "_distribute_modul
 
 
 def own_class(module: nn.Module) -> type[nn.Module]:
-    """The class of a module, below the one that an engine has put over it (whose own module may be that of `type`)."""
-    classes = type(module).__mro__
-    last = max((i for i, cls in enumerate(classes) if cls.__module__.startswith(ENGINES)), default=-1)
-    own: type[nn.Module] = classes[last + 1]
-    return type(module) if own is nn.Module else own
+    """The class of a module, below the one that an engine has put over it."""
+    return _below(type(module))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _below(cls: type[nn.Module]) -> type[nn.Module]:
+    """What an engine puts over a class is found by its bases, since its own module may be that of `type`."""
+    last = max((i for i, base in enumerate(cls.__mro__) if base.__module__.startswith(ENGINES)), default=-1)
+    own: type[nn.Module] = cls.__mro__[last + 1]
+    return cls if own is nn.Module else own
 
 
 def own_attributes(module: nn.Module) -> Mapping[str, Any]:
@@ -63,7 +69,7 @@ def _is_engines(name: str, value: Any) -> bool:
 
 def _are_hooks(name: str, value: Any) -> bool:
     """Whether an attribute is a table of hooks as torch keeps them; models have lists of such names."""
-    return name.endswith("_hooks") and isinstance(value, Mapping)
+    return isinstance(value, dict) and name.endswith("_hooks")
 
 
 def _own_hooks(hooks: Any) -> Any:

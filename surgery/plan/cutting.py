@@ -41,7 +41,7 @@ def read(tensor: Tensor, parts: Kept | None) -> Tensor:
         return tensor
     if is_sharded(tensor):
         return spread_as(tensor, read(gathered(tensor), parts))
-    several = sum(part is not None for part in parts) > 1 or any(isinstance(part, Tensor) for part in parts)
+    several = sum(part is not None for part in parts) > 1 or not is_view(parts)
     if several and tensor.requires_grad and torch.is_grad_enabled():
         return _cut(tensor, parts)
     return _take(tensor, parts)  # one prefix: torch's own gradient allocates the whole once as well
@@ -58,9 +58,9 @@ def write(tensor: Tensor, part: Tensor, parts: Kept) -> None:
             _put(tensor.detach(), part.detach(), parts)
 
 
-def is_view(tensor: Tensor, parts: Kept | None) -> bool:
-    """Whether reading gives a view of the tensor."""
-    return parts is None or not (is_sharded(tensor) or any(isinstance(part, Tensor) for part in parts))
+def is_view(parts: Kept | None) -> bool:
+    """Whether reading gives a view of the tensor, if that is not sharded."""
+    return parts is None or not any(isinstance(part, Tensor) for part in parts)
 
 
 def _take(tensor: Tensor, parts: Kept) -> Tensor:

@@ -109,8 +109,9 @@ class Elastic:
 
     def _slice(self, module: nn.Module, name: str, tensor: Tensor, parts: cutting.Kept) -> Tensor:
         """A new slice; where it is no view and code may write into it, it is noted, to be written back."""
-        value, copied = cutting.read(tensor, parts), not cutting.is_view(tensor, parts)
-        if is_sharded(value):
+        sharded = is_sharded(tensor)
+        value, copied = cutting.read(tensor, parts), sharded or not cutting.is_view(parts)
+        if sharded:
             check_even(self.full(name), tensor, value.shape)
         if name in self.viewed and not value.is_contiguous():
             value, copied = value.contiguous(), True

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import surgery
 from surgery.configs.building import SMALL, built_over
+from surgery.modules.tensors import named_tensors
 
 
 class Plain(nn.Module):
@@ -35,6 +36,14 @@ class Drawn(Plain):
         self.register_buffer("noise", torch.randn(config.width, 100), persistent=False)
 
 
+class Keeping(Plain):
+    """Random numbers in a plain attribute."""
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self.kept = torch.randn(config.width, 100)
+
+
 class Computing(Plain):
     """A constructor that computes with the weights that it has drawn."""
 
@@ -55,7 +64,7 @@ class Made(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("cls, hollow", [(Plain, True), (Drawn, False), (Computing, False)])
+@pytest.mark.parametrize("cls, hollow", [(Plain, True), (Drawn, False), (Keeping, False), (Computing, False)])
 def test_a_model_is_built_over_tensors(cls: type[Plain], hollow: bool) -> None:
     config = types.SimpleNamespace(width=SMALL // 50)
     state = cls(config).state_dict()
@@ -65,7 +74,7 @@ def test_a_model_is_built_over_tensors(cls: type[Plain], hollow: bool) -> None:
     assert torch.equal(torch.random.get_rng_state(), before) and not built.training
     assert (made.largest <= SMALL) is hollow
     assert all(p.data_ptr() == state[name].data_ptr() for name, p in built.named_parameters())
-    assert not any(b.is_meta for b in built.buffers())
+    assert not any(tensor.is_meta for _, tensor in named_tensors(built))
     assert torch.equal(built.table, torch.arange(config.width).float() / config.width)
 
 
