@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from surgery.errors import InputError, ProofError
+from surgery.errors import InputError, ProofError, SurgeryError
 from surgery.exporting import probe
 from surgery.exporting.homes import NAME
 from surgery.exporting.module import module_of
 from surgery.exporting.probe import INPUTS, OUTPUTS, TASK, told
-from surgery.modules.copying import copy_tree
+from surgery.modules.copying import unrun
 from surgery.modules.differences import difference
 from surgery.modules.inputs import Examples, Inputs, runs
 from surgery.modules.verify import output
@@ -50,7 +50,7 @@ def export_source(small: nn.Module, folder: str | Path, example_inputs: Examples
     """
     _check(small, folder)
     place, calls = Path(folder), runs(example_inputs)
-    expected = [dict(told(output(_unrun(small), call))) for call in calls]
+    expected = [_expected(small, call) for call in calls]
     with tempfile.TemporaryDirectory() as scratch:
         _write(small, Path(scratch))
         _prove(type(small).__name__, Path(scratch), calls, expected)
@@ -64,12 +64,28 @@ def _check(small: object, folder: object) -> None:
             "export_source takes a small model, the path of a folder, then example inputs: "
             f"got a {type(small).__name__} and a {type(folder).__name__}"
         )
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise InputError(f"export_source writes into a folder, and {folder} is a file: name another one")
     if is_wrapped(small):
         raise InputError(
             f"export_source: the {type(small).__name__} is wrapped: give what surgery.shrink(wrapped, widths) returns"
         )
     if small.training:
         raise InputError("export_source writes a model in eval mode, and this one is in training mode: small.eval()")
+
+
+def _expected(small: nn.Module, call: Inputs) -> dict[str, object]:
+    """What a model gives. Raises InputError where it does not run on the example inputs."""
+    try:
+        given = output(unrun(small), call)
+    except SurgeryError:
+        raise  # it says what to do already
+    except Exception as error:
+        raise InputError(
+            f"export_source: {type(small).__name__} does not run on the example inputs ({type(error).__name__}: "
+            f"{error}): give what one call of it takes"
+        ) from error
+    return dict(told(given))
 
 
 def _write(small: nn.Module, folder: Path) -> None:
@@ -110,11 +126,6 @@ def _prove(model: str, folder: Path, calls: Sequence[Inputs], expected: Sequence
             difference(wanted, found)
     except ProofError as error:
         raise ProofError(f"the module written for {model} does not give what the model gives: {error}") from error
-
-
-def _unrun(small: nn.Module) -> nn.Module:
-    """A copy to run, over the same tensors: what forwards store on modules stays off the model."""
-    return copy_tree(small, lambda _, tensor: tensor)
 
 
 def _place(folder: Path, place: Path) -> None:

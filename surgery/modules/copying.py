@@ -34,6 +34,11 @@ def copy_tree(
     return cast(M, copy_of(parts_of(model), replace, shared).model)  # a copy has the class of what was copied
 
 
+def unrun(model: M) -> M:
+    """A copy to run in its place, over the same tensors: what forwards store on modules stays off `model`."""
+    return copy_tree(model, lambda _, tensor: tensor)
+
+
 def copy_of(
     parts: Parts, replace: Callable[[str, torch.Tensor], torch.Tensor], shared: Mapping[int, object] | None = None
 ) -> Parts:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from surgery.errors import ProofError
-from surgery.modules.copying import copy_tree
+from surgery.modules.copying import copy_tree, unrun
 from surgery.modules.engines import computed_in
 from surgery.modules.inputs import Examples
 from surgery.modules.verify import TOLERANCES, compare
 from surgery.plan.plan import Plan
 from surgery.twin.setting import own_precision, proven_at
-
-M = TypeVar("M", bound=nn.Module)
 
 
 def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> float:
@@ -33,11 +31,6 @@ def prove(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, in
     except ProofError as error:
         cause = error.__cause__ or error
         raise ProofError(f"the shrunk {plan.model} does not equal the wrapped one at these widths: {error}") from cause
-
-
-def unrun(model: M) -> M:
-    """A copy to run in its place, over the same tensors: what forwards store on modules stays off `model`."""
-    return copy_tree(model, lambda _, tensor: tensor)
 
 
 def tolerance_of(plan: Plan, model: nn.Module) -> float | None:

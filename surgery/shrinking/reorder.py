@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from surgery.axes import layout
 from surgery.errors import InputError, ProofError
 from surgery.modules.arguments import counted
+from surgery.modules.copying import unrun
 from surgery.modules.inputs import Examples
 from surgery.modules.verify import compare
 from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
-from surgery.shrinking.proof import tolerance_of, unrun
+from surgery.shrinking.proof import tolerance_of
 from surgery.shrinking.shrink import M, like, plain_copy, prepared
 from surgery.twin.setting import own_precision, proven_at
 

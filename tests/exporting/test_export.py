@@ -200,6 +200,17 @@ def test_what_is_wrong_is_not_written_and_leaves_what_was_there(
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("model.py", "an earlier one")]
 
 
+def test_a_folder_and_inputs_that_cannot_be_meant(small: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(
+        surgery.InputError, match=r"does not run on the example inputs \(RuntimeError: .*give what one call"
+    ):
+        surgery.export_source(small, tmp_path / "made", torch.randn(2, 3, 999))
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(surgery.InputError, match=r"writes into a folder, and .*file is a file: name another one"):
+        surgery.export_source(small, tmp_path / "file", torch.randn(2, 4))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "kept"
+
+
 def test_inputs_that_no_other_process_can_be_given(small: nn.Module, tmp_path: Path) -> None:
     class Tensor(torch.Tensor):
         """Of a class that has no name elsewhere."""
