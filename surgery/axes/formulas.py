@@ -138,6 +138,22 @@ class LayoutSize(Origin):
     layout: Layout
 
 
+@dataclass(frozen=True, slots=True)
+class Rank(Origin):
+    """The place of a module among those of its group that are there, plus an offset: what numbers itself in a list."""
+
+    group: str
+    unit: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Picked(Origin):
+    """A sequence with one entry for each unit of a group: those of the units that are there, in order."""
+
+    group: str
+
+
 _Solved: TypeAlias = "Callable[[Origin, Origin], Origin]"
 _INVERSES: dict[str, tuple[_Solved, _Solved]] = {
     # sign: (the left operand, the right operand) from the result and the other operand

@@ -26,7 +26,16 @@ class Sum:
     terms: tuple[Layout, ...]
 
 
-Layout: TypeAlias = "tuple[Unit | Sum, ...]"
+@dataclass(frozen=True, slots=True)
+class Present:
+    """One while a module is there that is a unit of a group, and zero without it: a factor of work, not of shapes."""
+
+    group: str
+    unit: int
+    size: int = 1
+
+
+Layout: TypeAlias = "tuple[Unit | Sum | Present, ...]"
 
 
 def width(layout: Layout, widths: Mapping[str, int]) -> int:
@@ -35,7 +44,7 @@ def width(layout: Layout, widths: Mapping[str, int]) -> int:
     for factor in layout:
         if isinstance(factor, Sum):
             size *= sum(width(term, widths) for term in factor.terms)
-        else:
+        elif isinstance(factor, Unit):
             size *= widths.get(factor.group, factor.size) if factor.group else factor.size
     return size
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from surgery.axes.formulas import Origin
 from surgery.axes.layout import Layout
 from surgery.modules.code.rewritten import Routine
 
 OTHER = "hidden"
+DEPTH, EXPERTS = "depth", "experts"  # groups whose units are modules
 # What the axes of a model are, told by what calls do with them; where several hold, the first.
 KINDS = {
     "heads": "heads of attention; where several queries share a key, queries for each of the key's heads",
@@ -20,13 +22,37 @@ KINDS = {
     "channels": "channels of convolutions",
     "inner": "features inside of another layer that multiplies activations: state spaces, linear attention",
     "ffn": "features between two linear maps that lead from a residual width and back to one",
+    DEPTH: "modules that run one after another, and may be left out",
+    EXPERTS: "modules or parts of tensors side by side, whose results are added up, averaged or routed to",
     OTHER: "any other features: those of a multilayer perceptron, of a recurrence",
 }
 
 
 @dataclass(frozen=True)
+class Listed:
+    """Children of one module that are units of a group.
+
+    Attributes:
+        path: of the module that holds them: a ModuleList, Sequential or ModuleDict, or any that calls them by name.
+        units: for each unit of the group, the names of the children that come and go with it.
+        renumbered: whether the children are named 0, 1, 2, ... so that names move up where others go.
+        passing: for children that leave a stand-in behind, which hands on one of its arguments: which one that is (a
+            position or a keyword). None: nothing is left behind.
+    """
+
+    path: str
+    units: tuple[tuple[str, ...], ...]
+    renumbered: bool = True
+    passing: int | str | None = None
+
+    def child(self, name: str) -> str:
+        """The path of one of the children."""
+        return f"{self.path}.{name}" if self.path else name
+
+
+@dataclass(frozen=True)
 class Group:
-    """One irreducible axis of the model.
+    """One irreducible axis of the model: units that are cut from tensors, or modules that are left out, or both.
 
     Attributes:
         name: `<module path of the first producing parameter>.<axis>`.
@@ -37,6 +63,10 @@ class Group:
         parameters: how many parameter elements the group cuts.
         macs: multiply-adds of the example runs that scale with the group.
         kind: what its units are, one of `KINDS`. It is found from what the model computes, not from names.
+        least: the smallest width.
+        lists: where modules are its units.
+        order: the units by importance, where that is not how they are counted: a width keeps the first of these, and
+            they run in their own order. The units that must stay come first.
     """
 
     name: str
@@ -47,11 +77,33 @@ class Group:
     parameters: int = 0
     macs: int = 0
     kind: str = OTHER
+    least: int = 1
+    lists: tuple[Listed, ...] = ()
+    order: tuple[int, ...] = ()
 
     @property
     def limits(self) -> str:
         """What an error about its widths begins with."""
-        return f"group {self.name} (size {self.size}, granularity {self.granularity})"
+        least = f", at least {self.least}" if self.least > 1 else ""
+        return f"group {self.name} (size {self.size}, granularity {self.granularity}{least})"
+
+    @property
+    def smallest(self) -> int:
+        """The smallest width that it can have."""
+        return self.at_least(1)
+
+    def at_least(self, width: int | Fraction) -> int:
+        """The smallest width that it can have, not below this."""
+        steps = -(-max(width, self.least) // self.granularity)
+        return min(self.size, int(steps) * self.granularity)
+
+    def kept(self, width: int) -> tuple[int, ...]:
+        """The units that are there at a width, in the order in which they run."""
+        return tuple(sorted(self.order[:width])) if self.order else tuple(range(width))
+
+    def rank(self, unit: int) -> int:
+        """How many units are more important than this one: it is there at all larger widths."""
+        return self.order.index(unit) if self.order else unit
 
 
 @dataclass(frozen=True)

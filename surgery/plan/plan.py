@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 
 from surgery.axes import layout
-from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, evaluate
+from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, Picked, Rank, evaluate
 from surgery.axes.layout import Layout
 from surgery.errors import InputError
 from surgery.plan.costs import CostModel, cost_model
@@ -23,6 +23,7 @@ from surgery.plan.page.report import report
 from surgery.plan.selecting import selected
 from surgery.plan.table import notation, plan_table
 from surgery.plan.ties import Tie
+from surgery.plan.units import Units
 from surgery.plan.widths import WidthSpec, check_multiple, width_entries, width_of
 
 
@@ -52,6 +53,7 @@ class Plan:
     caches: tuple[tuple[str, str, bool], ...] = ()  # what a twin forgets: module, attribute, if that is absent then
     notes: tuple[str, ...] = ()
     ties: tuple[Tie, ...] = ()
+    available: tuple[tuple[str, str, int], ...] = ()  # groups of modules that were not asked for: name, kind, size
 
     @property
     def total(self) -> int:
@@ -66,7 +68,8 @@ class Plan:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of the architecture: tensors, shapes, and how groups cut them."""
-        described = [[name, [repr(dim) for dim in dims]] for name, dims in sorted(self.layouts.items())]
+        described: list[object] = [[name, [repr(dim) for dim in dims]] for name, dims in sorted(self.layouts.items())]
+        described += [[name, repr(group.lists)] for name, group in sorted(self.units.groups.items())]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
 
     @functools.cached_property
@@ -77,7 +80,12 @@ class Plan:
     @functools.cached_property
     def cost_model(self) -> CostModel:
         """What the model costs by widths: exact for one model (`at`), and for many at once."""
-        return cost_model(self.groups, self.layouts, self.parameters, self.stored_elements, self.macs)
+        return cost_model(self.groups, self.units, self.layouts, self.parameters, self.stored_elements, self.macs)
+
+    @functools.cached_property
+    def units(self) -> Units:
+        """The groups whose units are modules, and which of these are there at some widths."""
+        return Units({name: group for name, group in self.groups.items() if group.lists})
 
     def canonical(self, name: str) -> str:
         """The name that the plan has for a tensor which is known by several."""
@@ -134,10 +142,21 @@ class Plan:
         """A formula at the given widths."""
 
         def leaf(origin: Origin) -> int:
+            if isinstance(origin, Rank):
+                kept = self.groups[origin.group].kept(widths[origin.group])
+                return sum(unit < origin.unit for unit in kept) + origin.offset
             assert isinstance(origin, LayoutSize)
             return layout.width(origin.layout, widths)
 
         return formula.value if isinstance(formula, Constant) else evaluate(formula, leaf)
+
+    def following(self, formula: Origin, widths: Mapping[str, int], value: object) -> object:
+        """What stands at the given widths in the place of a `value` that follows them by a formula."""
+        if isinstance(formula, Picked):
+            kept = self.groups[formula.group].kept(widths[formula.group])
+            assert isinstance(value, list | tuple)
+            return type(value)([value[unit] for unit in kept])
+        return self.value(formula, widths)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Everything that the table shows, and the layouts, as JSON; written to `path` if one is given."""

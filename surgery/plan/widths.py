@@ -49,8 +49,8 @@ def width_of(group: Group, value: object, multiple: int = 1) -> int:
         raise WidthError(f"{group.limits}: a width is an int or a fraction, not {value!r}")
     if isinstance(value, float):
         return _rounded(group, value, math.lcm(group.granularity, multiple))
-    if not 1 <= value <= group.size:
-        raise WidthError(f"{group.limits}: the width {value} is not between 1 and {group.size}")
+    if not group.least <= value <= group.size:
+        raise WidthError(f"{group.limits}: the width {value} is not between {group.least} and {group.size}")
     if multiple > 1:
         return _rounded(group, value / group.size, math.lcm(group.granularity, multiple))
     if value % group.granularity and value != group.size:
@@ -64,7 +64,8 @@ def _rounded(group: Group, fraction: float, step: int) -> int:
         raise WidthError(f"{group.limits}: a fraction lies in (0, 1], got {fraction}")
     if fraction == 1 or step > group.size:  # the full size is always valid
         return group.size
-    return min(group.size, max(step, step * math.floor(fraction * group.size / step + 0.5)))
+    least = step * math.ceil(group.least / step)
+    return min(group.size, max(least, step, step * math.floor(fraction * group.size / step + 0.5)))
 
 
 def _plain(value: object) -> object:

@@ -124,7 +124,7 @@ def _narrow(twin: nn.Module, plan: Plan, run: Inputs, tried: Sequence[Widths], t
 
 def mixes(plan: Plan) -> Iterator[Widths]:
     """Widths to try: the smallest; every other group at its smallest, where there are others; and mixed ones."""
-    full, smallest = plan.full(), {name: min(g.granularity, g.size) for name, g in plan.groups.items()}
+    full, smallest = plan.full(), {name: g.smallest for name, g in plan.groups.items()}
     yield smallest
     if len(full) > 1:
         yield {name: (full if i % 2 else smallest)[name] for i, name in enumerate(full)}

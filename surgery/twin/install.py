@@ -244,7 +244,7 @@ SHOWN = 4  # groups named in a warning
 
 
 def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, int]:
-    result = {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
+    result = {name: group.smallest for name, group in plan.groups.items()}
     asked = per_group(plan, "minimum", {} if minimum is None else minimum)
     sizes = {name: plan.groups[name].size for name in asked}
     whole = [f"{name} ({sizes[name]})" for name, value in asked.items() if value > sizes[name] > 1]
@@ -257,13 +257,8 @@ def _minimum(plan: Plan, minimum: int | Mapping[str, int] | None) -> dict[str, i
         )
     for name, value in asked.items():
         group = plan.groups[name]
-        result[name] = _at_least(group, value)
+        result[name] = group.at_least(value)
     for tie in plan.ties:
         share = max(Fraction(result[name], plan.groups[name].size) for name in tie.groups)
-        result.update({name: _at_least(plan.groups[name], share * plan.groups[name].size) for name in tie.groups})
+        result.update({name: plan.groups[name].at_least(share * plan.groups[name].size) for name in tie.groups})
     return result
-
-
-def _at_least(group: Group, width: int | Fraction) -> int:
-    """The smallest width that a group can have, not below this."""
-    return min(group.size, -(-width // group.granularity) * group.granularity)

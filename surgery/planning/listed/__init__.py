@@ -1,0 +1,1 @@
+"""Groups whose units are modules: which lists of modules there are, and which of these may be left out."""

@@ -1,0 +1,44 @@
+"""What is known of modules that may be left out, before it becomes a group of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from torch import fx
+
+from surgery.axes.formulas import AttributePath
+from surgery.capture.record import Capture
+from surgery.plan.groups import Listed
+
+Place: TypeAlias = tuple[str, AttributePath]  # the path of a module, and an attribute of it
+
+
+@dataclass(frozen=True)
+class Found:
+    """Modules that may be left out, one unit at a time.
+
+    Attributes:
+        name: of the group.
+        kind: of the group: `DEPTH` or `EXPERTS`.
+        size: how many units there are.
+        lists: the children that each unit is made of.
+        required: the units that must stay, and why, with a source line.
+        counts: attributes that hold the number of units, plus a number that stays.
+        indices: attributes of units that hold the place of their unit among all, plus a number that stays.
+        picks: attributes with one entry for each unit.
+        work: the recorded calls that are not made without a unit.
+        runs: recordings of runs without some of the units, over the same tensors: they say which axes are one then.
+    """
+
+    name: str
+    kind: str
+    size: int
+    lists: tuple[Listed, ...]
+    required: Mapping[int, str] = field(default_factory=dict)
+    counts: tuple[tuple[Place, int], ...] = ()
+    indices: tuple[tuple[Place, int, int], ...] = ()  # the place, the unit, the number that stays
+    picks: tuple[Place, ...] = ()
+    work: Mapping[fx.Node, int] = field(default_factory=dict)
+    runs: tuple[Capture, ...] = ()
