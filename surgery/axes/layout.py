@@ -91,10 +91,10 @@ def units(layout: Layout, group: str) -> Tensor:
     """The unit of a group that each position of a dimension belongs to; -1 where it belongs to none."""
     owner = torch.full((1,), -1)
     for factor in layout:
-        if isinstance(factor, Unit):
-            inner = torch.arange(factor.size) if factor.group == group else torch.full((factor.size,), -1)
-        else:
+        if isinstance(factor, Sum):
             inner = torch.cat([units(term, group) for term in factor.terms])
+        else:
+            inner = torch.arange(factor.size) if factor.group == group else torch.full((factor.size,), -1)
         owner = torch.maximum(owner[:, None], inner).flatten()
     return owner
 

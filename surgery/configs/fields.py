@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from surgery.axes.formulas import Field, Steps
-from surgery.modules.plain_data import LONGEST, is_plain_data
+from surgery.modules.plain_data import LONGEST, at, is_plain_data
 from surgery.nested import Nested
 
 Config: TypeAlias = Nested  # an object, of the user's class, that holds integers, lists of such, and other objects
@@ -24,13 +24,6 @@ def fields(config: Config, path: Steps = ()) -> Iterator[tuple[Steps, int | None
         for name, value in vars(config).items():
             if not name.startswith("_"):
                 yield from fields(value, (*path, Field(name)))
-
-
-def at(value: Config, path: Steps) -> Nested:
-    """What a path leads to."""
-    for step in path:
-        value = vars(value)[step.name] if isinstance(step, Field) else value[step]
-    return value
 
 
 def differs(config: Config, path: Steps, value: int | None) -> bool:

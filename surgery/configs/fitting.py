@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from surgery.axes.formulas import Agreed, AttributePath, Origin, Steps
-from surgery.configs.fields import Config, at, fields
+from surgery.configs.fields import Config, fields
 from surgery.configs.voting import Place, Sizes, Slopes, slopes_between, wanted
-from surgery.modules.plain_data import replaced
+from surgery.modules.plain_data import at, replaced
 
 # What absent values are tried with: two sizes that most numbers of heads and groups divide, and classes so accept.
 FEW, MANY = 24, 48

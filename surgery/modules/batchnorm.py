@@ -74,16 +74,20 @@ NONE = "recalibrate was given no batches: pass a few batches of training inputs,
 def _fresh_means(layers: Sequence[_BatchNorm]) -> Iterator[None]:
     """The layers take a plain mean over the batches inside; the first batch replaces the old statistics."""
     momenta = {layer: layer.momentum for layer in layers}
+    counts = {layer: layer.num_batches_tracked for layer in layers if layer.num_batches_tracked is not None}
+    before = {layer: count.clone() for layer, count in counts.items()}
     for layer in layers:
         layer.train()
         layer.momentum = None
-        if layer.num_batches_tracked is not None:
-            layer.num_batches_tracked.zero_()
+        if layer in counts:
+            counts[layer].zero_()
     try:
         yield
     finally:
         for layer, momentum in momenta.items():
             layer.momentum = momentum
+            if layer in before and not layer.num_batches_tracked:  # it is left out at these widths
+                counts[layer].copy_(before[layer])
 
 
 @contextlib.contextmanager

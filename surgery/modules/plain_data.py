@@ -73,7 +73,14 @@ def altered(value: T, changes: Mapping[str, object]) -> T:
     return result
 
 
-def replaced(value: Nested, keys: Sequence[Hashable], item: int | None) -> Nested:
+def at(value: Nested, keys: Sequence[Hashable]) -> Nested:
+    """What keys lead to."""
+    for key in keys:
+        value = vars(value)[key.name] if isinstance(key, Field) else value[key]
+    return value
+
+
+def replaced(value: Nested, keys: Sequence[Hashable], item: Nested) -> Nested:
     """A nested container or object with one item replaced; the container itself is left alone."""
     if not keys:
         return item

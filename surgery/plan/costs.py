@@ -84,13 +84,16 @@ class CostModel:
         return dict(zip(self.groups, row.tolist(), strict=True))
 
 
+NO_MODULES = Units({})
+
+
 def cost_model(
     groups: Iterable[str],
-    units: Units,
     layouts: Mapping[str, Iterable[Layout]],
     parameters: Mapping[str, int],
     stored_elements: Mapping[str, tuple[int, int]],
     macs: Iterable[Layout],
+    units: Units = NO_MODULES,
 ) -> CostModel:
     """The costs of a plan, from these fields of it (`Plan.cost_model`)."""
     columns = _Columns(units, {name: column for column, name in enumerate(groups)})

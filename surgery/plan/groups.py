@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from torch import Tensor
 
 from surgery.axes.formulas import Origin
 from surgery.axes.layout import Layout
+from surgery.errors import InputError
 from surgery.modules.code.rewritten import Routine
 
 OTHER = "hidden"
@@ -67,6 +70,7 @@ class Group:
         lists: where modules are its units.
         order: the units by importance, where that is not how they are counted: a width keeps the first of these, and
             they run in their own order. The units that must stay come first.
+        stays: the units that must stay.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Group:
     least: int = 1
     lists: tuple[Listed, ...] = ()
     order: tuple[int, ...] = ()
+    stays: tuple[int, ...] = ()
 
     @property
     def limits(self) -> str:
@@ -96,6 +101,19 @@ class Group:
         """The smallest width that it can have, not below this."""
         steps = -(-max(width, self.least) // self.granularity)
         return min(self.size, int(steps) * self.granularity)
+
+    def ordered(self, order: Sequence[int] | Tensor) -> Group:
+        """The group with another order of importance. Raises InputError for what is none."""
+        if self.kind != DEPTH:
+            raise InputError(
+                f"group {self.name} (kind {self.kind}) has its units in the order of its weights: sort or reorder the "
+                "model. An order of importance is one of modules that run one after another, kind depth"
+            )
+        found = [int(unit) for unit in (order.tolist() if isinstance(order, Tensor) else order)]
+        if sorted(found) != list(range(self.size)):
+            raise InputError(f"group {self.name}: an order is a permutation of range({self.size}), got {found}")
+        first = [unit for unit in found if unit in self.stays]
+        return replace(self, order=(*first, *(unit for unit in found if unit not in self.stays)))
 
     def kept(self, width: int) -> tuple[int, ...]:
         """The units that are there at a width, in the order in which they run."""

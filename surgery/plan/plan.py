@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import torch
+from torch import Tensor
 
 from surgery.axes import layout
-from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, Picked, Rank, evaluate
+from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, Rank, evaluate
 from surgery.axes.layout import Layout
 from surgery.errors import InputError
 from surgery.plan.costs import CostModel, cost_model
@@ -80,12 +82,15 @@ class Plan:
     @functools.cached_property
     def cost_model(self) -> CostModel:
         """What the model costs by widths: exact for one model (`at`), and for many at once."""
-        return cost_model(self.groups, self.units, self.layouts, self.parameters, self.stored_elements, self.macs)
+        return cost_model(self.groups, self.layouts, self.parameters, self.stored_elements, self.macs, self.units)
 
     @functools.cached_property
     def units(self) -> Units:
         """The groups whose units are modules, and which of these are there at some widths."""
-        return Units({name: group for name, group in self.groups.items() if group.lists})
+        others: dict[str, list[str]] = {}
+        for alias, name in self.aliases.items():
+            others.setdefault(name, []).append(alias)
+        return Units({name: group for name, group in self.groups.items() if group.lists}, others)
 
     def canonical(self, name: str) -> str:
         """The name that the plan has for a tensor which is known by several."""
@@ -138,6 +143,16 @@ class Plan:
             result.update(tie.widths(self.groups, given, named, multiple))
         return result
 
+    def ordered(self, orders: Mapping[str, Sequence[int] | Tensor]) -> Plan:
+        """The plan with other orders of importance for groups of modules: permutations, by name, glob or kind.
+
+        What must stay comes first in any case. Raises InputError for what is no order of such a group, WidthError for a
+        name that no group has.
+        """
+        found = {name: order for pattern, order in orders.items() for name in self.find(pattern)}
+        changed = {name: self.groups[name].ordered(order) for name, order in found.items()}
+        return dataclasses.replace(self, groups={**self.groups, **changed})
+
     def value(self, formula: Origin, widths: Mapping[str, int]) -> int:
         """A formula at the given widths."""
 
@@ -149,14 +164,6 @@ class Plan:
             return layout.width(origin.layout, widths)
 
         return formula.value if isinstance(formula, Constant) else evaluate(formula, leaf)
-
-    def following(self, formula: Origin, widths: Mapping[str, int], value: object) -> object:
-        """What stands at the given widths in the place of a `value` that follows them by a formula."""
-        if isinstance(formula, Picked):
-            kept = self.groups[formula.group].kept(widths[formula.group])
-            assert isinstance(value, list | tuple)
-            return type(value)([value[unit] for unit in kept])
-        return self.value(formula, widths)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Everything that the table shows, and the layouts, as JSON; written to `path` if one is given."""

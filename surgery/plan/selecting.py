@@ -70,5 +70,7 @@ def _placed(groups: Mapping[str, Group], pattern: str) -> list[str]:
     return [
         name
         for name, group in groups.items()
-        if fnmatch.fnmatchcase(name, pattern) or any(tensor.startswith(below) for tensor, _ in group.cuts)
+        if fnmatch.fnmatchcase(name, pattern)
+        or any(tensor.startswith(below) for tensor, _ in group.cuts)
+        or any(f"{listed.path}.".startswith(below) for listed in group.lists)
     ]

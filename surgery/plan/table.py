@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from surgery.axes.layout import Layout, Unit
+from surgery.axes.layout import Layout, Sum
 from surgery.errors import WidthError
 from surgery.plan.facts import Facts
 from surgery.plan.folding import Row, folded
@@ -16,10 +16,10 @@ def notation(dim: Layout) -> str:
     """A layout as einops would write it, group names as axes: `(3 qkv.o.0)`."""
     parts = []
     for factor in dim:
-        if isinstance(factor, Unit):
-            parts.append(factor.group or str(factor.size))
-        else:
+        if isinstance(factor, Sum):
             parts.append("(" + " + ".join(notation(term) for term in factor.terms) + ")")
+        else:
+            parts.append(factor.group or str(factor.size))
     return parts[0] if len(parts) == 1 else f"({' '.join(parts)})" if parts else "1"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
 
 from surgery.plan.groups import Group, Listed
 
+T = TypeVar("T")
 Home: TypeAlias = tuple[str, int]  # a group, and a unit of it
 
 
@@ -18,9 +20,11 @@ class Units:
 
     Attributes:
         groups: those of the plan whose units are modules.
+        others: the further names of tensors that have several.
     """
 
     groups: Mapping[str, Group]
+    others: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @functools.cached_property
     def children(self) -> dict[str, Home]:
@@ -43,26 +47,32 @@ class Units:
         return found
 
     def homes(self, name: str) -> tuple[Home, ...]:
-        """The units that a module or tensor lies in, the outermost first."""
+        """The units that a module or tensor lies in, the outermost first; of what several hold, those of all."""
         if not self.groups:
             return ()
-        return tuple(self.children[path] for path in _paths(name) if path in self.children)
+        each = [self._above(one) for one in (name, *self.others.get(name, ()))]
+        alike = itertools.takewhile(lambda homes: len(set(homes)) == 1, zip(*each, strict=False))
+        return tuple(homes[0] for homes in alike)
+
+    def _above(self, path: str) -> tuple[Home, ...]:
+        return tuple(self.children[one] for one in _paths(path) if one in self.children)
 
     def there(self, name: str, widths: Mapping[str, int]) -> bool:
         """Whether a module or tensor is there at these widths; groups that are left out are full."""
-        return all(
-            self.groups[group].rank(unit) < widths.get(group, self.groups[group].size)
-            for group, unit in self.homes(name)
-        )
+        return self._all_there(self.homes(name), widths)
+
+    def _all_there(self, homes: Iterable[Home], widths: Mapping[str, int]) -> bool:
+        return all(self.groups[g].rank(unit) < widths.get(g, self.groups[g].size) for g, unit in homes)
 
     def name(self, name: str, widths: Mapping[str, int]) -> str | None:
         """What a module or tensor is called in a small model; None where it is not there."""
         if not self.groups or not name:
             return name
-        if not self.there(name, widths):
-            return None
-        above = ["", *_paths(name)]
-        return ".".join(self.key(path, part, widths) for path, part in zip(above, name.split("."), strict=False))
+        for one in (name, *self.others.get(name, ())):
+            if self._all_there(self._above(one), widths):
+                above = ["", *_paths(one)]
+                return ".".join(self.key(path, part, widths) for path, part in zip(above, one.split("."), strict=False))
+        return None
 
     def key(self, path: str, name: str, widths: Mapping[str, int]) -> str:
         """What a child of the module at `path` is called when others are gone."""
@@ -71,12 +81,25 @@ class Units:
         gone = [int(other) for other in self.gone(path, widths, renumbered=True)]
         return str(int(name) - sum(other < int(name) for other in gone))
 
+    def children_of(self, path: str, children: Mapping[str, T], widths: Mapping[str, int]) -> dict[str, T]:
+        """Those of a module's children that stay where they are, by what they are called then.
+
+        Of children that leave a stand-in behind, that takes their place: they count as there.
+        """
+        standing = {name for _, one in self.lists.get(path, ()) if one.passing is not None for name in _all(one)}
+        gone = set(self.gone(path, widths)) - standing
+        return {self.key(path, name, widths): child for name, child in children.items() if name not in gone}
+
     def gone(self, path: str, widths: Mapping[str, int], renumbered: bool = False) -> Iterator[str]:
         """The names of the children of the module at `path` that are not there at these widths."""
         for group, listed in self.lists.get(path, ()):
             kept = set(group.kept(widths.get(group.name, group.size)))
             if listed.renumbered or not renumbered:
                 yield from (name for unit, names in enumerate(listed.units) if unit not in kept for name in names)
+
+
+def _all(listed: Listed) -> Iterator[str]:
+    return (name for names in listed.units for name in names)
 
 
 def _paths(name: str) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,7 @@ class Analysis:
     constraints: list[SizeConstraint] = field(default_factory=list)
     min_units: list[tuple[Dim, str]] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
+    workers: list[fx.Node] = field(default_factory=list)  # the call of each of the `macs`
     kinds: list[tuple[str, Dim]] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     read: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # attributes that runs read without a trace
@@ -73,9 +75,17 @@ class Analysis:
         known = dict(zip((n for n in capture.graph.nodes if n.op == "placeholder"), inputs, strict=False))
         for node in capture.graph.nodes:
             self.values[node] = known[node] if node in known else self.value(node, capture)
+            self.workers += [node] * (len(self.macs) - len(self.workers))
         for frame in capture.frames:
             self._declare_transparent(frame)
         return tensors_in(fill(capture.root.output, self.values.get))
+
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What runs do inside is no work that counts."""
+        counted = len(self.macs)
+        yield
+        del self.macs[counted:], self.workers[counted:]
 
     def tensor(self, name: str) -> Dims:
         """The dimensions of a parameter or buffer, shared by everything that is tied to it."""

@@ -41,7 +41,7 @@ def coarser_dtypes(parts: Parts, captures: Sequence[Capture]) -> frozenset[torch
 
 def freeze(dim: Dim, names: Mapping[Axis, str]) -> Layout:
     """A dimension with group names in place of axes, neighbouring fixed parts merged."""
-    factors: list[Unit | layout.Sum] = []
+    factors: list[Unit | layout.Sum | layout.Present] = []
     for factor in resolve(dim):
         made: Layout
         if isinstance(factor, Sum):

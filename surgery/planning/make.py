@@ -28,6 +28,8 @@ from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
 from surgery.planning.freeze import Freezer, coarser_dtypes
+from surgery.planning.listed.frozen import with_modules
+from surgery.planning.listed.lists import Lists, Patterns, find_lists, patterns_of
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
 from surgery.planning.silent import read_silently
@@ -60,6 +62,15 @@ def fewer_gc_passes() -> Iterator[None]:
         gc.set_threshold(first, *others)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for, as in `surgery.wrap`."""
+
+    rehearse: bool
+    outputs: Outputs
+    depth: bool | list[str]
+
+
 @fewer_gc_passes()
 def make_plan(
     model: nn.Module,
@@ -70,17 +81,19 @@ def make_plan(
     rehearse: bool = True,
     tie: TieSpec = (),
     outputs: Outputs = (),
+    depth: Patterns = False,
 ) -> Plan:
     """Find the width groups of a model. The arguments are those of `surgery.wrap`.
 
     Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
     """
     parts, caches = without_caches(check_model(model), examples)
-    draft, plan = _drafted(parts, examples, rehearse, outputs)
+    asked = Asked(rehearse, outputs, patterns_of(depth, "depth"))
+    draft, plan = _drafted(parts, examples, asked)
     if rehearse and plan.rewrites:
         other = rehearsal.other_inputs(parts, plan, examples)
         if other is not None:  # code with sizes in it has seen too few of them
-            wider = _drafted(parts, examples, rehearse, outputs, other)
+            wider = _drafted(parts, examples, asked, other)
             if wider[1].elastic_share >= WORTH * plan.elastic_share:  # else other inputs get an error that helps
                 draft, plan = wider
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
@@ -90,27 +103,29 @@ def make_plan(
     options: dict[str, object] = {"fixed": fixed, "only": only, "granularity": granularity}
     if not rehearse:
         options["rehearse"] = False
+    if asked.depth:
+        options["depth"] = asked.depth
     if plan.outputs:
         options["outputs"] = list(plan.outputs)
     plan = replace(_with_granularity(plan, granularity), options=options, caches=caches)
+    plan = plan.ordered(depth) if isinstance(depth, Mapping) else plan
     return tied_by_config(plan, sayable) if tie == CONFIG else tied(plan, named_ties(plan, tie))
 
 
-def _drafted(
-    parts: Parts, examples: Examples, rehearse: bool, outputs: Outputs, other: Inputs | None = None
-) -> tuple[_Draft, Plan]:
+def _drafted(parts: Parts, examples: Examples, asked: Asked, other: Inputs | None = None) -> tuple[_Draft, Plan]:
     """The plan of what runs on these inputs show, and on an `other` one, and what it is made from."""
-    captures, notes = record_runs(parts, examples, outputs)
-    more = [] if other is None else record_runs(parts, other, outputs)[0]
-    analysis = analyse(parts, captures, more)
+    captures, notes = record_runs(parts, examples, asked.outputs)
+    more = [] if other is None else record_runs(parts, other, asked.outputs)[0]
+    lists = find_lists(parts, captures, examples, asked.depth)
+    analysis = analyse(parts, captures, [*more, *lists.runs()])
     examples = examples if other is None else Batches((*runs(examples), other))
     reach(analysis)
     pin_unread(analysis)
     pin_constants(analysis)
     solution = _solved(analysis, examples)
     notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))
-    draft = _Draft(analysis, examples, axis_names(analysis), min_widths(analysis), notes)
-    return draft, _rehearsed(draft, draft.plan(solution), all_widths=rehearse)
+    draft = _Draft(analysis, examples, axis_names(analysis), min_widths(analysis), notes, lists)
+    return draft, _rehearsed(draft, draft.plan(solution), all_widths=asked.rehearse)
 
 
 def _solved(analysis: Analysis, examples: Examples, refused: Mapping[str, str] = MappingProxyType({})) -> Solution:
@@ -151,24 +166,32 @@ def _rehearsed(draft: _Draft, plan: Plan, all_widths: bool) -> Plan:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A plan while it is mended: its axes, their names, those of at least two units, notes, and refused `forwards`."""
+    """A plan while it is mended.
+
+    It has axes, their names, those of at least two units, notes, lists of modules, and refused `forwards`.
+    """
 
     analysis: Analysis
     examples: Examples
     names: dict[Axis, str]
     coarse: dict[Axis, int]
     notes: tuple[str, ...]
+    lists: Lists
     forwards: dict[str, str] = field(default_factory=dict)
 
     def solved(self) -> Solution:
         return _solved(self.analysis, self.examples, self.forwards)
 
     def plan(self, solution: Solution) -> Plan:
-        return Freezer(self.analysis, solution, self.names, self.coarse, self.notes).plan()
+        lists = self.lists
+        plan = Freezer(self.analysis, solution, self.names, self.coarse, (*self.notes, *lists.notes)).plan()
+        plan = replace(plan, available=lists.available)
+        return with_modules(plan, lists.found, self.analysis.workers, lists.steps)
 
     def give_up(self, groups: Mapping[str, str], steps: Mapping[str, int]) -> None:
         """Pin groups, each for its reason; two of one size are made one instead. Others go in larger `steps`."""
         self.coarse.update({axis: steps[name] for axis, name in self.names.items() if name in steps})
+        self.lists.give_up(groups, steps)
         axes = [axis for axis in group_axes(self.analysis) if self.names[axis] in groups]
         if len(axes) == 2 and axes[0].size == axes[1].size:
             unify((axes[0],), (axes[1],), f"a rehearsal ({next(iter(groups.values()))})")
@@ -184,6 +207,7 @@ class _Draft:
         for axis in group_axes(self.analysis):
             if self.names[axis] in kept:
                 pin((axis,), "kept fixed by the caller")
+        self.lists.found = [one for one in self.lists.found if one.name not in kept]
         return self.plan(self.solved())
 
     def rests(self, plan: Plan, pattern: str) -> bool:
@@ -207,9 +231,8 @@ def analyse(parts: Parts, captures: Sequence[Capture], more: Sequence[Capture] =
     """
     analysis = Analysis(parts)
     _add(analysis, captures)
-    counted = len(analysis.macs)
-    _add(analysis, more)
-    del analysis.macs[counted:]
+    with analysis.uncounted():
+        _add(analysis, more)
     unify_carried(analysis)
     pin_held(analysis)
     return analysis

@@ -16,13 +16,13 @@ from surgery.axes import layout
 from surgery.axes.formulas import LayoutSize, Origin, Steps, leaves
 from surgery.axes.layout import Layout
 from surgery.configs.building import built_over, unlike
-from surgery.configs.fields import at, fields
+from surgery.configs.fields import fields
 from surgery.configs.fitting import Fit, Unfit
 from surgery.configs.kept import config_of
 from surgery.configs.voting import Place, Sizes
 from surgery.errors import InputError, WidthError, some
 from surgery.modules.inputs import Examples
-from surgery.modules.plain_data import replaced
+from surgery.modules.plain_data import at, replaced
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import compare
 from surgery.plan.cutting import cut

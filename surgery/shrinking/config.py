@@ -17,12 +17,12 @@ from torch import nn
 
 from surgery.axes.formulas import Steps
 from surgery.configs.building import built_over, unlike
-from surgery.configs.fields import Config, at, differs, fields
+from surgery.configs.fields import Config, differs, fields
 from surgery.configs.fitting import Arguments, Fit, Formulas, Unfit
 from surgery.configs.kept import config_of, keeping
 from surgery.errors import InputError, ProofError
 from surgery.modules.inputs import Examples
-from surgery.modules.plain_data import is_plain_data, replaced
+from surgery.modules.plain_data import at, is_plain_data, replaced
 from surgery.modules.verify import compare
 from surgery.plan.plan import Plan
 from surgery.plan.ties import told

@@ -118,11 +118,12 @@ def _planned(
     plan: Plan | None = None
     try:
         plan = make_plan(model, examples, **data["options"])
+        plan = plan.ordered(data.get("orders", {}))
         widths = plan.widths(data["widths"])
         if plan.fingerprint == data["fingerprint"]:
             return plan, widths
         cause = ""
-    except WidthError as error:
+    except (InputError, WidthError) as error:
         cause = str(error)
     other = apart(data, tensors, model, plan)
     if cause and other == SAME:
@@ -163,8 +164,9 @@ def _names(value: object) -> bool:
 def _options(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) - {"rehearse", "outputs"} == {"fixed", "only", "granularity"}
+        and set(value) - {"rehearse", "outputs", "depth"} == {"fixed", "only", "granularity"}
         and _names(value.get("outputs", []))
+        and (value.get("depth", True) is True or _names(value["depth"]))
         and _names(value["fixed"])
         and _names(value["only"])
         and (type(value["granularity"]) is int or _numbers(value["granularity"]))

@@ -13,7 +13,7 @@ from surgery.modules.arguments import counted
 from surgery.modules.copying import unrun
 from surgery.modules.inputs import Examples
 from surgery.modules.verify import compare
-from surgery.plan.groups import Group
+from surgery.plan.groups import DEPTH, Group
 from surgery.plan.plan import Plan
 from surgery.shrinking.proof import tolerance_of
 from surgery.shrinking.shrink import M, like, plain_copy, prepared
@@ -55,6 +55,11 @@ def reorder(model: M, orders: Mapping[str, Sequence[int] | Tensor], example_inpu
 
 
 def _order(group: Group, order: Sequence[int] | Tensor) -> Tensor:
+    if group.kind == DEPTH:
+        raise InputError(
+            f"group {group.name} is of modules that run one after another, which cannot change places: "
+            "surgery.set_depth_order(wrapped, orders) says which of them small depths keep"
+        )
     try:
         index = torch.as_tensor(order).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:

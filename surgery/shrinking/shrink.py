@@ -201,6 +201,12 @@ def unlearned_copy(wrapped: M) -> M:
     return plain_copy(wrapped, plan, take, plan.full()).eval()
 
 
+def _cut_buffers(plan: Plan, widths: dict[str, int]) -> list[str]:
+    """The buffers that are cut, by the names that they have in a small model."""
+    names = (plan.units.name(name, widths) for name in plan.cut_tensors - set(plan.parameters))
+    return sorted(name for name in names if name is not None)
+
+
 def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record:
     """What `save` needs to know. Of a model that was shrunk before, it is told as widths of the first, full one."""
     record: Record = {
@@ -208,7 +214,8 @@ def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record
         "full": plan.full(),
         "fingerprint": plan.fingerprint,
         "options": dict(plan.options),
-        "cut_buffers": sorted(plan.cut_tensors - set(plan.parameters)),
+        "orders": {name: list(group.order) for name, group in plan.units.groups.items() if group.order},
+        "cut_buffers": _cut_buffers(plan, widths),
         "shapes": {name: [layout.width(dim, {}) for dim in dims] for name, dims in plan.layouts.items()},
     }
     if before is not None and set(plan.groups) == {name for name, width in before["widths"].items() if width > 1}:

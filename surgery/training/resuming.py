@@ -19,6 +19,7 @@ from surgery.plan.plan import Plan
 from surgery.training.remembered import restored, taken
 from surgery.training.step import twin_in
 from surgery.twin.elastic import state_of
+from surgery.twin.orders import depth_orders
 from surgery.twin.state import State
 
 FORMAT = "surgery.training/1"
@@ -40,6 +41,7 @@ def training_state(wrapped: nn.Module) -> dict[str, Any]:
     """
     state = state_of(twin_in(wrapped))
     dims = state.class_dims.items()
+    orders = {} if state.plan is None else depth_orders(twin_in(wrapped))
     return {
         "format": FORMAT,
         "plan": None if state.plan is None else state.plan.fingerprint,
@@ -48,6 +50,7 @@ def training_state(wrapped: nn.Module) -> dict[str, Any]:
         "widths": dict(state.setting.chosen),
         "statistics": None if state.estimated is None else dict(state.estimated),
         "dims": [[file, line, code.hex(), list(names), known] for (file, line, code, names), known in dims],
+        **({"orders": orders} if orders else {}),
     }
 
 
@@ -60,7 +63,7 @@ def load_training_state(wrapped: nn.Module, saved: dict[str, Any]) -> None:
 
     Raises InputError for a state of another model, or of another draw; nothing has changed then.
     """
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT or set(saved) != FIELDS:
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT or set(saved) - {"orders"} != FIELDS:
         raise InputError("this is no state of a training: pass what surgery.training_state(wrapped) gave")
     twin = twin_in(wrapped)
     state = state_of(twin)
@@ -157,13 +160,16 @@ def _settled(twin: nn.Module, plan: Plan | None, state: State, saved: dict[str, 
             "model that it was saved of, with the same fixed= and only="
         )
     try:
+        plan = plan.ordered(saved.get("orders", {}))
         chosen = plan.widths(saved["widths"])
         estimated = None if saved["statistics"] is None else plan.widths(saved["statistics"])
     except WidthError as error:
         raise InputError(f"the state has widths that this {type(twin).__name__} cannot have: {error}") from error
 
     def settle() -> None:
+        state.plan = plan
         state.setting.chosen, state.estimated = chosen, estimated
+        state.setting.forget()
         state.sync()
 
     return settle

@@ -20,6 +20,7 @@ from surgery.modules.outputs import Outputs
 from surgery.modules.sharded import whole
 from surgery.plan.plan import Draw, Plan
 from surgery.plan.ties import TieSpec
+from surgery.planning.listed.lists import Patterns
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.training.draws import DEFAULT, check_draw
@@ -50,6 +51,7 @@ def wrap(
     calibration: Iterable[Batch] | None = None,
     tie: TieSpec = (),
     outputs: Outputs = (),
+    depth: Patterns = False,
 ) -> M:
     """A twin of `model` that draws its widths at every training forward; `model` stays as it is.
 
@@ -79,6 +81,10 @@ def wrap(
         outputs: the parts of what the model returns that count: names (`"logits"`), indices, or a function that picks
             them (`lambda out: out.logits`). What only the others need is free to be cut: they come out narrower.
             Default: all.
+        depth: lists of modules that run one after another, such as layers, become groups too, of kind "depth": any of
+            them may be left out. True for all, or globs over group names or module paths; a mapping of these gives each
+            its order of importance, as `surgery.set_depth_order` takes it. Default: they stay as they are, and the plan
+            names them.
 
     Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
     where the model does not run on the example inputs; WidthError for a name that no group has.
@@ -95,7 +101,7 @@ def wrap(
     state = State(None, None, draw, generator)
     state.calibration = () if calibration is None else taken(calibration, "calibration")
 
-    prepare = _Preparation(fixed, only, granularity, minimum, rehearse, tie, outputs)
+    prepare = _Preparation(fixed, only, granularity, minimum, rehearse, tie, outputs, depth)
     if example_inputs is not None:
         prepare(twin, model, state, example_inputs)
         calibrated(twin)  # batches that it cannot be run on are refused here
@@ -116,10 +122,11 @@ class _Preparation:
     rehearse: bool
     tie: TieSpec
     outputs: Outputs
+    depth: Patterns
 
     def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
         plan = make_plan(
-            model, examples, self.fixed, self.only, self.granularity, self.rehearse, self.tie, self.outputs
+            model, examples, self.fixed, self.only, self.granularity, self.rehearse, self.tie, self.outputs, self.depth
         )
         check_waiting(twin, plan, state)
         install(twin, plan, state, self.minimum)
@@ -151,14 +158,19 @@ def unwrap(wrapped: M) -> M:
 
 @counted()
 def inspect(
-    model: nn.Module, example_inputs: Examples | None = None, *, rehearse: bool = True, outputs: Outputs = ()
+    model: nn.Module,
+    example_inputs: Examples | None = None,
+    *,
+    rehearse: bool = True,
+    outputs: Outputs = (),
+    depth: Patterns = False,
 ) -> Plan:
     """What can change its width in a model, and what cannot and why. Print it: it is a table.
 
     Args:
         model: any nn.Module; it stays as it is. A wrapped model has its plan already.
         example_inputs: as for `surgery.wrap`. A wrapped model needs none.
-        rehearse, outputs: as for `surgery.wrap`.
+        rehearse, outputs, depth: as for `surgery.wrap`.
 
     Raises InputError or CaptureError where the model cannot be analysed on these inputs.
     """
@@ -167,4 +179,4 @@ def inspect(
     if example_inputs is None:
         check_model(model)
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
-    return make_plan(model, example_inputs, rehearse=rehearse, outputs=outputs)
+    return make_plan(model, example_inputs, rehearse=rehearse, outputs=outputs, depth=depth)

@@ -16,9 +16,9 @@ from surgery.axes.layout import Layout
 from surgery.errors import InputError
 from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.containers import containers, located, swapped
-from surgery.modules.plain_data import replaced
 from surgery.modules.sharded import is_sharded
 from surgery.plan import cutting
+from surgery.twin.following import following
 from surgery.twin.memory import Absent, Gathered, Memory, Shown, Stored
 from surgery.twin.parallel import check_even, check_there, out_of_reach
 from surgery.twin.state import State, in_backward
@@ -45,6 +45,8 @@ class Elastic:
         lenders: modules whose tensors this one holds in containers.
         rewritten: its forward with sizes that follow; `own_forward`: one that the instance itself had.
         methods: the names of its methods that are rewritten with a forward.
+        listed: whether some of its children are units of a group.
+        passing: of a module that is left out by name, the argument that it hands on then.
     """
 
     state: State
@@ -64,6 +66,8 @@ class Elastic:
     rewritten: Rewritten | None = None
     methods: list[str] = field(default_factory=list)
     own_forward: Callable[..., Any] | None = None
+    listed: bool = False
+    passing: int | str | None = None
     memory: Memory = field(default_factory=Memory)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,7 +83,7 @@ class Elastic:
 
     def kept(self, name: str) -> cutting.Kept | None:
         """What remains of a tensor at the current widths."""
-        found: cutting.Kept | None = self._cached(
+        found: cutting.Kept | None = self.cached(
             name, lambda: cutting.kept(self.tensors[name], self.state.setting.current)
         )
         return found
@@ -167,14 +171,14 @@ class Elastic:
 
     def attribute(self, name: str, value: Any) -> Any:
         """An attribute at the current widths."""
-        return self._cached(name, lambda: self._replaced(name, value))
+        return self.cached(name, lambda: self._replaced(name, value))
 
     def _replaced(self, name: str, value: Any) -> Any:
         """A value with the integers in it that follow the widths."""
         plan = self.state.plan
         for keys, formula in self.attributes.get(name, ()):
             assert plan is not None
-            value = replaced(value, keys, plan.value(formula, self.state.setting.current))
+            value = following(plan, formula, self.state.setting.current, value, keys)
         return value
 
     def show(self, module: nn.Module, name: str, value: Any) -> Any:
@@ -214,7 +218,8 @@ class Elastic:
         owners = self.state.slice_owners
         return value if owners is None else swapped(value, lambda tensor: owners.get(tensor, tensor))
 
-    def _cached(self, name: str, make: Callable[[], Any]) -> Any:
+    def cached(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives at the current widths."""
         version, value = self.memory.cache.get(name, (-1, None))
         if version != self.state.setting.version:
             value = make()
@@ -291,3 +296,11 @@ def not_wrapped(model: object) -> str:
 
 def is_wrapped(model: object) -> bool:
     return isinstance(model, nn.Module) and elastic_of(model) is not None
+
+
+def synced(module: nn.Module) -> Elastic | None:
+    """What a module reads through, at the widths of this moment; None where it is plain, or being unpickled."""
+    elastic = elastic_of(module)
+    if elastic is not None:
+        elastic.state.sync()
+    return elastic

@@ -12,8 +12,9 @@ from torch._compile import _disable_dynamo
 
 from surgery.errors import InputError
 from surgery.modules.inputs import tensors
+from surgery.twin.children import left_out
 from surgery.twin.compiled import note_traced
-from surgery.twin.elastic import Elastic, elastic_of, state_of
+from surgery.twin.elastic import Elastic, elastic_of, state_of, synced
 from surgery.twin.foreign import explained, is_own, without_autocast
 from surgery.twin.modes import check_mode, watch
 from surgery.twin.state import Pass, State, in_backward
@@ -27,7 +28,8 @@ def forward_of(module: Any, base: Any, args: Any, kwargs: Any) -> Any:
     elastic = elastic_of(module)
     if elastic is None:  # made from a twin, and plain by now
         return base.forward(module, *args, **kwargs)
-    return _forward(elastic, base, module, args, kwargs)
+    absent, handed_on = left_out(module, args, kwargs)
+    return handed_on if absent else _forward(elastic, base, module, args, kwargs)
 
 
 def around(module: Any, put: Any) -> Any:
@@ -189,11 +191,3 @@ def _listed(elastic: Elastic, owner: nn.Module, key: str, value: Tensor) -> Tens
         return elastic.read(owner, key, value)
     handed = pass_ is not None and not forward.whole_views and place in pass_.listed
     return elastic.read(owner, key, value) if handed else value
-
-
-def synced(module: nn.Module) -> Elastic | None:
-    """What a module reads through, at the widths of this moment; None where it is plain, or being unpickled."""
-    elastic = elastic_of(module)
-    if elastic is not None:
-        elastic.state.sync()
-    return elastic

@@ -23,7 +23,6 @@ from surgery.modules.inputs import Examples, detached
 from surgery.modules.modes import refresh
 from surgery.modules.tensors import Parts
 from surgery.modules.tree import named_modules
-from surgery.plan.groups import Group
 from surgery.plan.plan import Draw, Plan, per_group
 from surgery.twin.elastic import KEY, Elastic
 from surgery.twin.members import elastic_class
@@ -117,6 +116,10 @@ class _Installer:
                 vars(self.modules[holder])[name] = Method(module, routine, self.modules[holder], name)
                 self.elastics[holder].methods.append(name)
         elastic.own_forward = vars(module).pop("forward", None)
+        elastic.listed = path in plan.units.lists
+        for _, listed in plan.units.lists.get(path.rpartition(".")[0], ()) if path else ():
+            if path in map(listed.child, (name for names in listed.units for name in names)):
+                elastic.passing = listed.passing
         elastic.writes_data = mentions(type(module), {"data"})
         elastic.checks_class = self.checks_class
         elastic.rebound = frozenset(n for n in module._buffers if self.sets_by_name or n in self.assigned)
@@ -197,7 +200,7 @@ class _Installer:
     def is_member(self, path: str, holders: Sequence[str]) -> bool:
         """Whether a module has something to follow with. Others, such as activations, keep their very class."""
         elastic, module = self.elastics[path], self.modules[path]
-        own = elastic.attributes or elastic.rewritten or elastic.methods or elastic.stored or holders
+        own = elastic.attributes or elastic.rewritten or elastic.methods or elastic.stored or holders or elastic.listed
         if own or elastic.own_forward or not path or decisions(module):
             return True
         return any(True for _ in (*module.parameters(), *module.buffers()))
@@ -224,7 +227,7 @@ def enter(module: nn.Module, elastic: Elastic, holders: tuple[str, ...] = (), ba
         *(name for name in module._buffers if name not in elastic.tensors),
     )
     attributes = (*elastic.attributes, *elastic.constants)
-    module.__class__ = elastic_class(base or elastic.base, tensors, attributes, holders)
+    module.__class__ = elastic_class(base or elastic.base, tensors, attributes, holders, elastic.listed)
 
 
 def _rescales(draw: Draw) -> bool:

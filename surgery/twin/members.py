@@ -14,28 +14,32 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from surgery.errors import InputError
+from surgery.twin.children import CHILDREN
 from surgery.twin.compiled import Compiled
-from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of
+from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of, synced
 from surgery.twin.foreign import REMEDY
-from surgery.twin.forward import around, forward_of, named_members, synced, untraced
+from surgery.twin.forward import around, forward_of, named_members, untraced
 from surgery.twin.memory import Stored
 from surgery.twin.state import in_backward
 from surgery.twin.status import line
 from surgery.twin.writing import assign
+
+# Of a class: tensors, attributes and holders of tensors that follow the widths, and whether its children do.
+Names: TypeAlias = "tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], bool]"
 
 
 class Member:
     """What the modules of a twin have in common. It stands before their own class, whose hooks it keeps out."""
 
     surgery_base: type[nn.Module]
-    surgery_names: tuple[tuple[str, ...], ...]
+    surgery_names: Names
 
     def __init_subclass__(cls, **_: Any) -> None:
         """A base that registers its subclasses is not told of classes that are made here."""
@@ -242,7 +246,7 @@ def _reduced(module: Any, state: Any) -> tuple[Any, ...]:
     return _rebuild, (cls.surgery_base, cls.surgery_names), (plain, vars(module).get(KEY))
 
 
-def _rebuild(base: Any, names: tuple[tuple[str, ...], ...]) -> nn.Module:
+def _rebuild(base: Any, names: Names) -> nn.Module:
     cls = elastic_class(base, *names)
     made: nn.Module = object.__new__(cls)  # past what a class of its own would make
     return made
@@ -261,15 +265,18 @@ def _deepcopy(self: Any, memo: dict[int, Any]) -> nn.Module:
 
 @functools.cache
 def elastic_class(
-    base: Any, tensors: tuple[str, ...], attributes: tuple[str, ...], holders: tuple[str, ...]
+    base: Any, tensors: tuple[str, ...], attributes: tuple[str, ...], holders: tuple[str, ...], listed: bool = False
 ) -> type[nn.Module]:
-    """The subclass of `base` in which these tensors, attributes and holders of tensors follow the widths."""
+    """The subclass of `base` in which these tensors, attributes and holders of tensors follow the widths.
+
+    And its children, where it is `listed`.
+    """
     members: dict[str, Any] = {
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
         "surgery_base": base,
-        "surgery_names": (tensors, attributes, holders),
+        "surgery_names": (tensors, attributes, holders, listed),
         "forward": _forward(base),
     }
     if hasattr(base, "__deepcopy__"):
@@ -277,6 +284,7 @@ def elastic_class(
     members |= {name: _tensor_property(name) for name in tensors}
     members |= {name: _attribute_property(name) for name in attributes}
     members |= {name: _holder_property(name) for name in holders}
+    members |= {"_modules": CHILDREN} if listed else {}
     first, own = _first(base)
     made: type[nn.Module] = type.__new__(type(base), base.__name__, (first, base), own | members)  # past its metaclass
     return made

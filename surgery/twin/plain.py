@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -13,12 +14,13 @@ from surgery.axes import layout
 from surgery.modules.code.rewritten import Method, Rewritten
 from surgery.modules.code.untraced import Untraced
 from surgery.modules.copying import copy_tree
-from surgery.modules.plain_data import replaced
+from surgery.modules.passing import Passing
 from surgery.modules.sharded import whole
 from surgery.modules.tree import named_modules
 from surgery.plan.groups import Swap
 from surgery.plan.plan import Plan
 from surgery.twin.elastic import KEY
+from surgery.twin.following import following
 from surgery.twin.foreign import check_untouched, is_forward
 from surgery.twin.parallel import check_there
 from surgery.twin.setting import ready
@@ -45,20 +47,44 @@ def plain_at(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], widt
     state = ready(wrapped)
     check_untouched(wrapped)
     with stored_kept(wrapped, state, cleared=True):
-        small = copy_tree(wrapped, lambda name, tensor: take(name, _there(plan, name, tensor)), {id(state): state})
+        small = copy_tree(wrapped, functools.partial(_taken, plan, take, widths), {id(state): state})
     strip(small)
     modules: dict[str, nn.Module] = dict(small.named_modules())
     for path, (name, *keys), formula in plan.formulas:
         attributes = vars(modules[path])
-        attributes[name] = replaced(attributes[name], keys, plan.value(formula, widths))
+        attributes[name] = following(plan, formula, widths, attributes[name], keys)
     if widths == plan.full():
         return Plain(small, [], [])
     for path in plan.rewrites:
         _rewrite(modules, plan, path, widths)
     swapped = [swap.path for swap in plan.swaps if _swap(modules[swap.path], swap, widths)]
-    for module in modules.values():
+    _leave_out(modules, plan, widths)
+    for _, module in named_modules(small):
         vars(module).update({name: d(module) for name, d in decisions(module).items() if hasattr(module, name)})
-    return Plain(small, list(plan.rewrites), swapped)
+    return Plain(small, _staying(plan, plan.rewrites, widths), _staying(plan, swapped, widths))
+
+
+def _leave_out(modules: Mapping[str, nn.Module], plan: Plan, widths: dict[str, int]) -> None:
+    """Take the modules away that are not there at these widths, and name the others anew."""
+    for path, lists in plan.units.lists.items():
+        module = modules[path]
+        for _, listed in lists:
+            gone = set(plan.units.gone(path, widths)) & {name for names in listed.units for name in names}
+            if listed.passing is not None:
+                module._modules.update({name: Passing(listed.passing) for name in gone})
+        module._modules = plan.units.children_of(path, module._modules, widths)
+
+
+def _staying(plan: Plan, paths: Iterable[str], widths: dict[str, int]) -> list[str]:
+    """The paths of those modules that are there, in the small model."""
+    return [name for path in paths if (name := plan.units.name(path, widths)) is not None]
+
+
+def _taken(
+    plan: Plan, take: Callable[[str, Tensor], Tensor], widths: dict[str, int], name: str, tensor: Tensor
+) -> Tensor:
+    """What `take` gives; of a module that goes, the tensor itself, which goes with it."""
+    return take(name, _there(plan, name, tensor)) if plan.units.there(name, widths) else tensor
 
 
 def _there(plan: Plan, name: str, tensor: Tensor) -> Tensor:

@@ -47,6 +47,10 @@ class Setting:
         self.current = widths
         self.full = widths == full
 
+    def forget(self) -> None:
+        """The same widths mean something else from now on: what was made at them is stale."""
+        self.version += 1
+
 
 @dataclass(eq=False)
 class Pass:
