@@ -9,6 +9,7 @@ from surgery.curves.points import Point
 from surgery.errors import AxisError, CaptureError, FileError, InputError, ProofError, SurgeryError, WidthError
 from surgery.exporting.export import export_source
 from surgery.measuring.adaptive import adaptive
+from surgery.measuring.depth import depth_order
 from surgery.measuring.progress import Progress, progress
 from surgery.measuring.ranks import ranks
 from surgery.measuring.searching.search import search
@@ -43,6 +44,7 @@ from surgery.training.step import train_step
 from surgery.training.teaching import cached
 from surgery.training.touched import Touched, step_touched
 from surgery.training.wrap import inspect, unwrap, wrap
+from surgery.twin.orders import set_depth_order
 from surgery.twin.setting import at_widths, set_widths, widths
 from surgery.twin.statistics import recalibrate
 from surgery.twin.status import Status, status
@@ -54,10 +56,10 @@ __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "Status",
     "SurgeryError", "SweepError", "Touched", "TrainingState", "WidthError", "absorbed", "activation", "adapter",
-    "adapters", "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "export_source", "grid",
-    "inputs", "inspect", "kl", "latency", "load", "load_training_state", "log_to", "magnitude", "mixed", "nest",
-    "order", "paper", "pointwise", "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule",
-    "rules", "same", "sandwich", "save", "scans", "search", "sensitivity", "set_widths", "shared", "shrink",
-    "shrink_optimizer", "sort", "spatial", "status", "step_touched", "sweep", "taylor", "train_step",
+    "adapters", "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "depth_order", "export_source",
+    "grid", "inputs", "inspect", "kl", "latency", "load", "load_training_state", "log_to", "magnitude", "mixed",
+    "nest", "order", "paper", "pointwise", "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule",
+    "rules", "same", "sandwich", "save", "scans", "search", "sensitivity", "set_depth_order", "set_widths", "shared",
+    "shrink", "shrink_optimizer", "sort", "spatial", "status", "step_touched", "sweep", "taylor", "train_step",
     "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

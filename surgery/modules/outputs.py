@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from surgery.errors import InputError
-from surgery.nested import all_tensors
+from surgery.nested import all_tensors, class_name
 
 # Names of parts ("logits", "hidden_states.3", an index), or a function of what is returned that gives some of it.
 Outputs: TypeAlias = "str | int | Iterable[str | int] | Callable[[Any], Any]"
@@ -55,6 +55,18 @@ def _inside(value: object) -> dict[str, object]:
         named = dict(zip(getattr(value, "_fields", ()), value, strict=False))
         return {str(i): item for i, item in enumerate(value)} | named
     return {} if isinstance(value, Tensor) else dict(getattr(value, "__dict__", {}))
+
+
+def named_tensors(returned: object, names: Sequence[str], apart: Collection[str]) -> dict[str, Tensor]:
+    """The tensors of the parts that count, by their places; without those in objects of classes in `apart`."""
+    if names:
+        return {f"{name}.{inner}": tensor for name in names for inner, tensor in _leaves(at(returned, name))}
+    if class_name(returned) in apart:
+        return {}
+    if isinstance(returned, Tensor) or not _inside(returned):
+        return dict(_leaves(returned))
+    parts = {id(item): (key, item) for key, item in _inside(returned).items()}.values()
+    return {f"{key}.{name}": x for key, item in parts for name, x in named_tensors(item, (), apart).items()}
 
 
 def _leaves(value: object, name: str = "", depth: int = 8) -> Iterator[tuple[str, Tensor]]:

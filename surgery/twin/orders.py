@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from surgery.twin.setting import plan_of, ready
+from surgery.twin.setting import at_widths, plan_of, ready
 
 
 def set_depth_order(wrapped: nn.Module, orders: Mapping[str, Sequence[int] | Tensor]) -> None:
@@ -33,3 +34,18 @@ def set_depth_order(wrapped: nn.Module, orders: Mapping[str, Sequence[int] | Ten
 def depth_orders(wrapped: nn.Module) -> dict[str, list[int]]:
     """The order of each group of modules that run one after another, as `set_depth_order` takes it."""
     return {name: list(group.order) for name, group in plan_of(wrapped).units.groups.items() if group.order}
+
+
+@contextlib.contextmanager
+def keeping(wrapped: nn.Module, group: str, units: Collection[int]) -> Iterator[None]:
+    """Run at full width, without those modules of a group that are not in `units`. Nothing is drawn inside."""
+    state, plan = ready(wrapped), plan_of(wrapped)
+    others = [unit for unit in range(plan.groups[group].size) if unit not in units]
+    state.plan = plan.ordered({group: [*sorted(units), *others]})
+    state.setting.forget()
+    try:
+        with at_widths(wrapped, {group: len(units)}):
+            yield
+    finally:
+        state.plan = plan
+        state.setting.forget()
