@@ -35,14 +35,34 @@ class LayerCall:
     binding: signature.Binding
     macs: list[tuple[Dim, ...]]
     min_units: list[Dim] = field(default_factory=list)
+    parts: dict[int, int] = field(default_factory=dict)  # of a stack: which of its layers each of the `macs` is of
 
     def at_least_two(self, *dims: Dim) -> None:
         """State that one unit, in the product of these dimensions, would be an error or another case."""
         self.min_units.append(tuple(factor for dim in dims for factor in dim))
 
-    def multiply(self, *dims: Dim) -> None:
-        """State multiply-adds of the call: the product of these dimensions' widths."""
+    def multiply(self, *dims: Dim, layer: int | None = None) -> None:
+        """State multiply-adds of the call: the product of these dimensions' widths. Of a stack, those of one layer."""
+        if layer is not None:
+            self.parts[len(self.macs)] = layer
         self.macs.append(dims)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers inside of a layer that run one after another, each on what the one before has made.
+
+    Attributes:
+        count: the attribute that holds how many they are.
+        tensors: the names of the tensors of each, one by one the same things.
+        entries: attributes with as many entries for each of them.
+        names: attributes with as many entries for each of them, which those that stay take over from the first.
+    """
+
+    count: str
+    tensors: tuple[tuple[str, ...], ...]
+    entries: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 class Adapter:
@@ -112,6 +132,11 @@ class Adapter:
     @property
     def replacement(self) -> type[nn.Module] | None:
         """A plain class that can have the widths that this one cannot."""
+        return None
+
+    @property
+    def stack(self) -> Stack | None:
+        """The layers inside of this one of which any but the first may be left out; None where there are none."""
         return None
 
     def consumed(self) -> frozenset[str]:

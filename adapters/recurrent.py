@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from surgery.adapters.base import Adapter, LayerCall, Made, adapter
+from surgery.adapters.base import Adapter, LayerCall, Made, Stack, adapter
 from surgery.axes.algebra import Dim, Dims, concat, fresh, pin, unify
 from surgery.nested import fold
 
@@ -43,6 +43,14 @@ class RecurrentAdapter(Adapter):
                     patterns[f"weight_hr_{name}"] = "p h"
         return patterns
 
+    @property
+    def stack(self) -> Stack | None:
+        """The layers; the first reads the input, all others what the one before has made."""
+        held, layers = vars(self.module), range(self.module.num_layers)
+        tensors = tuple(tuple(name for name in self.params if _layer(name) == layer) for layer in layers)
+        entries = tuple(name for name in ("_flat_weights", "_flat_weight_refs") if held.get(name))
+        return Stack("num_layers", tensors, entries, ("_flat_weights_names", "_all_weights"))
+
     def known_sizes(self) -> dict[str, int]:
         return super().known_sizes() | {"p": self.module.proj_size}
 
@@ -72,10 +80,15 @@ class RecurrentAdapter(Adapter):
     def _count(self, call: LayerCall, data: Dims, i: Dim, h: Dim, out: Dim) -> None:
         gates, both = fresh(_gates(self.module), "gates"), fresh(self.directions, "directions")
         for layer in range(self.module.num_layers):
-            call.multiply(*data[:-1], both, gates, h, (both + out) if layer else i)
-            call.multiply(*data[:-1], both, gates, h, out)
+            call.multiply(*data[:-1], both, gates, h, (both + out) if layer else i, layer=layer)
+            call.multiply(*data[:-1], both, gates, h, out, layer=layer)
             if self.module.proj_size:
-                call.multiply(*data[:-1], both, h, out)
+                call.multiply(*data[:-1], both, h, out, layer=layer)
+
+
+def _layer(name: str) -> int:
+    """The layer that a weight is of: `weight_ih_l1_reverse`."""
+    return int(name.removesuffix("_reverse").rpartition("_l")[2])
 
 
 def _gates(module: nn.Module) -> int:

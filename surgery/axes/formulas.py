@@ -149,9 +149,14 @@ class Rank(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Picked(Origin):
-    """A sequence with one entry for each unit of a group: those of the units that are there, in order."""
+    """A sequence with `each` entries for every unit of a group: those of the units that are there, in order.
+
+    In a small model, those `of_first` are as many, but the first: names, which units that stay take over.
+    """
 
     group: str
+    each: int = 1
+    of_first: bool = False
 
 
 _Solved: TypeAlias = "Callable[[Origin, Origin], Origin]"

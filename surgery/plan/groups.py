@@ -41,12 +41,15 @@ class Listed:
         renumbered: whether the children are named 0, 1, 2, ... so that names move up where others go.
         passing: for children that leave a stand-in behind, which hands on one of its arguments: which one that is (a
             position or a keyword). None: nothing is left behind.
+        own: whether the units are no modules, but tensors of this one. Those that stay take over the names of the first
+            units.
     """
 
     path: str
     units: tuple[tuple[str, ...], ...]
     renumbered: bool = True
     passing: int | str | None = None
+    own: bool = False
 
     def child(self, name: str) -> str:
         """The path of one of the children."""

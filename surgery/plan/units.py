@@ -75,7 +75,11 @@ class Units:
         return None
 
     def key(self, path: str, name: str, widths: Mapping[str, int]) -> str:
-        """What a child of the module at `path` is called when others are gone."""
+        """What a child or tensor of the module at `path` is called when others are gone."""
+        for group, listed in self.lists.get(path, ()):
+            for place, unit in enumerate(group.kept(widths.get(group.name, group.size)) if listed.own else ()):
+                if name in listed.units[unit]:
+                    return listed.units[place][listed.units[unit].index(name)]
         if not name.isdigit():
             return name
         gone = [int(other) for other in self.gone(path, widths, renumbered=True)]

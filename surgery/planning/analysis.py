@@ -50,7 +50,8 @@ class Analysis:
     constraints: list[SizeConstraint] = field(default_factory=list)
     min_units: list[tuple[Dim, str]] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
-    workers: list[fx.Node] = field(default_factory=list)  # the call of each of the `macs`
+    # The call of each of the `macs`; where that is of several layers, which of these.
+    workers: list[tuple[fx.Node, int | None]] = field(default_factory=list)
     kinds: list[tuple[str, Dim]] = field(default_factory=list)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     read: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # attributes that runs read without a trace
@@ -75,7 +76,7 @@ class Analysis:
         known = dict(zip((n for n in capture.graph.nodes if n.op == "placeholder"), inputs, strict=False))
         for node in capture.graph.nodes:
             self.values[node] = known[node] if node in known else self.value(node, capture)
-            self.workers += [node] * (len(self.macs) - len(self.workers))
+            self.workers += [(node, None)] * (len(self.macs) - len(self.workers))
         for frame in capture.frames:
             self._declare_transparent(frame)
         return tensors_in(fill(capture.root.output, self.values.get))
@@ -109,7 +110,7 @@ class Analysis:
         kwargs = {key: fill(arg, self.values.get, node, (1, key)) for key, arg in node.kwargs.items()}
         try:
             if node.op == "call_module":
-                value = self._layer_call(str(node.target), args, kwargs, info(node).shape, where, capture)
+                value = self._layer_call(node, args, kwargs, where, capture)
             else:
                 value = self._rule_call(node, args, kwargs, where, capture)
             _check(value, info(node).shape)
@@ -178,7 +179,8 @@ class Analysis:
             if owner in vars(module):
                 self.attributes.append((full, (owner, *keys), binding.dim(term)))
 
-    def _layer_call(self, path: str, args: Any, kwargs: Any, shapes: Any, where: str, capture: Capture) -> Any:
+    def _layer_call(self, node: fx.Node, args: Any, kwargs: Any, where: str, capture: Capture) -> Any:
+        path, shapes = str(node.target), info(node).shape
         module = self.modules[path]
         adapter = adapter_for(module)
         if adapter is None:
@@ -193,6 +195,7 @@ class Analysis:
         known.dims.update({name: dim for name, dim in binding.dims.items() if name in known.dims})
         if not capture.training:
             self.macs += [tuple(factor for dim in dims for factor in dim) for dims in macs]
+            self.workers += [(node, call.parts.get(i)) for i in range(len(macs))]
         return value
 
     def _declare_transparent(self, frame: Frame) -> None:

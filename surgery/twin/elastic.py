@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from surgery.axes import layout
-from surgery.axes.formulas import Origin
+from surgery.axes.formulas import Origin, Picked
 from surgery.axes.layout import Layout
 from surgery.errors import InputError
 from surgery.modules.code.rewritten import Rewritten
@@ -181,8 +181,18 @@ class Elastic:
             value = following(plan, formula, self.state.setting.current, value, keys)
         return value
 
+    def keep(self, name: str, value: Any) -> bool:
+        """Whether a value that a forward sets is of the modules that are there: no other forward is to see it."""
+        listed = any(isinstance(formula, Picked) for _, formula in self.attributes.get(name, ()))
+        if listed and self.state.inside and not self.state.setting.full:
+            self.memory.cache[name] = self.state.setting.version, value
+            return True
+        return False
+
     def show(self, module: nn.Module, name: str, value: Any) -> Any:
         """A container that holds tensors of the twin, with their slices in it. One forward sees one container."""
+        if self.memory.cache.get(name, (-1, None))[0] == self.state.setting.version:
+            return self.memory.cache[name][1]  # `keep` has it
         moment = self.state.setting.version, torch.is_grad_enabled()
         shown = self.memory.shown.get(name)
         if self.state.forward.depth and shown is not None and shown.moment == moment and shown.source is value:

@@ -10,10 +10,16 @@ from surgery.modules.plain_data import at, replaced
 from surgery.plan.plan import Plan
 
 
-def following(plan: Plan, formula: Origin, widths: Mapping[str, int], value: Any, keys: Sequence[Any]) -> Any:
-    """A value of an attribute, with what its keys lead to as the formula has it at these widths."""
+def following(
+    plan: Plan, formula: Origin, widths: Mapping[str, int], value: Any, keys: Sequence[Any], renamed: bool = False
+) -> Any:
+    """A value of an attribute, with what its keys lead to as the formula has it at these widths.
+
+    In a small model tensors are `renamed` where others have gone; in a twin they keep their names.
+    """
     if not isinstance(formula, Picked):
         return replaced(value, keys, plan.value(formula, widths))
-    entries = at(value, keys)
-    kept = plan.groups[formula.group].kept(widths[formula.group])
-    return replaced(value, keys, type(entries)([entries[unit] for unit in kept]))
+    group, entries = plan.groups[formula.group], at(value, keys)
+    kept = range(widths[group.name]) if formula.of_first and renamed else group.kept(widths[group.name])
+    chosen = [entry for unit in kept for entry in entries[unit * formula.each : (unit + 1) * formula.each]]
+    return replaced(value, keys, type(entries)(chosen))

@@ -116,7 +116,7 @@ class _Installer:
                 vars(self.modules[holder])[name] = Method(module, routine, self.modules[holder], name)
                 self.elastics[holder].methods.append(name)
         elastic.own_forward = vars(module).pop("forward", None)
-        elastic.listed = path in plan.units.lists
+        elastic.listed = not all(listed.own for _, listed in plan.units.lists.get(path, ()))
         for _, listed in plan.units.lists.get(path.rpartition(".")[0], ()) if path else ():
             if path in map(listed.child, (name for names in listed.units for name in names)):
                 elastic.passing = listed.passing

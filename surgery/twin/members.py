@@ -197,7 +197,9 @@ def _attribute_property(name: str) -> property:
         return value if elastic is None or elastic.state.setting.full else elastic.attribute(name, value)
 
     def put(self: nn.Module, value: Any) -> None:
-        self.__dict__[name] = value
+        elastic = synced(self)
+        if elastic is None or not elastic.keep(name, value):
+            self.__dict__[name] = value
 
     return property(get, put)
 
@@ -215,6 +217,8 @@ def _holder_property(name: str) -> property:
 
     def put(self: nn.Module, value: Any) -> None:
         elastic = synced(self)
+        if elastic is not None and elastic.keep(name, value):
+            return
         self.__dict__[name] = value = value if elastic is None else elastic.hold(value)
         if elastic is not None and name in elastic.stored and not elastic.state.inside:
             elastic.stored[name] = Stored(value, follows=True)

@@ -52,7 +52,7 @@ def plain_at(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], widt
     modules: dict[str, nn.Module] = dict(small.named_modules())
     for path, (name, *keys), formula in plan.formulas:
         attributes = vars(modules[path])
-        attributes[name] = following(plan, formula, widths, attributes[name], keys)
+        attributes[name] = following(plan, formula, widths, attributes[name], keys, renamed=True)
     if widths == plan.full():
         return Plain(small, [], [])
     for path in plan.rewrites:
@@ -73,6 +73,7 @@ def _leave_out(modules: Mapping[str, nn.Module], plan: Plan, widths: dict[str, i
             if listed.passing is not None:
                 module._modules.update({name: Passing(listed.passing) for name in gone})
         module._modules = plan.units.children_of(path, module._modules, widths)
+        module._parameters = plan.units.children_of(path, module._parameters, widths)
 
 
 def _staying(plan: Plan, paths: Iterable[str], widths: dict[str, int]) -> list[str]:

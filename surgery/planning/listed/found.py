@@ -27,8 +27,11 @@ class Found:
         required: the units that must stay, and why, with a source line.
         counts: attributes that hold the number of units, plus a number that stays.
         indices: attributes of units that hold the place of their unit among all, plus a number that stays.
-        picks: attributes with one entry for each unit.
+        picks: attributes with an entry for each unit.
+        entries: attributes with several entries for each unit, which forwards may set: how many, and whether they are
+            names that units which stay take over from the first.
         work: the recorded calls that are not made without a unit.
+        stacked: recorded calls that do the work of all units.
         runs: recordings of runs without some of the units, over the same tensors: they say which axes are one then.
     """
 
@@ -40,5 +43,7 @@ class Found:
     counts: tuple[tuple[Place, int], ...] = ()
     indices: tuple[tuple[Place, int, int], ...] = ()  # the place, the unit, the number that stays
     picks: tuple[Place, ...] = ()
+    entries: tuple[tuple[Place, int, bool], ...] = ()
     work: Mapping[fx.Node, int] = field(default_factory=dict)
+    stacked: frozenset[fx.Node] = frozenset()
     runs: tuple[Capture, ...] = ()

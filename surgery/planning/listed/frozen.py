@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from torch import fx
 
@@ -14,8 +15,10 @@ from surgery.plan.groups import DEPTH, Group
 from surgery.plan.plan import Plan
 from surgery.planning.listed.found import Found
 
+Worker: TypeAlias = tuple[fx.Node, "int | None"]  # a recorded call, and of which of its layers
 
-def with_modules(plan: Plan, found: Sequence[Found], workers: Sequence[fx.Node], steps: Mapping[str, int]) -> Plan:
+
+def with_modules(plan: Plan, found: Sequence[Found], workers: Sequence[Worker], steps: Mapping[str, int]) -> Plan:
     """A plan with a group more for each list of modules.
 
     Args:
@@ -27,8 +30,8 @@ def with_modules(plan: Plan, found: Sequence[Found], workers: Sequence[fx.Node],
     if not found:
         return plan
     macs = tuple(
-        (*(Present(one.name, one.work[node]) for one in found if node in one.work), *dim)
-        for dim, node in zip(plan.macs, workers, strict=True)
+        (*(present for one in found for present in _units(one, worker)), *dim)
+        for dim, worker in zip(plan.macs, workers, strict=True)
     )
     formulas = tuple(formula for one in found for formula in _formulas(one))
     groups = {**plan.groups, **{one.name: _group(one, steps.get(one.name, 1)) for one in found}}
@@ -86,3 +89,14 @@ def _formulas(one: Found) -> Iterator[tuple[str, AttributePath, Origin]]:
         yield module, path, Rank(one.name, unit, more)
     for module, path in one.picks:
         yield module, path, Picked(one.name)
+    for (module, path), each, of_first in one.entries:
+        yield module, path, Picked(one.name, each, of_first)
+
+
+def _units(one: Found, worker: Worker) -> Iterator[Present]:
+    """The unit of a list without which some work is not done."""
+    node, layer = worker
+    if node in one.work:
+        yield Present(one.name, one.work[node])
+    elif node in one.stacked and layer is not None:
+        yield Present(one.name, layer)

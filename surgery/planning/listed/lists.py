@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -12,6 +13,7 @@ from surgery.modules.inputs import Examples
 from surgery.modules.tensors import Parts
 from surgery.planning.listed.found import Found
 from surgery.planning.listed.search import available, find
+from surgery.planning.listed.stacks import stacks
 
 # All, none, or globs over names of groups and module paths; as a mapping, with an order of importance for each.
 Patterns: TypeAlias = "bool | str | Iterable[str] | Mapping[str, Sequence[int]]"
@@ -57,9 +59,24 @@ class Lists:
 
 def find_lists(parts: Parts, captures: Sequence[Capture], examples: Examples, depth: bool | list[str]) -> Lists:
     """The lists of modules in a model: those that were asked for become groups, others are named."""
+    layered, stuck = stacks(parts, captures)
+    there = (*available(captures, parts), *((one.name, one.kind, one.size) for one in layered))
     if not depth:
-        return Lists(available=available(captures, parts))
+        return Lists(available=there)
     found, notes = find(parts, captures, examples, depth)
+    found += [one for one in layered if selects(depth, one)]
     names = {one.name for one in found}
-    others = tuple(one for one in available(captures, parts) if one[0] not in names)
-    return Lists(found, notes, others)
+    return Lists(found, [*notes, *(stuck if depth is True else ())], tuple(one for one in there if one[0] not in names))
+
+
+def selects(patterns: bool | list[str], one: Found) -> bool:
+    """Whether a list was asked for: by its name or kind, or by the path of a module around it."""
+    if isinstance(patterns, bool):
+        return patterns
+    return any(
+        fnmatch.fnmatchcase(one.name, pattern) or pattern == one.kind or _below(pattern, one) for pattern in patterns
+    )
+
+
+def _below(pattern: str, one: Found) -> bool:
+    return any(f"{listed.path}.".startswith(f"{pattern.rstrip('.')}.") for listed in one.lists)
