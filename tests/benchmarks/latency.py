@@ -1,8 +1,8 @@
 """What half the width does to the time of a call: `python -m tests.benchmarks latency`.
 
 Eleven models with random weights, each in full, at half width, at 0.45 (where widths are odd: 29 of 64), and at both
-with widths rounded to multiples of 16. Rounds take the five in turn. Times are of the processor: one thread computes,
-so that is the latency where nothing else runs.
+with widths rounded to multiples of 16; and, for a batch of one, half the width against half the depth. Rounds take the
+models in turn. Times are of the processor: one thread computes, so that is the latency where nothing else runs.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ class Setup:
     shape: tuple[int, ...]
     vocabulary: int = 0
 
-    def inputs(self) -> Inputs:
+    def inputs(self, batch: int | None = None) -> Inputs:
+        shape = self.shape if batch is None else (batch, *self.shape[1:])
         if self.vocabulary:
-            return call({"input_ids": torch.randint(self.vocabulary, self.shape)})
-        return call(torch.randn(self.shape))
+            return call({"input_ids": torch.randint(self.vocabulary, shape)})
+        return call(torch.randn(shape))
 
 
 def vision(name: str) -> Setup:
@@ -123,6 +124,26 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
         work = surgery.cost(wrapped, made.surgery_record["widths"]).macs / surgery.cost(wrapped).macs
         ratios = [part / whole for part, whole in zip(times[key], times["full"], strict=True)]
         row |= {f"{key}: MACs": round(work, 3), f"{key}: time": round(statistics.median(ratios), 3)}
+    return row | at_batch_one(model, setup, rounds)
+
+
+def at_batch_one(model: nn.Module, setup: Setup, rounds: int) -> dict[str, Any]:
+    """For a batch of one, the share of multiply-adds and of time that half the width and half the depth leave."""
+    inputs = setup.inputs(1)
+    wrapped = surgery.wrap(model, setup.inputs(2), depth=True)
+    plan = surgery.inspect(wrapped)
+    modules = [name for name, group in plan.groups.items() if group.kind == "depth"]
+    specs = {"width": {"*": 0.5, **dict.fromkeys(modules, 1.0)}, "depth": dict.fromkeys(modules, 0.5)}
+    small = {key: surgery.shrink(wrapped, spec, recalibrate=False) for key, spec in specs.items() if spec}
+    times = in_turn({"full": model, **small}, inputs, rounds)
+    row: dict[str, Any] = {"batch 1: full ms": round(1e3 * statistics.median(times["full"]), 2)}
+    for key in small:
+        ratios = [part / whole for part, whole in zip(times[key], times["full"], strict=True)]
+        work = surgery.cost(wrapped, specs[key]).macs / surgery.cost(wrapped).macs
+        row |= {
+            f"batch 1, half {key}: MACs": round(work, 3),
+            f"batch 1, half {key}: time": round(statistics.median(ratios), 3),
+        }
     return row
 
 

@@ -27,13 +27,13 @@ def random_widths(plan: surgery.Plan, generator: torch.Generator) -> dict[str, i
 
     def draw(group: surgery.Group) -> int:
         steps = group.size // group.granularity
-        return group.granularity * int(torch.randint(1, steps + 1, (1,), generator=generator))
+        return max(group.least, group.granularity * int(torch.randint(1, steps + 1, (1,), generator=generator)))
 
     return {name: draw(group) for name, group in plan.groups.items()}
 
 
 def smallest(plan: surgery.Plan) -> dict[str, int]:
-    return {name: min(group.granularity, group.size) for name, group in plan.groups.items()}
+    return {name: group.smallest for name, group in plan.groups.items()}
 
 
 def loss(result: Any) -> Tensor:
@@ -90,8 +90,9 @@ def slices_nest(wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int],
 def order_is_free(
     model: nn.Module, plan: surgery.Plan, inputs: Examples, generator: torch.Generator, tolerance: float = EXACT
 ) -> None:
-    """Law 4: permuting the units of every group changes no output."""
-    orders = {name: torch.randperm(group.size, generator=generator) for name, group in plan.groups.items()}
+    """Law 4: permuting the units of every group changes no output. Modules that run one after another have an order."""
+    free = {name: group for name, group in plan.groups.items() if group.kind != "depth"}
+    orders = {name: torch.randperm(group.size, generator=generator) for name, group in free.items()}
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "reorder permuted buffers"
@@ -101,10 +102,11 @@ def order_is_free(
 
 
 def gradients_stay_inside(wrapped: nn.Module, widths: Mapping[str, int], inputs: tuple) -> None:
-    """Law 5: no gradient reaches a feature beyond the width."""
+    """Law 5: no gradient reaches a feature beyond the width, or a module that is left out."""
     plan = plan_of(wrapped)
     with surgery.at_widths(wrapped, widths):
         found = gradients(wrapped, inputs)
+    assert not [name for name, gradient in found.items() if gradient.any() and not plan.units.there(name, widths)]
     for name, group in plan.groups.items():
         for tensor, _ in group.cuts:
             if tensor in found:
@@ -174,7 +176,8 @@ def everything_is_accounted_for(plan: surgery.Plan, model: nn.Module) -> None:
     fixed = sum(item.elements for item in plan.fixed)
     elastic = 0
     for name, parameter in model.named_parameters():
-        inside = torch.zeros(parameter.shape, dtype=torch.bool)
+        goes = any(unit not in plan.groups[group].stays for group, unit in plan.units.homes(name))
+        inside = torch.full(parameter.shape, goes)
         for dim, parts in enumerate(plan.layouts.get(name, ())):
             mark = torch.tensor([bool(owner) for owner in owners(parts)], dtype=torch.bool)
             shape = [1] * parameter.dim()

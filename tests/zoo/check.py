@@ -21,6 +21,7 @@ from tests.laws import laws
 
 from . import memory
 from .entry import Built, Entry, cast
+from .modules import check_modules
 from .outputs import with_lines
 from .record import LOW, Record, main_reasons, stage
 from .stir import stir
@@ -182,6 +183,8 @@ class _Run:
         for name, widths in self.vectors().items():
             with self.stage(name):
                 self.at(wrapped, widths, self.trains and name == "half")
+        with self.stage("modules"):
+            check_modules(self.built, self.record, self.tolerance, self.macs, _train_once if self.trains else None)
 
     def stage(self, name: str):  # type: ignore[no-untyped-def]
         return stage(self.record, name, self.tell)

@@ -60,6 +60,9 @@ class Record:
     rewritten: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     fixed: list[Reason] = field(default_factory=list)
+    lists: dict[str, list[Any]] | None = None  # groups of modules: kind, size, the fewest; None where not looked for
+    stay: list[str] = field(default_factory=list)  # why other lists of modules stay as they are
+    left_out: int = 0  # how often it was compared with the original, in which modules hand on what they are given
     seconds: float = 0.0
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from .record import LOW, Record
@@ -25,9 +26,13 @@ state_dict keys and ties, that trains; and when the original afterwards gives it
 the largest difference is at most 1e-9 of the largest output in float64. Models that cannot run in float64, or that cast
 to float32 inside, are held to 1e-4, and are marked. Weights are random, inputs are small, and the batch is two.
 
+Then once more with `depth=True, experts=True`: with half of the modules, the fewest, the fewest at the smallest widths, and at two mixed vectors. Where each
+module that is left out makes one tensor of one, the small model is compared with the original code, too, in which these modules hand on what they are given.
+
 - *elastic*: the share of the parameters that some group cuts; *half*: the share of the parameters left at half width
 - *inspect*: its processor time, the least of a few calls, relative to that of one forward and backward
 - *MiB*: the memory that `inspect` needs beside the model
+- *modules*: the lists of modules that may be left out (depth) or are side by side (experts), how many there are, and the fewest that can stay
 - *new forwards*: submodules whose forward was rewritten; *replaced*: submodules of another class in the small model
 """
 
@@ -38,7 +43,7 @@ def page(records: Iterable[Record], versions: dict[str, str], missing: Sequence[
     for record in records:
         suites.setdefault(record.suite, []).append(record)
     parts = [HEAD, _summary(suites), "Run with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".\n"]
-    parts += [_missing(missing), _failed(suites), CHECKED, _low(suites)]
+    parts += [_missing(missing), _failed(suites), CHECKED, _modules(suites), _low(suites)]
     parts += [f"## {suite}\n\n{_table(MODELS, found)}" for suite, found in suites.items()]
     return "\n".join(part for part in parts if part)
 
@@ -65,6 +70,15 @@ def _precision(record: Record) -> str:
     return "1e-9" if record.precision == "float64" else "1e-4 (float32)" if record.precision else ""
 
 
+def _lists(record: Record) -> str:
+    """The lists of modules, those of one kind, size and least together: `2 x depth 12 (from 1)`."""
+    if record.lists is None:
+        return ""
+    counts = Counter(tuple(one) for one in record.lists.values())
+    told = [f"{f'{n} x ' if n > 1 else ''}{kind} {size} (from {least})" for (kind, size, least), n in counts.items()]
+    return ", ".join(told) or "none"
+
+
 MODELS: Sequence[Column] = (
     ("model", lambda r: r.name),
     ("passes", lambda r: "yes" if r.passed else "**no**: " + ", ".join(dict.fromkeys(f.stage for f in r.failures))),
@@ -74,6 +88,7 @@ MODELS: Sequence[Column] = (
     ("MiB", lambda r: "" if r.memory is None else f"{r.memory:.0f}"),
     ("new forwards", lambda r: str(len(r.rewritten)) if r.groups else ""),
     ("replaced", lambda r: str(len(r.replaced)) if r.groups else ""),
+    ("modules", _lists),
     ("held to", _precision),
     ("fixed, by elements", lambda r: "; ".join(f"{x.elements:,}: {cell(x.reason, 110)}" for x in r.fixed)),
 )
@@ -117,6 +132,19 @@ def _failed(suites: dict[str, list[Record]]) -> str:
     lines = [f"| {r.key} | {f.stage} | {f.error}: {cell(f.message)} | {f.where} |" for r, f in rows]
     head = "## What fails\n\n| model | stage | error | where |\n|---|---|---|---|\n"
     return head + "\n".join(lines) + "\n" if lines else ""
+
+
+def _modules(suites: dict[str, list[Record]]) -> str:
+    """How many models have lists of modules, and why those of others stay."""
+    lines = ["| suite | looked at | with depth | with experts | compared with the original |", "|---" * 5 + "|"]
+    for suite, found in {**suites, "all": [record for found in suites.values() for record in found]}.items():
+        seen = [record for record in found if record.lists is not None]
+        kinds = [{one[0] for one in (record.lists or {}).values()} for record in seen]
+        told = (suite, len(seen), *(sum(kind in one for one in kinds) for kind in ("depth", "experts")))
+        lines.append(f"| {' | '.join(map(str, told))} | {sum(record.left_out > 0 for record in seen)} |")
+    stay = [f"| {r.key} | {cell(note)} |" for found in suites.values() for r in found for note in r.stay]
+    head = "\n\n### Modules that stay\n\n| model | list, and why |\n|---|---|\n"
+    return "## Depth and experts\n\n" + "\n".join(lines) + (head + "\n".join(stay) if stay else "") + "\n"
 
 
 def _low(suites: dict[str, list[Record]]) -> str:
