@@ -26,13 +26,15 @@ state_dict keys and ties, that trains; and when the original afterwards gives it
 the largest difference is at most 1e-9 of the largest output in float64. Models that cannot run in float64, or that cast
 to float32 inside, are held to 1e-4, and are marked. Weights are random, inputs are small, and the batch is two.
 
-Then once more with `depth=True, experts=True`: with half of the modules, the fewest, the fewest at the smallest widths, and at two mixed vectors. Where each
-module that is left out makes one tensor of one, the small model is compared with the original code, too, in which these modules hand on what they are given.
+Then once more with `depth=True, experts=True`: with half of the modules, the fewest, the fewest at the smallest widths,
+and at two mixed vectors. Where each module that is left out makes one tensor of one, the small model is compared with
+the original code, too, in which these modules hand on what they are given.
 
 - *elastic*: the share of the parameters that some group cuts; *half*: the share of the parameters left at half width
 - *inspect*: its processor time, the least of a few calls, relative to that of one forward and backward
 - *MiB*: the memory that `inspect` needs beside the model
-- *modules*: the lists of modules that may be left out (depth) or are side by side (experts), how many there are, and the fewest that can stay
+- *modules*: the lists of modules that may be left out (depth) or are side by side (experts), how many there are, and
+  the fewest that can stay
 - *new forwards*: submodules whose forward was rewritten; *replaced*: submodules of another class in the small model
 """
 
@@ -137,7 +139,8 @@ def _failed(suites: dict[str, list[Record]]) -> str:
 def _modules(suites: dict[str, list[Record]]) -> str:
     """How many models have lists of modules, and why those of others stay."""
     lines = ["| suite | looked at | with depth | with experts | compared with the original |", "|---" * 5 + "|"]
-    for suite, found in {**suites, "all": [record for found in suites.values() for record in found]}.items():
+    every = {**suites, "all": [record for found in suites.values() for record in found]}
+    for suite, found in every.items():
         seen = [record for record in found if record.lists is not None]
         kinds = [{one[0] for one in (record.lists or {}).values()} for record in seen]
         told = (suite, len(seen), *(sum(kind in one for one in kinds) for kind in ("depth", "experts")))
