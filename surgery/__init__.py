@@ -37,7 +37,7 @@ from surgery.shrinking.reorder import reorder
 from surgery.shrinking.shrink import shrink
 from surgery.shrinking.sort import magnitude, order, sort, taylor
 from surgery.training.distil import kl
-from surgery.training.draws import grid, mixed, paper, shared
+from surgery.training.draws import deep, grid, mixed, paper, shared
 from surgery.training.resuming import TrainingState, load_training_state, training_state
 from surgery.training.schedules import sandwich, warmup
 from surgery.training.step import train_step
@@ -56,10 +56,10 @@ __all__ = [
     "Adapter", "AxisError", "CaptureError", "Cost", "Curve", "FileError", "Group", "InputError", "LayerCall",
     "MultiheadAttention", "Plan", "Point", "Progress", "ProofError", "Section", "Sensitivity", "Status",
     "SurgeryError", "SweepError", "Touched", "TrainingState", "WidthError", "absorbed", "activation", "adapter",
-    "adapters", "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "depth_order", "export_source",
-    "grid", "inputs", "inspect", "kl", "latency", "load", "load_training_state", "log_to", "magnitude", "mixed",
-    "nest", "order", "paper", "pointwise", "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule",
-    "rules", "same", "sandwich", "save", "scans", "search", "sensitivity", "set_depth_order", "set_widths", "shared",
-    "shrink", "shrink_optimizer", "sort", "spatial", "status", "step_touched", "sweep", "taylor", "train_step",
-    "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
+    "adapters", "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "deep", "depth_order",
+    "export_source", "grid", "inputs", "inspect", "kl", "latency", "load", "load_training_state", "log_to",
+    "magnitude", "mixed", "nest", "order", "paper", "pointwise", "progress", "ranks", "recalibrate", "reduces",
+    "reorder", "report", "rule", "rules", "same", "sandwich", "save", "scans", "search", "sensitivity",
+    "set_depth_order", "set_widths", "shared", "shrink", "shrink_optimizer", "sort", "spatial", "status",
+    "step_touched", "sweep", "taylor", "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

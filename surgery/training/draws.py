@@ -6,13 +6,14 @@ The method is structural dropout (Knodt 2022, arXiv:2205.06906): every feature a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 
 import torch
 
 from surgery.errors import InputError
+from surgery.plan.groups import DEPTH
 from surgery.plan.plan import Draw, Plan
 
 
@@ -36,7 +37,8 @@ def check_draw(draw: object) -> None:
 
 # How the functions that make draws are called.
 CALLED = {
-    "paper": "", "shared": "", "mixed": "", "sandwich": "", "grid": "[0.25, 0.5]", "warmup": "surgery.mixed(), 500",
+    "paper": "", "shared": "", "mixed": "", "deep": "", "sandwich": "", "grid": "[0.25, 0.5]",
+    "warmup": "surgery.mixed(), 500",
 }  # fmt: skip
 
 
@@ -172,8 +174,60 @@ def mixed(uniform: Shared | Grid | None = None, independent: float = 0.25, p: fl
     return Mixed(uniform, float(independent), float(p))
 
 
+DEPTHS = (1 / 4, 1 / 2, 3 / 4)
+TURNS = 3  # depths alone, widths alone, both
+APART = 0.25  # how often lists of modules have depths of their own
+
+
+@dataclass(frozen=True)
+class Deep:
+    """Widths, depths, or both; see `deep`."""
+
+    draw: Draw
+    depths: tuple[float, ...]
+
+    @property
+    def rescale(self) -> bool:
+        return bool(getattr(self.draw, "rescale", False))
+
+    def __call__(self, plan: Plan, generator: torch.Generator) -> Mapping[str, int | float]:
+        drawn = self.draw(plan, generator)
+        lists = [name for name in plan.free if plan.groups[name].kind == DEPTH]
+        if not lists or not drawn:
+            return drawn
+        widths = {name: width for name, width in drawn.items() if name not in lists}
+        if not widths and any(plan.groups[name].kind != DEPTH for name in plan.free):
+            return drawn  # a draw of depths alone
+        turn = int(torch.randint(TURNS, (1,), generator=generator))
+        apart = float(torch.rand(1, generator=generator)) < APART
+        places = torch.randint(len(self.depths), (len(lists),), generator=generator).tolist()
+        depths = {name: self.depths[places[i if apart else 0]] for i, name in enumerate(lists)}
+        return ({} if turn == 0 else widths) | ({} if turn == 1 else depths)
+
+
+def deep(draw: Draw | None = None, depths: Iterable[float] = DEPTHS) -> Deep:
+    """Where modules may be left out: in a third of the cuts depths alone, in a third widths alone, else both.
+
+    Drawn together all the time, each is learnt at the other's worst. A model without such groups draws what `draw`
+    gives.
+
+    Args:
+        draw: where the widths come from. Default: `surgery.mixed()`. What it leaves full stays full.
+        depths: the fractions of depth that are drawn, each as likely as the others: one for all lists of modules, or
+            in a quarter of the cases one for each.
+
+    Raises InputError for what is no draw, and for depths that are no fractions.
+    """
+    chosen = tuple(depths) if isinstance(depths, Iterable) else ()
+    if not chosen or not all(isinstance(depth, int | float) and 0 < depth <= 1 for depth in chosen):
+        raise InputError(f"depths is a sequence of one or more numbers in (0, 1], got {depths!r}")
+    draw = mixed() if draw is None else draw
+    check_draw(draw)
+    return Deep(draw, tuple(map(float, chosen)))
+
+
 # Where a step has one width, few of them are learnt well: each that is added takes from the others. Half of the
 # forwards are full, so that wide models keep up (docs/benchmarks.md, what a step draws).
 FEW = (1 / 8, 1 / 4, 1 / 2)
-ONE: Draw = mixed(grid(FEW))
-DEFAULT: Draw = mixed(grid(FEW), p=0.5)
+ONE: Draw = deep(mixed(grid(FEW)))
+DEFAULT: Draw = deep(mixed(grid(FEW), p=0.5))

@@ -15,14 +15,14 @@ import torch
 from surgery.errors import InputError
 from surgery.plan.plan import Draw, Plan
 from surgery.plan.widths import WidthSpec, width_entries
-from surgery.training.draws import ONE, check_draw, grid, mixed
+from surgery.training.draws import ONE, check_draw, deep, grid, mixed
 
 Turn: TypeAlias = "Draw | WidthSpec"
 
 # A small, a middle and a large width in each step (docs/benchmarks.md, what a step draws). Together they are the
 # fractions that `sweep` looks at.
 NARROW: tuple[Draw, ...] = tuple(
-    mixed(grid(some)) for some in ((1 / 16, 1 / 8), (1 / 8, 3 / 16, 1 / 4), (1 / 4, 3 / 8, 1 / 2, 3 / 4))
+    deep(mixed(grid(some))) for some in ((1 / 16, 1 / 8), (1 / 8, 3 / 16, 1 / 4), (1 / 4, 3 / 8, 1 / 2, 3 / 4))
 )
 
 

@@ -69,11 +69,14 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, heads, hidden, length) for _ in range(depth))
         self.norm = nn.RMSNorm(dim)
         self.head = nn.Linear(dim, BYTES, bias=False)
+        self.start()
+
+    def start(self) -> None:
+        """New random weights."""
         for name, weight in self.named_parameters():
             if weight.dim() == 2:  # layers that write to the residual stream start smaller
-                nn.init.normal_(
-                    weight, std=0.02 / (2 * depth) ** 0.5 if name.endswith(("out.weight", "down.weight")) else 0.02
-                )
+                share = (2 * len(self.blocks)) ** 0.5 if name.endswith(("out.weight", "down.weight")) else 1
+                nn.init.normal_(weight, std=0.02 / share)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)
