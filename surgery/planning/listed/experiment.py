@@ -1,0 +1,70 @@
+"""Runs of a model without some of its modules, compared with those of the whole one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import fx
+
+from surgery.capture.callsites import line_of
+from surgery.capture.record import Capture, capture
+from surgery.errors import CaptureError
+from surgery.modules.inputs import Inputs
+from surgery.modules.tensors import Parts
+from surgery.planning.listed.calls import Run
+from surgery.plan.groups import EXPERTS
+from surgery.planning.listed.law import Comparison, Differs, Match
+from surgery.planning.listed.sets import SideBySide
+from surgery.planning.listed.shorter import Drop, leave_out
+
+
+@dataclass(frozen=True)
+class Result:
+    """What has come of leaving modules out: `wrong` says why it was not right, and is None where it was.
+
+    Attributes:
+        runs: the shorter recordings.
+        gone: calls of the whole runs that are not made, by the path of the module for which they were.
+    """
+
+    wrong: str | None = None
+    runs: tuple[Capture, ...] = ()
+    gone: Mapping[fx.Node, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """A model, what it was run on, and recordings of it whole. `made` counts recordings of it without modules."""
+
+    parts: Parts
+    examples: Sequence[Inputs]
+    whole: Sequence[Run]
+    made: list[int] = field(default_factory=lambda: [0])
+
+    def without(self, drops: Sequence[Drop]) -> Result:
+        """What comes of leaving these out, in all runs of the examples."""
+        made: list[Capture] = []
+        gone: dict[fx.Node, str] = {}
+        for run, whole in zip(self.examples, self.whole, strict=True):
+            self.made[0] += 1
+            try:
+                made.append(capture(self.parts, run, alter=lambda copied: leave_out(copied, drops)))
+                gone.update(_compared(whole, Run(made[-1]), list(drops)).gone)
+            except Differs as error:
+                return Result(str(error))
+            except CaptureError as error:
+                return Result(_failed(error))
+        return Result(None, tuple(made), gone)
+
+
+def _compared(whole: Run, short: Run, drops: list[Drop]) -> Match:
+    """What two runs have in common. Raises Differs where the shorter one is not right."""
+    side_by_side = any(drop.candidate.kind == EXPERTS for drop in drops)
+    return (SideBySide if side_by_side else Comparison)(whole, short, drops).matched()
+
+
+def _failed(error: CaptureError) -> str:
+    cause = error.__cause__ or error
+    where = line_of(cause.__traceback__)
+    return f"it does not run without it: {type(cause).__name__}: {cause}" + (f" ({where})" if where else "")
