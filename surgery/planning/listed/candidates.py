@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import fx, nn
 
+from surgery.adapters.base import adapter_for
 from surgery.capture.record import Capture
 from surgery.modules.tensors import Parts
 from surgery.nested import fold
@@ -110,12 +111,15 @@ def _in_turns(group: Sequence[Listed], runs: Sequence[Run]) -> bool:
 
 
 def _by_name(parts: Parts, runs: Sequence[Run], busy: frozenset[str]) -> Iterator[Listed]:
-    """Attributes of one class that a forward calls one after another: `self.block2(self.block1(x))`."""
+    """Attributes of one class that a forward calls one after another: `self.block2(self.block1(x))`.
+
+    Not single layers: what stands in a block under a name of its own has a role there (`fc1`, `conv2`, `v_proj`).
+    """
     seen: set[str] = set()
     for run in runs:
         callers: dict[int, list[Call]] = {}
         for call in run.calls:
-            if call.parent is not None and call.path in busy:
+            if call.parent is not None and call.path in busy and adapter_for(parts.modules[call.path]) is None:
                 callers.setdefault(call.parent, []).append(call)
         for frame, calls in callers.items():
             path = run.frames[frame].path
@@ -142,10 +146,7 @@ def _chains(calls: Sequence[Call], parts: Parts, run: Run) -> Iterator[list[Call
 
 
 def _next(chain: Sequence[Call], call: Call) -> bool:
-    """Whether a call gets what the one before has made, with nothing but functions of that alone on the way.
-
-    Layers that stand in an attention or in a gate have their roles there: they are no links of a chain.
-    """
+    """Whether a call gets what the one before has made, with nothing but functions of that alone on the way."""
     node, before = call.given, chain[-1]
     while node is not None and node is not before.made and call.place == before.place:
         given = {value for value in fold((node.args, node.kwargs), fx.Node) if value.op != "get_attr"}
