@@ -78,8 +78,14 @@ def _containers(parts: Parts, busy: frozenset[str]) -> Iterator[Listed]:
                 units[-1] += (name,)
         if not units and isinstance(module, nn.ModuleList):  # it may go along with one that works
             units = [(name,) for name in module._modules]
-        if len(units) > 1:
+        if len(units) > 1 and (isinstance(module, nn.Sequential) or _some_alike(listed, units, parts)):
             yield replace(listed, units=tuple(units))
+
+
+def _some_alike(listed: Listed, units: Sequence[tuple[str, ...]], parts: Parts) -> bool:
+    """Whether two units are of one class. A list of which no two are is a record: each item has a role in it."""
+    classes = [type(parts.modules.get(listed.child(unit[0]))) for unit in units]
+    return len(set(classes)) < len(classes)
 
 
 def _zipped(lists: Sequence[Listed], runs: Sequence[Run], busy: frozenset[str]) -> Iterator[tuple[Listed, ...]]:

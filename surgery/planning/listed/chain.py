@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from torch import fx
@@ -81,20 +81,16 @@ def _settle(chain: Chain, laboratory: Laboratory) -> str | None:
     free = chain.free
     everything, first = chain.follows, ""
     for unit in dict.fromkeys((free[-1], free[0], free[len(free) // 2])):
-        for follows, passing in _options(everything, chain.candidate):
-            chain.follows, chain.passing = follows, passing
-            result = laboratory.without([chain.drop([unit])])
-            if result.wrong is None:
-                return None
-            first = first or result.wrong
+        for chain.passing in (False, True):
+            named = False
+            for chain.follows in settings(everything):
+                result = laboratory.without([chain.drop([unit])])
+                if result.wrong is None:
+                    return None
+                first, named = first or result.wrong, named or result.named
+            if not named or chain.candidate.place is None:
+                break  # else stand-ins may help: `self.blocks[0](x)`
     return first
-
-
-def _options(everything: Choices, candidate: Candidate) -> Iterator[tuple[Choices, bool]]:
-    yield from ((follows, False) for follows in settings(everything))
-    named = any(listed.passing is not None for listed in candidate.lists)
-    if candidate.place is not None and not named:  # code may name the units: `self.blocks[0](x)`
-        yield from ((follows, True) for follows in settings(everything))
 
 
 def _split(chain: Chain, laboratory: Laboratory, units: list[int]) -> None:
@@ -112,10 +108,11 @@ def _split(chain: Chain, laboratory: Laboratory, units: list[int]) -> None:
 
 
 def _at_once(chain: Chain, laboratory: Laboratory) -> None:
-    """Leave out all that may go. Where that is wrong although each may, nothing is known of what lies between."""
+    """Leave out all that may go. Where that is wrong although each may, only those may that have gone together."""
     drops = [chain.drop(chain.but_one())]
     result = laboratory.without(drops) if drops[0].units else Result()
     if result.wrong is None:
         chain.learn(drops, result)
     else:
-        chain.wrong = f"each of {len(chain.free)} may go, but not all at once: {result.wrong}"
+        stay = chain.turns()[-1]
+        chain.required.update({unit: f"not all may go at once: {result.wrong}" for unit in stay})

@@ -26,42 +26,42 @@ class Result:
     Attributes:
         runs: the shorter recordings.
         gone: calls of the whole runs that are not made, by the path of the module for which they were.
+        named: whether the code asks for a module that is not there: it names it, or counts on its place.
     """
 
     wrong: str | None = None
     runs: tuple[Capture, ...] = ()
     gone: Mapping[fx.Node, str] = field(default_factory=dict)
+    named: bool = False
 
 
 @dataclass(frozen=True)
 class Laboratory:
-    """A model, what it was run on, and recordings of it whole. `made` counts recordings of it without modules."""
+    """A model, what it was run on, and recordings of it whole."""
 
     parts: Parts
     examples: Sequence[Inputs]
     whole: Sequence[Run]
-    made: list[int] = field(default_factory=lambda: [0])
 
     def without(self, drops: Sequence[Drop]) -> Result:
         """What comes of leaving these out, in all runs of the examples."""
         made: list[Capture] = []
         gone: dict[fx.Node, str] = {}
         for run, whole in zip(self.examples, self.whole, strict=True):
-            self.made[0] += 1
             try:
                 made.append(capture(self.parts, run, alter=lambda copied: leave_out(copied, drops)))
-                gone.update(_compared(whole, Run(made[-1]), list(drops)).gone)
+                gone.update(self._compared(whole, Run(made[-1]), list(drops)).gone)
             except Differs as error:
                 return Result(str(error))
             except CaptureError as error:
-                return Result(_failed(error))
+                return Result(_failed(error), named=isinstance(error.__cause__, LookupError | AttributeError))
         return Result(None, tuple(made), gone)
 
-
-def _compared(whole: Run, short: Run, drops: list[Drop]) -> Match:
-    """What two runs have in common. Raises Differs where the shorter one is not right."""
-    side_by_side = any(drop.candidate.kind == EXPERTS for drop in drops)
-    return (SideBySide if side_by_side else Comparison)(whole, short, drops).matched()
+    def _compared(self, whole: Run, short: Run, drops: list[Drop]) -> Match:
+        """What two runs have in common. Raises Differs where the shorter one is not right."""
+        side_by_side = any(drop.candidate.kind == EXPERTS for drop in drops)
+        comparison = SideBySide if side_by_side else Comparison
+        return comparison(whole, short, drops, self.parts.parameters).matched()
 
 
 def _failed(error: CaptureError) -> str:

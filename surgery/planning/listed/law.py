@@ -8,6 +8,7 @@ the same: functions, layers, parameters, constants, the order of arguments. Valu
 from __future__ import annotations
 
 import functools
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,10 @@ from surgery.axes.sizes import Size
 from surgery.capture.callsites import line
 from surgery.capture.frames import Frame, info
 from surgery.nested import fold, is_object
+from surgery.planning.listed.bindings import Bindings
 from surgery.planning.listed.calls import Run, above, alike
 from surgery.planning.listed.shorter import Drop
+from surgery.planning.listed.writes import written
 
 class Differs(Exception):
     """A shorter run does something else than the whole one without the modules that are left out."""
@@ -42,11 +45,12 @@ class Match:
 class Comparison:
     """Two runs in step: each call of the shorter one is the next of the whole one that it could be."""
 
-    def __init__(self, whole: Run, short: Run, drops: list[Drop]):
-        self.whole, self.short = whole, short
+    def __init__(self, whole: Run, short: Run, drops: list[Drop], learned: Container[str]):
+        self.whole, self.short, self.learned = whole, short, learned
         self.match = Match()
-        self.frames = {0: 0}
-        self.used: set[fx.Node] = set()  # calls of the whole run that have a partner
+        self.bindings = Bindings()
+        self.frames = self.bindings.frames
+        self.used: dict[fx.Node, fx.Node] = {}  # calls of the whole run that have a partner, and that
         self.constants = {node.target: node for node in whole.capture.graph.nodes if node.op == "get_attr"}
         self.children = {child for drop in drops for child in drop.children}
         lists = {listed.path for drop in drops for listed in drop.candidate.lists}
@@ -82,14 +86,21 @@ class Comparison:
 
     def step_through(self) -> None:
         """Find the partner of each call. Raises Differs where there is none."""
-        nodes, position = self.steps(self.whole), 0
-        for node in self.steps(self.short):
+        wanted, nodes = self.steps(self.short), self.steps(self.whole)
+        reached = done = position = 0
+        while done < len(wanted):
+            reached, node = max(reached, done), wanted[done]
             if self.short.within(node, self.children) is not None:
                 raise Differs(f"{line(info(node).where)} uses what is left out by another way")
+            self.bindings.at = done, position
             found = next((i for i in range(position, len(nodes)) if self._fits(nodes[i], node)), None)
-            if found is None:
-                raise Differs(f"without it another thing is computed at {line(info(node).where)}")
-            position = found + 1
+            if found is not None:
+                done, position = done + 1, found + 1
+                continue
+            back = self.bindings.back(node, self.short)
+            if back is None:
+                raise Differs(f"without it another thing is computed at {line(info(wanted[reached]).where)}")
+            done, position = back
 
     def _fits(self, a: fx.Node, b: fx.Node) -> bool:
         """Whether a call of the whole run is one of the shorter run. If so, they are partners from now on."""
@@ -99,11 +110,15 @@ class Comparison:
         pairs: list[tuple[fx.Node, fx.Node]] = []
         if not self._same_frame(info(a).frame, info(b).frame, frames):
             return False
-        if not self.same((a.args, a.kwargs), (b.args, b.kwargs), pairs) or not self.agree(pairs):
+        if not self.same((a.args, a.kwargs), (b.args, b.kwargs), pairs):
             return False
-        self.frames.update(frames)
-        self.match.partner[b] = a
-        self.used.add(a)
+        instead = self.agree(pairs)
+        if instead is None:
+            return False
+        self.bindings.bind(frames)
+        self.bindings.note(self.match.instead, instead)
+        self.bindings.note(self.match.partner, {b: a})
+        self.bindings.note(self.used, {a: b})
         return True
 
     def same_result(self, a: fx.Node, b: fx.Node) -> bool:
@@ -112,7 +127,7 @@ class Comparison:
     def _same_frame(self, a: int | None, b: int | None, new: dict[int, int]) -> bool:
         """Whether calls of modules are the same, with those around them."""
         while b is not None and b not in self.frames:
-            if a is None or not _same_module(self.whole.frames[a], self.short.frames[b]):
+            if a is None or not _same_module(self.whole.frames[a], self.short.frames[b]) or self.bindings.bars(b, a):
                 return False
             new[b] = a
             a, b = self.whole.frames[a].parent, self.short.frames[b].parent
@@ -137,15 +152,14 @@ class Comparison:
             return self.same((a.start, a.stop, a.step), (b.start, b.stop, b.step), pairs)
         return a is b or is_object(a) or bool(a == b)
 
-    def agree(self, pairs: list[tuple[fx.Node, fx.Node]]) -> bool:
-        """Whether values of the two runs are the same, or can be, if one stands for what is gone."""
+    def agree(self, pairs: list[tuple[fx.Node, fx.Node]]) -> dict[fx.Node, fx.Node] | None:
+        """What must stand for values that are gone if these are the same in both runs; None where they cannot be."""
         new: dict[fx.Node, fx.Node] = {}
         for a, b in pairs:
             other = self.constants.get(b.target) if b.op == "get_attr" else self.match.partner[b]
             if other is None or (other is not a and not self._stands_for(other, a, new)):
-                return False
-        self.match.instead.update(new)
-        return True
+                return None
+        return new
 
     def _stands_for(self, other: fx.Node, gone: fx.Node, new: dict[fx.Node, fx.Node]) -> bool:
         """Whether the whole run's `other` may be read in the place of what is gone. If so, it is from now on."""
@@ -173,6 +187,15 @@ class Comparison:
             if owner is None:
                 raise Differs(f"{line(info(node).where)} is not reached any more")
             self.match.gone[node] = owner
+        for node in self.match.gone:
+            self._check_written(node)
+
+    def _check_written(self, node: fx.Node) -> None:
+        """Raises Differs where what is gone has written into a tensor that others read: nothing stands for that."""
+        held = written(node)
+        if held is None or held in self.match.gone or self._unused(held):
+            return
+        raise Differs(f"{line(info(node).where)} writes into what is read elsewhere")
 
     def _check_gone(self, node: fx.Node) -> None:
         if self.whole.within(node, self.children) is not None:
@@ -183,8 +206,12 @@ class Comparison:
         if node.op == "call_module" and node.target not in self._layers:
             raise Differs(f"{node.target} is not called any more ({where})")
         for value in fold((node.args, node.kwargs), fx.Node):
-            if value.op == "get_attr" and self.used.isdisjoint(value.users):
+            if value.target in self.learned and value.op == "get_attr" and self._unused(value):
                 raise Differs(f"{value.target} is not read any more ({where})")
+
+    def _unused(self, value: fx.Node) -> bool:
+        """Whether no call reads a value that the shorter run makes, too."""
+        return all(user not in self.used for user in value.users)
 
     @functools.cached_property
     def _shared(self) -> set[str | None]:
@@ -226,7 +253,9 @@ class Comparison:
                 return len(a) == len(b) and all(map(self._returns, a, b))
             return all(any(self._returns(item, other) for item in items) for other in b)
         pairs: list[tuple[fx.Node, fx.Node]] = []
-        return self.same(a, b, pairs) and self.agree(pairs)
+        instead = self.agree(pairs) if self.same(a, b, pairs) else None
+        self.match.instead.update(instead or {})
+        return instead is not None
 
 
 def _same_module(a: Frame, b: Frame) -> bool:

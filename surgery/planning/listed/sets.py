@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from torch import fx
@@ -19,8 +20,8 @@ _SUMS = frozenset(("add", "__add__", "__radd__", "__iadd__", "add_"))
 class SideBySide(Comparison):
     """Two runs in step, where sums and lists of results have fewer terms in the shorter one."""
 
-    def __init__(self, whole: Run, short: Run, drops: list[Drop]):
-        super().__init__(whole, short, drops)
+    def __init__(self, whole: Run, short: Run, drops: list[Drop], learned: Container[str]):
+        super().__init__(whole, short, drops, learned)
         self.sizes = {(drop.candidate.size, len(drop.kept)) for drop in drops}
 
     def steps(self, run: Run) -> list[fx.Node]:
