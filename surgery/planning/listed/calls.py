@@ -6,6 +6,7 @@ import functools
 import operator
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import fx
 
@@ -22,6 +23,9 @@ _WORK = frozenset(
     "conv_transpose1d conv_transpose2d conv_transpose3d scaled_dot_product_attention multi_head_attention_forward lstm gru "
     "rnn_tanh rnn_relu _grouped_mm".split()
 )
+
+
+Offsets: TypeAlias = "tuple[int, ...]"  # the instructions of the functions that lead to a call
 
 
 def inside(path: str | None, root: str) -> bool:
@@ -53,6 +57,15 @@ class Call:
     made: fx.Node | None
     place: int | str | None
     single: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A call, where the code of a module was when it was made, and by which call in that code."""
+
+    node: fx.Node
+    offsets: Offsets
+    inner: int
 
 
 def alike(one: fx.Node, other: fx.Node) -> bool:
@@ -87,8 +100,23 @@ class Run:
 
     def within(self, node: fx.Node, modules: Container[str]) -> str | None:
         """The outermost of these modules that a call is a part of; None for any other."""
-        lying = (path for home in self.homes(node) for path in (*above(home), home))
-        return next((path for path in lying if path in modules), None)
+        return next((path for path in self._lying[node] if path in modules), None)
+
+    @functools.cached_property
+    def _lying(self) -> dict[fx.Node, list[str]]:
+        return {node: [path for home in self.homes(node) for path in (*above(home), home)] for node in self.nodes}
+
+    @functools.cached_property
+    def steps(self) -> dict[int, list[Step]]:
+        """For each call of a module: all calls in it, and where its own code was at each."""
+        found: dict[int, list[Step]] = {}
+        for node in self.nodes:
+            chain, frame, inner = info(node).called or info(node).chain, info(node).frame, -1 - self.index[node]
+            while frame is not None:
+                if chain:
+                    found.setdefault(frame, []).append(Step(node, tuple(offset for _, offset in chain), inner))
+                chain, inner, frame = self.frames[frame].called, frame, self.frames[frame].parent
+        return found
 
     @functools.cached_property
     def begins(self) -> dict[int, int]:

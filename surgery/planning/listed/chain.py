@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import fx
 
 from surgery.capture.record import Capture
+from surgery.plan.groups import EXPERTS
 from surgery.planning.listed.candidates import Candidate
 from surgery.planning.listed.experiment import Laboratory, Result
 from surgery.planning.listed.settings import Choices, settings
@@ -50,7 +51,12 @@ class Chain:
         return Drop(self.candidate, frozenset(units), self.setting)
 
     def turns(self) -> list[list[int]]:
-        """The units that may go, every other one, and the others: each is left out where its neighbours stay."""
+        """The units that may go, every other one, and the others: each is left out where its neighbours stay.
+
+        Of a set, the last ones: no others go.
+        """
+        if self.candidate.kind == EXPERTS:
+            return [self.free[-1:], self.free[1:]]
         return [turn for turn in (self.free[1::2], self.free[::2]) if turn]
 
     def but_one(self) -> list[int]:
@@ -80,7 +86,8 @@ def _settle(chain: Chain, laboratory: Laboratory) -> str | None:
     """Find what follows, by the first unit that can be left out with it. Returns why none can."""
     free = chain.free
     everything, first = chain.follows, ""
-    for unit in dict.fromkeys((free[-1], free[0], free[len(free) // 2])):
+    behind = [free[(len(free) - 1) // 2], free[0]]  # others come after it
+    for unit in dict.fromkeys(([] if chain.candidate.kind == EXPERTS else behind[:1]) + [free[-1]] + behind[1:]):
         for chain.passing in (False, True):
             named = False
             for chain.follows in settings(everything):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from surgery.plan.groups import EXPERTS
 from surgery.planning.listed.chain import Chain
 from surgery.planning.listed.experiment import Laboratory
 from surgery.planning.listed.settings import Choices
@@ -16,6 +17,8 @@ def evident(chain: Chain, laboratory: Laboratory) -> Choices:
     With one less there, a loop that is bounded by it leaves out the last unit of the whole list. What has no such
     effect follows only where the model is not right without.
     """
+    if chain.candidate.kind == EXPERTS:  # an average is over as many as there are, whatever its loop is bounded by
+        return chain.follows
     follows, last = chain.follows, chain.candidate.size - 1
     for place in chain.follows.counts:
         bounded = Drop(chain.candidate, frozenset([last]), Setting(((place, 0),)), listed=False)

@@ -21,6 +21,7 @@ from surgery.nested import fold, is_object
 from surgery.planning.listed.bindings import Bindings
 from surgery.planning.listed.calls import Run, above, alike
 from surgery.planning.listed.shorter import Drop
+from surgery.planning.listed.turns import loops, turns_of
 from surgery.planning.listed.writes import written
 
 class Differs(Exception):
@@ -56,6 +57,7 @@ class Comparison:
         lists = {listed.path for drop in drops for listed in drop.candidate.lists}
         self.around = {path for one in lists for path in (*above(one), one)}  # their code calls the modules
         self.starts = self._starts()
+        self.turns = [self._turns(drop) for drop in drops]
 
     def matched(self) -> Match:
         """What the two have in common. Raises Differs where the shorter one is not right."""
@@ -106,6 +108,8 @@ class Comparison:
         """Whether a call of the whole run is one of the shorter run. If so, they are partners from now on."""
         if a.op != b.op or a.target != b.target or not self.same_result(a, b):
             return False
+        if not self.same_turn(a, b):
+            return False
         frames: dict[int, int] = {}
         pairs: list[tuple[fx.Node, fx.Node]] = []
         if not self._same_frame(info(a).frame, info(b).frame, frames):
@@ -120,6 +124,17 @@ class Comparison:
         self.bindings.note(self.match.partner, {b: a})
         self.bindings.note(self.used, {a: b})
         return True
+
+    def _turns(self, drop: Drop) -> tuple[dict[fx.Node, int], dict[fx.Node, int]]:
+        candidate = drop.candidate
+        units = {child: unit for unit in range(candidate.size) for child in candidate.children(unit)}
+        around = {path for listed in candidate.lists for path in (*above(listed.path), listed.path)}
+        found = loops(self.whole, around, units)
+        return turns_of(self.whole, found), turns_of(self.short, found)
+
+    def same_turn(self, a: fx.Node, b: fx.Node) -> bool:
+        """Whether no loop makes two calls for different units."""
+        return all(a not in whole or b not in short or whole[a] == short[b] for whole, short in self.turns)
 
     def same_result(self, a: fx.Node, b: fx.Node) -> bool:
         return alike(a, b)
