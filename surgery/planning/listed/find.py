@@ -24,6 +24,7 @@ from surgery.planning.listed.order import order_matters
 from surgery.planning.listed.refused import refused
 from surgery.planning.listed.settings import choices
 from surgery.planning.listed.shorter import lists
+from surgery.planning.listed.together import together
 
 SHOWN = 6  # names in a message
 
@@ -49,7 +50,7 @@ def find(
         chain.wrong = refused(chain.candidate, parts, laboratory.whole)
         chain.required.update({unit: _held(chain.candidate, unit, laboratory) for unit in chain.candidate.held})
     for level in _levels([chain for chain in chains if chain.wrong is None]):
-        _together([chain for chain in level if chain.candidate.kind != EXPERTS], laboratory)
+        together([chain for chain in level if chain.candidate.kind != EXPERTS], laboratory)
         for chain in level:
             if chain.candidate.kind == EXPERTS:
                 explore(chain, laboratory)
@@ -91,29 +92,6 @@ def _levels(chains: Sequence[Chain]) -> list[list[Chain]]:
 def _around(outer: Candidate, inner: Candidate) -> bool:
     units = (child for unit in range(outer.size) for child in outer.children(unit))
     return outer is not inner and any(inside(listed.path, child) for child in units for listed in inner.lists)
-
-
-def _together(chains: Sequence[Chain], laboratory: Laboratory) -> None:
-    """Leave units out of several chains at once; of half of them at a time where that is wrong."""
-    if not chains:
-        return
-    rounds = [[chain.drop(turn) for chain in chains for turn in chain.turns()[i : i + 1]] for i in (0, 1)]
-    rounds.append([chain.drop(chain.but_one()) for chain in chains if chain.but_one()])
-    learned = []
-    for drops in rounds:
-        result = laboratory.without(drops)
-        if result.wrong is not None:
-            if len(chains) == 1:
-                explore(chains[0], laboratory)
-                return
-            middle = len(chains) // 2
-            _together(chains[:middle], laboratory)
-            _together(chains[middle:], laboratory)
-            return
-        learned.append((drops, result))
-    for drops, result in learned:
-        for chain in chains:
-            chain.learn(drops, result)
 
 
 def _held(candidate: Candidate, unit: int, laboratory: Laboratory) -> str:

@@ -45,7 +45,7 @@ class SideBySide(Comparison):
             return super().same(a, b, pairs)
         if isinstance(a, tuple | list) and type(a) is type(b) and len(b) < len(a):
             a = type(a)(item for item in a if not (isinstance(item, fx.Node) and self.absent(_term(item))))
-        if type(a) is int and type(b) is int and (a, b) in self.sizes:
+        if isinstance(a, int) and isinstance(b, int) and (int(a), int(b)) in self.sizes:
             return True
         return super().same(a, b, pairs)
 
