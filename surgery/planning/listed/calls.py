@@ -19,9 +19,9 @@ from surgery.nested import fold
 
 # Torch calls that multiply and add; on parameters of modules that have no adapter.
 _WORK = frozenset(
-    "linear bilinear matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm addbmm mv einsum tensordot conv1d conv2d conv3d "
-    "conv_transpose1d conv_transpose2d conv_transpose3d scaled_dot_product_attention multi_head_attention_forward lstm gru "
-    "rnn_tanh rnn_relu _grouped_mm".split()
+    "linear bilinear matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm addbmm mv einsum tensordot conv1d conv2d "
+    "conv3d conv_transpose1d conv_transpose2d conv_transpose3d scaled_dot_product_attention lstm gru rnn_tanh rnn_relu "
+    "multi_head_attention_forward _grouped_mm".split()
 )
 
 
@@ -132,7 +132,9 @@ class Run:
     @functools.cached_property
     def calls(self) -> list[Call]:
         """The calls of modules, in the order in which they begin."""
-        found = [self._frame(frame) for frame in self.frames[1:] if frame.path is not None and frame.index in self.begins]
+        found = [
+            self._frame(frame) for frame in self.frames[1:] if frame.path is not None and frame.index in self.begins
+        ]
         for node in self.nodes:
             if node.op == "call_module":
                 found.append(self._layer(node))
@@ -142,9 +144,7 @@ class Run:
         given, place = _first(frame.args, frame.kwargs)
         single = isinstance(frame.output, fx.Node)
         made = next(fold(frame.output, fx.Node), None)
-        return Call(
-            frame.path or "", self.begins[frame.index], frame.parent, given, made, place, single
-        )
+        return Call(frame.path or "", self.begins[frame.index], frame.parent, given, made, place, single)
 
     def _layer(self, node: fx.Node) -> Call:
         given, place = _first(node.args, node.kwargs)
@@ -189,7 +189,8 @@ class Run:
 
 def _first(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[fx.Node | None, int | str | None]:
     """The first tensor among arguments, and where it stands."""
-    for place, value in (*enumerate(args), *kwargs.items()):
+    places: list[tuple[int | str, object]] = [*enumerate(args), *kwargs.items()]
+    for place, value in places:
         node = next(fold(value, fx.Node), None)
         if node is not None:
             return node, place if isinstance(value, fx.Node) else None

@@ -11,7 +11,7 @@ from surgery.capture.record import Capture
 from surgery.plan.groups import EXPERTS
 from surgery.planning.listed.candidates import Candidate
 from surgery.planning.listed.experiment import Laboratory, Result
-from surgery.planning.listed.settings import Choices, settings
+from surgery.planning.listed.settings import Choices, ends, settings
 from surgery.planning.listed.shorter import Drop, Setting
 
 
@@ -65,7 +65,9 @@ class Chain:
 
     def learn(self, drops: Iterable[Drop], result: Result) -> None:
         """Take note of leaving units out that was right."""
-        mine = {child: unit for drop in drops if drop.candidate is self.candidate for child, unit in drop.children.items()}
+        mine: dict[str, int] = {}
+        for drop in drops:
+            mine.update(drop.children if drop.candidate is self.candidate else {})
         self.runs += result.runs
         self.work.update({node: mine[child] for node, child in result.gone.items() if child in mine})
 
@@ -90,7 +92,7 @@ def _settle(chain: Chain, laboratory: Laboratory) -> str | None:
     for unit in dict.fromkeys(([] if chain.candidate.kind == EXPERTS else behind[:1]) + [free[-1]] + behind[1:]):
         for chain.passing in (False, True):
             named = False
-            for chain.follows in settings(everything):
+            for chain.follows in ends(everything) if first else settings(everything):
                 result = laboratory.without([chain.drop([unit])])
                 if result.wrong is None:
                     return None

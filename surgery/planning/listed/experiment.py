@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import fx
+from torch import fx, nn
 
 from surgery.capture.callsites import line_of
 from surgery.capture.record import Capture, capture
-from surgery.errors import CaptureError
 from surgery.modules.inputs import Inputs
 from surgery.modules.tensors import Parts
-from surgery.planning.listed.calls import Run
 from surgery.plan.groups import EXPERTS
+from surgery.planning.listed.calls import Run
 from surgery.planning.listed.law import Comparison, Differs, Match
 from surgery.planning.listed.sets import SideBySide
 from surgery.planning.listed.shorter import Drop, leave_out
@@ -53,8 +53,8 @@ class Laboratory:
                 gone.update(self._compared(whole, Run(made[-1]), list(drops)).gone)
             except Differs as error:
                 return Result(str(error))
-            except CaptureError as error:
-                return Result(_failed(error), named=isinstance(error.__cause__, LookupError | AttributeError))
+            except Exception as error:  # whatever fails here must not end planning: the modules stay
+                return Result(_failed(error), named=_asks_for_a_module(error.__cause__))
         return Result(None, tuple(made), gone)
 
     def _compared(self, whole: Run, short: Run, drops: list[Drop]) -> Match:
@@ -64,7 +64,18 @@ class Laboratory:
         return comparison(whole, short, drops, self.parts.parameters).matched()
 
 
-def _failed(error: CaptureError) -> str:
+_MODULES = tuple(inspect.getfile(cls) for cls in (nn.Module, nn.ModuleList))
+
+
+def _asks_for_a_module(error: BaseException | None) -> bool:
+    """Whether it was a container of modules that has not what it was asked for."""
+    trace = error.__traceback__ if isinstance(error, LookupError | AttributeError) else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename in _MODULES
+
+
+def _failed(error: Exception) -> str:
     cause = error.__cause__ or error
     where = line_of(cause.__traceback__)
     return f"it does not run without it: {type(cause).__name__}: {cause}" + (f" ({where})" if where else "")

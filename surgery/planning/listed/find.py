@@ -12,7 +12,7 @@ from surgery.capture.frames import info
 from surgery.capture.record import Capture
 from surgery.errors import InputError, some
 from surgery.modules.inputs import Examples, runs
-from surgery.modules.tensors import Parts
+from surgery.modules.tensors import Parts, aliases
 from surgery.plan.groups import EXPERTS
 from surgery.planning.listed.calls import Run, inside
 from surgery.planning.listed.candidates import Candidate, candidates
@@ -40,14 +40,16 @@ def find(
         examples: what it was recorded on.
         patterns: names of groups, globs over them, or paths of modules, of those in `available`.
 
-    The model, its buffers and the global random state stay as they were. Raises InputError for a pattern that fits none.
+    The model, its buffers and the global random state stay as they were. Raises InputError for a pattern that fits
+    none.
     """
     whole = [capture for capture in captures if not capture.training]
     laboratory = Laboratory(parts, runs(examples), [Run(capture) for capture in whole])
     chosen = _chosen(candidates(whole, parts), patterns)
     chains = [Chain(one, choices(one, parts)) for one in chosen]
+    tied = [names for names in aliases(parts).values() if len(names) > 1]
     for chain in chains:
-        chain.wrong = refused(chain.candidate, parts, laboratory.whole)
+        chain.wrong = refused(chain.candidate, tied, laboratory)
         chain.required.update({unit: _held(chain.candidate, unit, laboratory) for unit in chain.candidate.held})
     for level in _levels([chain for chain in chains if chain.wrong is None]):
         together([chain for chain in level if chain.candidate.kind != EXPERTS], laboratory)

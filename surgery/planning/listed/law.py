@@ -24,6 +24,7 @@ from surgery.planning.listed.shorter import Drop
 from surgery.planning.listed.turns import loops, turns_of
 from surgery.planning.listed.writes import written
 
+
 class Differs(Exception):
     """A shorter run does something else than the whole one without the modules that are left out."""
 

@@ -1,4 +1,4 @@
-"""Modules side by side, whose results are added up or averaged: what runs without some have in common with the whole."""
+"""Modules side by side, whose results are added up or averaged: what a run without some of them has in common."""
 
 from __future__ import annotations
 

@@ -55,6 +55,11 @@ def choices(candidate: Candidate, parts: Parts) -> Choices:
     )
 
 
+def ends(everything: Choices) -> Iterator[Choices]:
+    """All of it, then nothing."""
+    yield from dict.fromkeys((everything, Choices((), (), ())))
+
+
 def settings(everything: Choices) -> Iterator[Choices]:
     """All of it, then one less, then nothing, then one alone; each once."""
     tried = [everything, *everything.fewer(), Choices((), (), ()), *everything.single()]
