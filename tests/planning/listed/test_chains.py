@@ -474,6 +474,30 @@ class Averaged(Residual):
         return super().forward(x) / len(self.layers)
 
 
+class Extra(Residual):
+    """A layer that is no part of a block comes with the last place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(D, D)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i == N - 1:
+                x = self.last(x)
+        return self.head(x)
+
+
+class Cropped(Residual):
+    """Each turn makes less, and what is read of the last hides it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)[:, 1:]
+        return self.head(x.mean(1))
+
+
 class Held(Residual):
     """The blocks are also held where nothing is left out."""
 
@@ -491,7 +515,7 @@ def test_the_row_of_a_place_is_read_by_none_other():
     assert set(only(Placed()).required) == {0, 1, 2}
 
 
-@pytest.mark.parametrize("model", [Written, Summed, Dense, Depending, Averaged, Held])
+@pytest.mark.parametrize("model", [Written, Summed, Dense, Depending, Averaged, Extra, Cropped, Held])
 def test_models_that_compute_something_else_without_a_block_are_left_alone(model):
     found, notes = searched(model(), X)
     assert not found and len(notes) == 1 and "stay, since" in notes[0], (found, notes)
@@ -509,6 +533,48 @@ def test_every_batch_counts():
     assert not only(Switched(), X).required
     found, notes = searched(Switched(), Batches((Inputs((X,)), Inputs((X, True)))))
     assert not found and len(notes) == 1
+
+
+class NotAlone(Residual):
+    """A block that is left alone is followed by something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return x.tanh() if len(self.layers) == 1 else x
+
+
+def test_where_not_all_may_go_at_once_those_may_that_have_gone_together():
+    one = only(NotAlone())
+    assert set(one.required) == {0, 2} and "not all may go at once" in one.required[0]
+
+
+class Tables(nn.Module):
+    """Called once for each kind, and each call begins alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("full", torch.randn(D))
+        self.register_buffer("sliding", torch.randn(D))
+
+    def forward(self, x: Tensor, kind: str) -> Tensor:
+        return x.sum(-1, keepdim=True) * getattr(self, kind)
+
+
+class Kinds(Typed):
+    def __init__(self) -> None:
+        super().__init__(("sliding", "full", "sliding", "full"))
+        self.tables = Tables()
+
+    def forward(self, x: Tensor) -> Tensor:
+        tables = {kind: self.tables(x, kind) for kind in sorted(set(self.config.layer_types))}
+        for i, layer in enumerate(self.layers):
+            x = layer(x) * tables[self.config.layer_types[i]]
+        return x
+
+
+def test_calls_that_begin_alike_are_told_apart():
+    one = only(Kinds())
+    assert not one.required and one.picks
 
 
 class Middle(Residual):
