@@ -65,6 +65,18 @@ def chain_to(function: Any = None) -> tuple[Location, Chain]:
     return where, tuple(reversed(steps))
 
 
+def chain_of_call() -> Chain:
+    """The functions from the forward of the current module to the call of another one, and where each is."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and (frame.f_code.co_filename == _MODULE or _kind(frame.f_code.co_filename)[1]):
+        frame = frame.f_back
+    steps = []
+    while frame is not None and frame.f_code.co_filename != _MODULE:
+        steps.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(reversed(steps))
+
+
 def line_of(trace: TracebackType | None) -> str:
     """The innermost line of the model in a traceback, short enough for a table; nothing where there is none."""
     found = ""

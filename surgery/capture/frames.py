@@ -23,6 +23,7 @@ class NodeInfo:
         chain: the functions from the forward of the current module to the call.
         frame: the number of the call of a module that it was made in; None outside of all.
         order: of the dimensions of its first argument in memory, for calls that name places there.
+        called: the functions from the forward of the current module to the call of a layer.
     """
 
     shape: Any
@@ -31,6 +32,7 @@ class NodeInfo:
     chain: Chain
     frame: int | None
     order: tuple[int, ...] | None = None
+    called: Chain = ()
 
     @property
     def described(self) -> tuple[Any, ...]:
@@ -55,6 +57,7 @@ class Frame:
     module: nn.Module
     path: str | None
     parent: int | None
+    called: Chain = ()  # the functions from the forward of the caller to the call
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     output: Any = None

@@ -8,8 +8,9 @@ with an adapter becomes one `call_module` node and its inside is not recorded. I
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx, nn
@@ -55,13 +56,15 @@ def capture(
     prefix: str = "",
     own_copies: bool | None = None,
     outputs: Outputs = (),
+    alter: Callable[[Parts], None] | None = None,
 ) -> Capture:
     """Record one run of a model in eval mode (or training mode), without gradients.
 
     `prefix` stands before the names of modules and tensors, where the model is a part of a larger one. `own_copies`
     says whether modules get copies of plain data objects and of containers that they share; by default they do, unless
     the run writes into one. `outputs` are the parts of the output that count, all by default; what training returns
-    without them counts as a whole.
+    without them counts as a whole. `alter` may change the copy of the model that runs; names of modules and tensors
+    stay those of the whole model.
 
     Raises CaptureError where the model does not run on these inputs, WritesSharedState where `own_copies` is True and
     a forward writes into such an object or container. The model, its buffers and the global random state stay as they
@@ -70,19 +73,24 @@ def capture(
     parts = model if isinstance(model, Parts) else parts_of(model)
     with forked(devices_of(parts.tensors.values())):
         try:
-            return _recorded(parts, run, training, prefix, own_copies is not False, outputs)
+            return _recorded(parts, run, training, prefix, own_copies is not False, outputs, alter)
         except WritesSharedState:
             if own_copies is not None:
                 raise
             # what one module writes into an object, another reads there: modules cannot have copies
-            return _recorded(parts, run, training, prefix, False, outputs)
+            return _recorded(parts, run, training, prefix, False, outputs, alter)
 
 
 class WritesSharedState(Exception):
     """A forward writes into a plain data object, or into a container that modules share."""
 
 
-def _recorded(parts: Parts, run: Inputs, training: bool, prefix: str, own_copies: bool, outputs: Outputs) -> Capture:
+_Alter: TypeAlias = "Callable[[Parts], None] | None"
+
+
+def _recorded(
+    parts: Parts, run: Inputs, training: bool, prefix: str, own_copies: bool, outputs: Outputs, alter: _Alter
+) -> Capture:
     """One run, recorded again where another thread has imported modules meanwhile, which hides loops.
 
     And where there were tensors of unknown origin: then it is looked for constants, which makes each call slower.
@@ -92,7 +100,7 @@ def _recorded(parts: Parts, run: Inputs, training: bool, prefix: str, own_copies
         # buffers may change without saying so
         copied = copy_of(parts, lambda name, tensor: tensor if name in parts.parameters else _cloned(tensor))
         recorder = Recorder(copied, prefix, Watch(copied.tensors.values()), constants)
-        output = _run(recorder, parts, copied, run, training, prefix, own_copies)
+        output = _run(recorder, parts, copied, run, training, prefix, own_copies, alter)
         trace = recorder.trace
         if recorder.disturbed:
             wait_for_imports()
@@ -116,7 +124,14 @@ def _count(trace: Trace, output: Any, outputs: Outputs, training: bool) -> None:
 
 
 def _run(
-    recorder: Recorder, parts: Parts, copied: Parts, run: Inputs, training: bool, prefix: str, own_copies: bool
+    recorder: Recorder,
+    parts: Parts,
+    copied: Parts,
+    run: Inputs,
+    training: bool,
+    prefix: str,
+    own_copies: bool,
+    alter: _Alter,
 ) -> Any:
     """What a copy of the model returns; the recorder has the rest. Tensors are put back, whatever happens."""
     twin: Any = copied.model
@@ -126,6 +141,8 @@ def _run(
         with recorder.watch:
             twin.train(not training).train(training)  # modules clear what they keep between runs
         before = remember_attributes(copied, prefix, own_copies)
+        if alter is not None:
+            alter(copied)
         with torch.no_grad():
             seed(devices_of(parts.tensors.values()))  # as proofs do, which need what it returns
             with recorder.active():

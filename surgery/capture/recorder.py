@@ -16,7 +16,7 @@ from torch.utils.checkpoint import CheckpointFunction
 from surgery.adapters.base import adapter_for
 from surgery.axes.sizes import Decision
 from surgery.capture.attributes import Attributes
-from surgery.capture.callsites import chain_to, location
+from surgery.capture.callsites import chain_of_call, chain_to, location
 from surgery.capture.constants import Constants
 from surgery.capture.extents import extent, memory_order
 from surgery.capture.frames import Branch, Frame, info
@@ -108,9 +108,11 @@ class Recorder(TorchFunctionMode):
         known = path is not None and self.trace.stack and not _hooked(module)
         if known and self.quietly(adapter_for, module) is not None:
             lifted = self.trace.lift(args), self.trace.lift(kwargs)
-            where = location(sys._getframe(1))
+            where, called = location(sys._getframe(1)), chain_of_call()
             result = self.quietly(call, module, *args, **kwargs)
-            self.trace.register(result, self.trace.node("call_module", path, *lifted, result, where))
+            node = self.trace.node("call_module", path, *lifted, result, where)
+            info(node).called = called
+            self.trace.register(result, node)
             return result
         if isinstance(module, torch.jit.ScriptModule):
             return self.opaque(type(module), lambda *a, **k: call(module, *a, **k), args, kwargs)
@@ -125,7 +127,7 @@ class Recorder(TorchFunctionMode):
         """Run a module whose inside is recorded."""
         trace = self.trace
         parent = trace.stack[-1].index if trace.stack else None
-        frame = Frame(len(trace.frames), module, path, parent)
+        frame = Frame(len(trace.frames), module, path, parent, chain_of_call() if trace.stack else ())
         trace.frames.append(frame)
         trace.stack.append(frame)
         if parent is not None:

@@ -113,7 +113,8 @@ def _functions(cls: type) -> Iterator[FunctionType]:
             break
         for name, value in vars(base).items():
             function = getattr(value, "__func__", getattr(value, "fget", value))
-            function = getattr(function, "__wrapped__", function)
+            while hasattr(function, "__wrapped__"):  # decorators stand on decorators
+                function = function.__wrapped__
             if isinstance(function, FunctionType) and name not in _APART:
                 yield function
 

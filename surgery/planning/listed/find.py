@@ -1,0 +1,128 @@
+"""Which modules in lists may be left out, found by leaving them out."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+
+from torch import fx
+
+from surgery.capture.callsites import line
+from surgery.capture.frames import info
+from surgery.capture.record import Capture
+from surgery.errors import InputError, some
+from surgery.modules.inputs import Examples, runs
+from surgery.modules.tensors import Parts, aliases
+from surgery.plan.groups import EXPERTS
+from surgery.planning.listed.calls import Run, inside
+from surgery.planning.listed.candidates import Candidate, candidates
+from surgery.planning.listed.chain import Chain, explore
+from surgery.planning.listed.counted import evident
+from surgery.planning.listed.experiment import Laboratory
+from surgery.planning.listed.found import Found
+from surgery.planning.listed.order import order_matters
+from surgery.planning.listed.refused import refused
+from surgery.planning.listed.settings import choices
+from surgery.planning.listed.shorter import lists
+from surgery.planning.listed.together import together
+
+SHOWN = 6  # names in a message
+
+
+def find(
+    parts: Parts, captures: Sequence[Capture], examples: Examples, patterns: Iterable[str] = ("*",)
+) -> tuple[list[Found], list[str]]:
+    """The groups of modules that may be left out, and notes on lists of which nothing may.
+
+    Args:
+        parts: of the model.
+        captures: recordings of it on the examples.
+        examples: what it was recorded on.
+        patterns: names of groups, globs over them, or paths of modules, of those in `available`.
+
+    The model, its buffers and the global random state stay as they were. Raises InputError for a pattern that fits
+    none.
+    """
+    whole = [capture for capture in captures if not capture.training]
+    laboratory = Laboratory(parts, runs(examples), [Run(capture) for capture in whole])
+    chosen = _chosen(candidates(whole, parts), patterns)
+    chains = [Chain(one, choices(one, parts)) for one in chosen]
+    tied = [names for names in aliases(parts).values() if len(names) > 1]
+    for chain in chains:
+        chain.wrong = refused(chain.candidate, tied, laboratory)
+        chain.required.update({unit: _held(chain.candidate, unit, laboratory) for unit in chain.candidate.held})
+    for level in _levels([chain for chain in chains if chain.wrong is None]):
+        together([chain for chain in level if chain.candidate.kind != EXPERTS], laboratory)
+        for chain in level:
+            if chain.candidate.kind == EXPERTS:
+                explore(chain, laboratory)
+                chain.wrong = chain.wrong or order_matters(chain.candidate, parts, examples)
+    for chain in chains:
+        if chain.wrong is None and chain.free:
+            chain.follows = evident(chain, laboratory)
+    return [_found(c, laboratory) for c in chains if _may(c)], [_note(c) for c in chains if not _may(c)]
+
+
+def _may(chain: Chain) -> bool:
+    return chain.wrong is None and bool(chain.free)
+
+
+def _chosen(known: Sequence[Candidate], patterns: Iterable[str]) -> list[Candidate]:
+    chosen: dict[str, Candidate] = {}
+    for pattern in patterns:
+        fitting = {one.name: one for one in known if fnmatch.fnmatchcase(one.name, pattern) or _below(one, pattern)}
+        if not fitting and pattern != "*":
+            names = some([one.name for one in known], SHOWN) if known else "none"
+            raise InputError(f"no list of modules matches {pattern!r}. There are: {names}")
+        chosen.update(fitting)
+    return [one for one in known if one.name in chosen]
+
+
+def _below(candidate: Candidate, path: str) -> bool:
+    return bool(path) and any(inside(listed.path, path) for listed in candidate.lists)
+
+
+def _levels(chains: Sequence[Chain]) -> list[list[Chain]]:
+    """Chains by how many others they lie in: what is left out of one must not be in what is left out of another."""
+    levels: dict[int, list[Chain]] = {}
+    for chain in chains:
+        around = sum(_around(other.candidate, chain.candidate) for other in chains)
+        levels.setdefault(around, []).append(chain)
+    return [levels[depth] for depth in sorted(levels)]
+
+
+def _around(outer: Candidate, inner: Candidate) -> bool:
+    units = (child for unit in range(outer.size) for child in outer.children(unit))
+    return outer is not inner and any(inside(listed.path, child) for child in units for listed in inner.lists)
+
+
+def _held(candidate: Candidate, unit: int, laboratory: Laboratory) -> str:
+    """Why a unit must stay whose result has another shape than what it gets."""
+    for run in laboratory.whole:
+        calls = sorted((call for child in candidate.children(unit) for call in run.top(child)), key=lambda c: c.begin)
+        if calls:
+            where = line(info(run.nodes[calls[0].begin]).where)
+            return f"what comes out of {candidate.children(unit)[0]} has another shape than what goes in ({where})"
+    return "what comes out has another shape than what goes in"
+
+
+def _found(chain: Chain, laboratory: Laboratory) -> Found:
+    candidate, setting = chain.candidate, chain.setting
+    work: dict[fx.Node, int] = dict(chain.work)
+    units = {child: unit for unit in range(candidate.size) for child in candidate.children(unit)}
+    for run in laboratory.whole:
+        for node in run.nodes:
+            own = run.within(node, units)
+            if own is not None:
+                work[node] = units[own]
+    return Found(
+        candidate.name, candidate.kind, candidate.size, lists(candidate, setting), dict(sorted(chain.required.items())),
+        setting.counts, setting.indices, setting.picks, work, tuple(chain.runs),
+    )  # fmt: skip
+
+
+def _note(chain: Chain) -> str:
+    """Why nothing of a list may go."""
+    candidate = chain.candidate
+    reason = chain.wrong or "; ".join(dict.fromkeys(chain.required.values()))
+    return f"{candidate.name}: the {candidate.size} modules in {candidate.path or 'the model'} stay, since {reason}"
