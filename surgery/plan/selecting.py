@@ -6,12 +6,25 @@ import difflib
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
-from surgery.errors import WidthError
+from surgery.errors import InputError, WidthError
 from surgery.plan.groups import KINDS, Group
 
 SHOWN = 6  # groups named in a message
+# All, none, or globs over names of groups and module paths; as a mapping, with an order of importance for each.
+Patterns: TypeAlias = "bool | str | Iterable[str] | Mapping[str, Sequence[int]]"
+
+
+def patterns_of(asked: Patterns, what: str) -> bool | list[str]:
+    """What was asked for, as it is kept. Raises InputError for what says nothing of groups."""
+    if isinstance(asked, bool):
+        return asked
+    listed = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, Iterable) else None
+    if listed is None or not all(isinstance(pattern, str) for pattern in listed):
+        raise InputError(f"{what} is True, or globs over group names or module paths, got {asked!r}")
+    return listed
 
 
 def selected(groups: Mapping[str, Group], pattern: str, model: str) -> list[str]:

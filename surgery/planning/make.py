@@ -22,14 +22,14 @@ from surgery.modules.outputs import Outputs
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.plan.plan import Plan, per_group
-from surgery.plan.selecting import covers
+from surgery.plan.selecting import Patterns, covers, patterns_of
 from surgery.plan.ties import TieSpec
 from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
 from surgery.planning.freeze import Freezer, coarser_dtypes
 from surgery.planning.listed.frozen import with_modules
-from surgery.planning.listed.lists import Lists, Patterns, find_lists, patterns_of
+from surgery.planning.listed.lists import Lists, find_lists
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
 from surgery.planning.silent import read_silently

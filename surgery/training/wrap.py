@@ -19,8 +19,8 @@ from surgery.modules.labelled import Batch, taken
 from surgery.modules.outputs import Outputs
 from surgery.modules.sharded import whole
 from surgery.plan.plan import Draw, Plan
+from surgery.plan.selecting import Patterns
 from surgery.plan.ties import TieSpec
-from surgery.planning.listed.lists import Patterns
 from surgery.planning.make import make_plan
 from surgery.planning.supported import check_model
 from surgery.training.draws import DEFAULT, check_draw

@@ -114,7 +114,7 @@ def alone(name: str, size: dict[str, float], seed: int, quick: bool) -> Value:
 
 
 def searched(name: str, quick: bool, weights: Value) -> Value:
-    """What a search over depth and widths finds, against uniform sizes, on the data that it chooses on, and on test data."""
+    """What a search over depth and widths finds, against uniform sizes, on validation and on test data."""
     subject, twin = SUBJECTS[name], loaded(name, True, weights)
     curve = surgery.search(
         twin, subject.validation, SEARCHED, evaluations=12 if quick else EVALUATIONS, measure_latency=False,
@@ -128,34 +128,49 @@ def searched(name: str, quick: bool, weights: Value) -> Value:
 def main(run: Run) -> list[Value]:
     """Print and return a row for each model, seed and budget of time; and one for each budget of the search."""
     rows: list[Value] = []
-    for name, subject in SUBJECTS.items():
-        unit, scale = subject.unit
+    for name in SUBJECTS:
         for seed in run.seeds(3):
-            base = run.cell(alone, name=name, size={"*": 1.0}, seed=seed, quick=run.quick)
-            found = {}
-            for depth in (False, True):
-                trained = run.cell(family, name=name, depth=depth, seed=seed, quick=run.quick)
-                given = {"weights": trained["weights"]}
-                found[depth] = trained, run.cell(_keyed(seed), given, name=name, depth=depth, quick=run.quick)
-            for i, budget in enumerate((1.0, *BUDGETS)):
-                width, both = (found[depth][1]["best"][i] for depth in (False, True))
-                own = base if i == 0 else run.cell(alone, name=name, size=both["size"], seed=seed, quick=run.quick)
-                tests = [scale * torch.tensor(one["test"]).double() for one in (width, both, own)]
-                rows.append({
-                    "model": name, "seed": seed, "budget": budget, "unit": unit,
-                    "width alone": round(tests[0].mean().item(), 3), "depth and width": round(tests[1].mean().item(), 3),
-                    "trained alone": round(tests[2].mean().item(), 3), "times": [width["time"], both["time"]],
-                    "sizes": [_told(width["size"]), _told(both["size"])],
-                    "training, of a plain one": [round(found[d][0]["seconds"] / base["seconds"], 2) for d in (False, True)],
-                })  # fmt: skip
-                print(rows[-1], flush=True)
-            if seed == 0:
-                value = run.cell(searched, {"weights": found[True][0]["weights"]}, name=name, quick=run.quick)
-                for budget, validation, test in zip(SEARCHED, value["validation"], value["test"], strict=True):
-                    told = {"searched, uniform on validation": validation, "on test": test}
-                    rows.append({"model": name, "MACs": budget, "unit": unit,
-                                 **{key: [round(scale * x, 3) for x in pair] for key, pair in told.items()}})  # fmt: skip
-                    print(rows[-1], flush=True)
+            rows += by_time(run, name, seed)
+        rows += by_search(run, name)
+    return rows
+
+
+def by_time(run: Run, name: str, seed: int) -> list[Value]:
+    """A row for each budget of time."""
+    subject, rows = SUBJECTS[name], []
+    unit, scale = subject.unit
+    base = run.cell(alone, name=name, size={"*": 1.0}, seed=seed, quick=run.quick)
+    families = [run.cell(family, name=name, depth=depth, seed=seed, quick=run.quick) for depth in (False, True)]
+    seen = [
+        run.cell(_keyed(seed), {"weights": one["weights"]}, name=name, depth=depth, quick=run.quick)["best"]
+        for depth, one in zip((False, True), families, strict=True)
+    ]
+    cost = [round(one["seconds"] / base["seconds"], 2) for one in families]
+    for i, budget in enumerate((1.0, *BUDGETS)):
+        width, both = (found[i] for found in seen)
+        own = base if i == 0 else run.cell(alone, name=name, size=both["size"], seed=seed, quick=run.quick)
+        tests = [round(scale * statistics.mean(one["test"]), 3) for one in (width, both, own)]
+        rows.append({
+            "model": name, "seed": seed, "budget": budget, "unit": unit,
+            **dict(zip(("width alone", "depth and width", "trained alone"), tests, strict=True)),
+            "times": [width["time"], both["time"]], "sizes": [_told(width["size"]), _told(both["size"])],
+            "training, of a plain one": cost,
+        })  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
+
+
+def by_search(run: Run, name: str) -> list[Value]:
+    """A row for each budget that a search is given, of the first seed."""
+    unit, scale = SUBJECTS[name].unit
+    trained = run.cell(family, name=name, depth=True, seed=0, quick=run.quick)
+    value = run.cell(searched, {"weights": trained["weights"]}, name=name, quick=run.quick)
+    rows = []
+    for budget, validation, test in zip(SEARCHED, value["validation"], value["test"], strict=True):
+        told = {"searched, uniform on validation": validation, "on test": test}
+        scaled = {key: [round(scale * score, 3) for score in pair] for key, pair in told.items()}
+        rows.append({"model": name, "MACs": budget, "unit": unit, **scaled})
+        print(rows[-1], flush=True)
     return rows
 
 

@@ -14,7 +14,7 @@ from surgery.capture.record import Capture
 from surgery.modules.tensors import Parts
 from surgery.nested import fold
 from surgery.plan.groups import DEPTH, EXPERTS, Listed
-from surgery.planning.listed.calls import Call, Run, alike, working
+from surgery.planning.listed.calls import Call, Run, alike, inside, working
 
 _LISTS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 
@@ -26,6 +26,8 @@ class Candidate:
     Attributes:
         name, kind, lists: of the group that it may become.
         held: units that must stay, since what comes out has not the shape of what goes in.
+        unlike: units that stay, since no other is of their class; single layers, since no other of their class may go.
+            A list of such units has a role for each.
         place: the argument that a stand-in for a unit would hand on; None where there can be none.
     """
 
@@ -33,6 +35,7 @@ class Candidate:
     kind: str
     lists: tuple[Listed, ...]
     held: frozenset[int] = frozenset()
+    unlike: frozenset[int] = frozenset()
     place: int | str | None = None
 
     @property
@@ -61,7 +64,32 @@ def candidates(captures: Sequence[Capture], parts: Parts) -> list[Candidate]:
     busy = working(runs, parts)
     groups = list(_zipped([*_containers(parts, busy)], runs, busy))
     groups += [(listed,) for listed in _by_name(parts, runs, busy)]
-    return _named(_judged(groups, runs))
+    return _named(one for one in (_of_a_kind(one, parts, busy) for one in _judged(groups, runs)) if _some_free(one))
+
+
+def _some_free(one: Candidate) -> bool:
+    return len(one.held | one.unlike) < one.size
+
+
+def _of_a_kind(one: Candidate, parts: Parts, busy: frozenset[str]) -> Candidate:
+    """A candidate that knows which of its units are unlike all others."""
+    if one.kind == EXPERTS:
+        return one
+    classes = [type(parts.modules[one.children(unit)[0]]) for unit in range(one.size)]
+    single = [_layers(one.children(unit), parts, busy) < 2 for unit in range(one.size)]
+    free = [unit for unit in range(one.size) if unit not in one.held]
+
+    def likes(unit: int) -> int:
+        others = free if single[unit] else range(one.size)
+        return sum(classes[other] is classes[unit] for other in others if other != unit)
+
+    return replace(one, unlike=frozenset(unit for unit in free if not likes(unit)))
+
+
+def _layers(paths: Sequence[str], parts: Parts, busy: frozenset[str]) -> int:
+    """How many layers that work are in some modules."""
+    inside_ = [path for path in busy if any(inside(path, one) for one in paths)]
+    return sum(not any(inside(other, path) for other in inside_ if other != path) for path in inside_)
 
 
 def _containers(parts: Parts, busy: frozenset[str]) -> Iterator[Listed]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from torch import fx
 
 from surgery.capture.callsites import line
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
-from surgery.errors import InputError, some
 from surgery.modules.inputs import Examples, runs
 from surgery.modules.tensors import Parts, aliases
 from surgery.plan.groups import EXPERTS
@@ -26,11 +24,9 @@ from surgery.planning.listed.settings import choices
 from surgery.planning.listed.shorter import lists
 from surgery.planning.listed.together import together
 
-SHOWN = 6  # names in a message
-
 
 def find(
-    parts: Parts, captures: Sequence[Capture], examples: Examples, patterns: Iterable[str] = ("*",)
+    parts: Parts, captures: Sequence[Capture], examples: Examples, names: Collection[str]
 ) -> tuple[list[Found], list[str]]:
     """The groups of modules that may be left out, and notes on lists of which nothing may.
 
@@ -38,19 +34,19 @@ def find(
         parts: of the model.
         captures: recordings of it on the examples.
         examples: what it was recorded on.
-        patterns: names of groups, globs over them, or paths of modules, of those in `available`.
+        names: of groups, those in `available`.
 
-    The model, its buffers and the global random state stay as they were. Raises InputError for a pattern that fits
-    none.
+    The model, its buffers and the global random state stay as they were.
     """
     whole = [capture for capture in captures if not capture.training]
     laboratory = Laboratory(parts, runs(examples), [Run(capture) for capture in whole])
-    chosen = _chosen(candidates(whole, parts), patterns)
+    chosen = [one for one in candidates(whole, parts) if one.name in names]
     chains = [Chain(one, choices(one, parts)) for one in chosen]
     tied = [names for names in aliases(parts).values() if len(names) > 1]
     for chain in chains:
         chain.wrong = refused(chain.candidate, tied, laboratory)
         chain.required.update({unit: _held(chain.candidate, unit, laboratory) for unit in chain.candidate.held})
+        chain.required.update(dict.fromkeys(chain.candidate.unlike, "no other module of its kind is in the list"))
     for level in _levels([chain for chain in chains if chain.wrong is None]):
         together([chain for chain in level if chain.candidate.kind != EXPERTS], laboratory)
         for chain in level:
@@ -65,21 +61,6 @@ def find(
 
 def _may(chain: Chain) -> bool:
     return chain.wrong is None and bool(chain.free)
-
-
-def _chosen(known: Sequence[Candidate], patterns: Iterable[str]) -> list[Candidate]:
-    chosen: dict[str, Candidate] = {}
-    for pattern in patterns:
-        fitting = {one.name: one for one in known if fnmatch.fnmatchcase(one.name, pattern) or _below(one, pattern)}
-        if not fitting and pattern != "*":
-            names = some([one.name for one in known], SHOWN) if known else "none"
-            raise InputError(f"no list of modules matches {pattern!r}. There are: {names}")
-        chosen.update(fitting)
-    return [one for one in known if one.name in chosen]
-
-
-def _below(candidate: Candidate, path: str) -> bool:
-    return bool(path) and any(inside(listed.path, path) for listed in candidate.lists)
 
 
 def _levels(chains: Sequence[Chain]) -> list[list[Chain]]:
@@ -116,9 +97,17 @@ def _found(chain: Chain, laboratory: Laboratory) -> Found:
             if own is not None:
                 work[node] = units[own]
     return Found(
-        candidate.name, candidate.kind, candidate.size, lists(candidate, setting), dict(sorted(chain.required.items())),
-        setting.counts, setting.indices, setting.picks, work, tuple(chain.runs),
-    )  # fmt: skip
+        candidate.name,
+        candidate.kind,
+        candidate.size,
+        lists(candidate, setting),
+        dict(sorted(chain.required.items())),
+        setting.counts,
+        setting.indices,
+        setting.picks,
+        work=work,
+        runs=tuple(chain.runs),
+    )
 
 
 def _note(chain: Chain) -> str:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from surgery.capture.record import Capture
-from surgery.errors import InputError
+from surgery.errors import InputError, some
 from surgery.modules.inputs import Examples
 from surgery.modules.tensors import Parts
+from surgery.plan.groups import DEPTH
+from surgery.planning.listed.candidates import available
+from surgery.planning.listed.find import find
 from surgery.planning.listed.found import Found
-from surgery.planning.listed.search import available, find
 from surgery.planning.listed.stacks import stacks
-
-# All, none, or globs over names of groups and module paths; as a mapping, with an order of importance for each.
-Patterns: TypeAlias = "bool | str | Iterable[str] | Mapping[str, Sequence[int]]"
-
-
-def patterns_of(asked: Patterns, what: str) -> bool | list[str]:
-    """What was asked for, as it is kept. Raises InputError for what says nothing of groups."""
-    if isinstance(asked, bool):
-        return asked
-    listed = [asked] if isinstance(asked, str) else list(asked) if isinstance(asked, Iterable) else None
-    if listed is None or not all(isinstance(pattern, str) for pattern in listed):
-        raise InputError(f"{what} is True, or globs over group names or module paths, got {asked!r}")
-    return listed
 
 
 @dataclass
@@ -47,8 +35,7 @@ class Lists:
 
     def runs(self) -> Iterator[Capture]:
         """The recorded runs without some of the modules."""
-        for one in self.found:
-            yield from one.runs
+        yield from {id(run): run for one in self.found for run in one.runs}.values()
 
     def give_up(self, groups: Mapping[str, str], steps: Mapping[str, int]) -> None:
         """Let lists be as they are, each for its reason. Others go in larger steps."""
@@ -58,25 +45,44 @@ class Lists:
 
 
 def find_lists(parts: Parts, captures: Sequence[Capture], examples: Examples, depth: bool | list[str]) -> Lists:
-    """The lists of modules in a model: those that were asked for become groups, others are named."""
+    """The lists of modules in a model: those that were asked for become groups, others are named.
+
+    Raises InputError where something was asked for that is not there.
+    """
     layered, stuck = stacks(parts, captures)
-    there = (*available(captures, parts), *((one.name, one.kind, one.size) for one in layered))
-    if not depth:
-        return Lists(available=there)
-    found, notes = find(parts, captures, examples, depth)
-    found += [one for one in layered if selects(depth, one)]
-    names = {one.name for one in found}
-    return Lists(found, [*notes, *(stuck if depth is True else ())], tuple(one for one in there if one[0] not in names))
+    known = [Known(*one, (one[0].removesuffix(f".{one[1]}"),)) for one in available(captures, parts)]
+    known += [Known(one.name, one.kind, one.size, tuple(listed.path for listed in one.lists)) for one in layered]
+    wanted = {one.name for one in known if one.kind == DEPTH and selects(depth, one)}
+    for pattern in depth if isinstance(depth, list) else ():
+        if not any(selects([pattern], one) for one in known if one.kind == DEPTH):
+            there = some([one.name for one in known if one.kind == DEPTH], SHOWN) or "none"
+            raise InputError(f"depth: no list of modules matches {pattern!r}. There are: {there}")
+    found, notes = find(parts, captures, examples, wanted) if wanted else ([], [])
+    found += [one for one in layered if one.name in wanted]
+    others = tuple((one.name, one.kind, one.size) for one in known if one.name not in wanted)
+    return Lists(found, [*notes, *(stuck if depth is True else ())], others)
 
 
-def selects(patterns: bool | list[str], one: Found) -> bool:
+SHOWN = 6  # names in a message
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a list of modules is called, and the paths of the modules that hold it."""
+
+    name: str
+    kind: str
+    size: int
+    paths: tuple[str, ...]
+
+
+def selects(patterns: bool | list[str], one: Known) -> bool:
     """Whether a list was asked for: by its name or kind, or by the path of a module around it."""
     if isinstance(patterns, bool):
         return patterns
     return any(
-        fnmatch.fnmatchcase(one.name, pattern) or pattern == one.kind or _below(pattern, one) for pattern in patterns
+        fnmatch.fnmatchcase(one.name, pattern)
+        or pattern == one.kind
+        or any(f"{path}.".startswith(f"{pattern.rstrip('.')}.") for path in one.paths)
+        for pattern in patterns
     )
-
-
-def _below(pattern: str, one: Found) -> bool:
-    return any(f"{listed.path}.".startswith(f"{pattern.rstrip('.')}.") for listed in one.lists)

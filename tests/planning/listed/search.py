@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Any
 
 import torch
@@ -22,7 +23,11 @@ def searched(model: nn.Module, x: Any, *patterns: str) -> tuple[dict[str, Found]
     state = torch.get_rng_state()
     parts = parts_of(model)
     captures, _ = record_runs(parts, x)
-    found, notes = find(parts, captures, x, patterns or ("*",))
+    names = {name for name, *_ in available(captures, parts)}
+    chosen = {
+        name for name in names for p in patterns or ("*",) if fnmatch.fnmatch(name, p) or name.startswith(f"{p}.")
+    }
+    found, notes = find(parts, captures, x, chosen)
     assert torch.equal(state, torch.get_rng_state())
     assert {path: list(module._modules) for path, module in model.named_modules()} == children
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import surgery
 from surgery.axes.formulas import Field
 from surgery.errors import InputError
 from surgery.modules.inputs import Batches, Inputs
@@ -74,10 +75,18 @@ def test_few_runs_are_needed():
 
 
 def test_a_sequence_of_layers_with_norms_and_activations():
-    layers = [nn.Linear(D, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 12), nn.BatchNorm1d(12), nn.ReLU()]
-    one = only(nn.Sequential(nn.Flatten(), nn.Unflatten(1, (1, D)), nn.Flatten(), *layers, nn.Linear(12, 3)), X[:, 0])
-    assert one.name == "depth" and one.lists[0].units == (("3", "4", "5"), ("6", "7", "8"), ("9",))
-    assert set(one.required) == {0, 2} and "another shape" in one.required[0]
+    one = only(nn.Sequential(nn.Flatten(), *hidden(D, 12, 12, 12), nn.Linear(12, 3)), X[:, 0])
+    assert one.name == "depth" and one.lists[0].units == (("1", "2", "3"), ("4", "5", "6"), ("7", "8", "9"), ("10",))
+    assert set(one.required) == {0, 3} and "another shape" in one.required[0]
+
+
+def hidden(*sizes: int) -> list[nn.Module]:
+    pairs = zip(sizes, sizes[1:], strict=False)
+    return [layer for a, b in pairs for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())]
+
+
+def test_one_layer_alone_makes_no_list():
+    assert searched(nn.Sequential(*hidden(D, 12, 12), nn.Linear(12, 3)), X[:, 0]) == ({}, [])
 
 
 class Pairs(nn.Module):
@@ -593,7 +602,12 @@ def test_only_what_does_not_change_what_is_read_again_may_go():
 
 
 def test_patterns_choose():
-    found, _ = searched(Stages(), X, "stages.*.depth")
-    assert set(found) == {"stages.0.depth", "stages.1.depth"}
+    for asked in (["stages.*.depth"], "stages.0", ["stages.0", "stages.1.depth"], True):
+        plan = surgery.inspect(Stages(), X, depth=asked)
+        found = {name for name, group in plan.groups.items() if group.kind == "depth"}
+        assert "stages.0.depth" in found and ("stages.1.depth" in found) == (asked != "stages.0")
+        assert {name for name, kind, _ in plan.available if kind == "depth"}.isdisjoint(found)
     with pytest.raises(InputError, match="no list of modules matches 'blocks'"):
-        searched(Stages(), X, "blocks")
+        surgery.inspect(Stages(), X, depth=["blocks"])
+    with pytest.raises(InputError, match="depth is True, or globs"):
+        surgery.inspect(Stages(), X, depth=3)
