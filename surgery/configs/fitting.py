@@ -191,14 +191,21 @@ class Fit:
 
     def build(self, config: Config) -> Sizes:
         """The sizes that the class gives a model. Raises Unfit where it refuses, or makes other tensors."""
-        try:
-            with torch.device("meta"):
-                sizes = self.sizes(self.make(copy.deepcopy(config)))
-        except Exception as error:
-            raise Unfit(f"{type(self.small).__name__}(config) fails on the meta device: {error}") from error
+        sizes = self._made(config)
         if set(of_tensors(sizes)) != set(of_tensors(self.target)):
             raise Unfit("its class builds other tensors from it")
         return sizes
+
+    def names(self, config: Config) -> frozenset[str]:
+        """The names of the tensors that the class gives a model. Raises Unfit where it refuses."""
+        return frozenset(name for name, _ in of_tensors(self._made(config)))
+
+    def _made(self, config: Config) -> Sizes:
+        try:
+            with torch.device("meta"):
+                return self.sizes(self.make(copy.deepcopy(config)))
+        except Exception as error:
+            raise Unfit(f"{type(self.small).__name__}(config) fails on the meta device: {error}") from error
 
     def sizes(self, model: nn.Module) -> Sizes:
         """The shape of every tensor, and the attributes that follow widths (what shapes leave open: heads x width)."""
