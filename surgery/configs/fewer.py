@@ -11,7 +11,7 @@ from torch import nn
 from surgery.axes import layout
 from surgery.axes.formulas import Agreed, LayoutSize, Origin, Picked, Rank, Steps, leaves
 from surgery.configs.fields import Config
-from surgery.configs.fitting import Fit, Formulas
+from surgery.configs.fitting import Fit, Formulas, tensors_of
 from surgery.configs.kept import config_of
 from surgery.configs.shorter import Names, Shortening, Shorter
 from surgery.plan.units import Units
@@ -72,8 +72,7 @@ class Fewer:
     def _names(self, widths: Mapping[str, int]) -> Iterator[str]:
         part = self.whole.get_submodule(self.path)
         above = self.units.name(self.path, widths) or ""
-        tensors = (*part.named_parameters(remove_duplicate=False), *part.named_buffers(remove_duplicate=False))
-        for name, _ in tensors:
+        for name, _ in tensors_of(part):
             now = self.units.name(f"{self.path}.{name}".lstrip("."), widths)
             if now is not None:
                 yield _below(now, above)
