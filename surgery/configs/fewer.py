@@ -19,6 +19,12 @@ from surgery.plan.units import Units
 PLAIN = (bool, int, float, str, type(None))
 
 
+def named_now(formulas: Formulas, units: Units, widths: Mapping[str, int]) -> Formulas:
+    """Formulas by what their modules are called in a small model; those of modules that are gone are left out."""
+    named = ((units.name(owner, widths), path, how) for owner, path, how in formulas)
+    return [(owner, path, how) for owner, path, how in named if owner is not None]
+
+
 @dataclass(frozen=True)
 class Fewer:
     """The modules that a small model, or a part of it, has of a whole one.

@@ -62,11 +62,16 @@ class Shortening:
     changed: set[Steps] = field(default_factory=set)
 
     def run(self) -> Config:
-        """The configuration from which the class makes the small model's tensors, in size as they were."""
+        """The configuration from which the class makes the small model's tensors, in size as they were.
+
+        Raises Unfit where there is none.
+        """
         done: set[str] = set()
-        for one in self.lists:
-            if one.name not in done:
-                done |= self._shorten(one, done)
+        while rest := [one for one in self.lists if one.name not in done]:
+            shorter = next((found for one in rest if (found := self._shorten(one, done))), None)
+            if shorter is None:
+                raise Unfit(f"no number or list of it makes its class leave out modules as in {rest[0]}")
+            done |= shorter
         for one in self.lists:
             self._follow(one, done)
         return self.config
@@ -89,7 +94,7 @@ class Shortening:
         return result
 
     def _shorten(self, one: Shorter, done: set[str]) -> set[str]:
-        """Take the first change that makes a list shorter, and others with it perhaps; their names."""
+        """Take the first change that makes a list shorter, and others with it perhaps; their names, if there is one."""
         before = self.wanted(done)
         for change in self._changes(one):
             try:
@@ -101,10 +106,10 @@ class Shortening:
             if one.name in shorter and names == self.wanted(done | shorter):
                 self._take(change, one)
                 return shorter
-        raise Unfit(f"no number or list of it makes its class leave out modules as in {one}")
+        return set()
 
     def _changes(self, one: Shorter) -> Iterator[Mapping[Steps, object]]:
-        """What may tell how many modules there are: an integer, a list, or an integer together with lists."""
+        """What may tell how many modules there are: an integer, a list, both together, an integer that counts others."""
         numbers = [path for path, value in fields(self.config) if value == one.size]
         numbers.sort(key=lambda path: not _ends(path, one.ends))
         lists = self._whole(one)
@@ -112,11 +117,15 @@ class Shortening:
         yield from ({path: entries} for path, entries in lists.items())
         if lists:
             yield from ({path: len(one.kept), **lists} for path in numbers)
+        gone = one.size - len(one.kept)
+        others = [(path, value) for path, value in fields(self.config) if value is not None and value != one.size]
+        yield from ({path: value - gone} for path, value in others if value > gone)
 
     def _whole(self, one: Shorter) -> dict[Steps, Sequence[object]]:
         """The lists that have as many entries as there are units, with those that are kept."""
         found = ((path, value) for path, value in sequences(self.config) if len(value) == one.size)
-        return {path: type(value)([value[unit] for unit in one.kept]) for path, value in found}
+        kept = ((path, value, [value[unit] for unit in one.kept]) for path, value in found)
+        return {path: tuple(items) if isinstance(value, tuple) else items for path, value, items in kept}
 
     def _follow(self, one: Shorter, done: set[str]) -> None:
         """Let integers and lists follow that do not decide what tensors there are."""

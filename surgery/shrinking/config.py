@@ -16,7 +16,7 @@ from torch import nn
 
 from surgery.axes.formulas import Steps
 from surgery.configs.building import built_over, unlike
-from surgery.configs.fewer import Fewer
+from surgery.configs.fewer import Fewer, named_now
 from surgery.configs.fields import Config, differs, entries, written_and_read
 from surgery.configs.fitting import Arguments, Fit, Formulas, Unfit
 from surgery.configs.kept import config_of, keeping
@@ -97,7 +97,8 @@ def settle_config(
     _refuse_parts(small)
     shorter = any(widths[name] < group.size for name, group in plan.units.groups.items())
     fewer = Fewer(whole(), "", plan.units, plan.formulas, widths) if shorter else None
-    model = _Part(small, _named_now(plan, widths), examples, tolerance, fewer, told(plan.ties, plan.groups, widths))
+    formulas = named_now(plan.formulas, plan.units, widths)
+    model = _Part(small, formulas, examples, tolerance, fewer, told(plan.ties, plan.groups, widths))
     if not written and config_of(small, model.formulas) is None:
         _settle_parts(model)
         return None
@@ -105,12 +106,6 @@ def settle_config(
     if reason is not None or not written:
         _settle_parts(model)
     return reason
-
-
-def _named_now(plan: Plan, widths: Mapping[str, int]) -> Formulas:
-    """The formulas of a plan, by what modules are called in a small model."""
-    named = ((plan.units.name(owner, widths), path, how) for owner, path, how in plan.formulas)
-    return [(owner, path, how) for owner, path, how in named if owner is not None]
 
 
 def _settled(part: _Part) -> str | None:
