@@ -109,7 +109,7 @@ class Shortening:
         return set()
 
     def _changes(self, one: Shorter) -> Iterator[Mapping[Steps, object]]:
-        """What may tell how many modules there are: an integer, a list, both together, an integer that counts others."""
+        """What may tell how many there are: an integer, a list, both together, an integer that counts others too."""
         numbers = [path for path, value in fields(self.config) if value == one.size]
         numbers.sort(key=lambda path: not _ends(path, one.ends))
         lists = self._whole(one)
