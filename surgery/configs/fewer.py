@@ -35,6 +35,7 @@ class Fewer:
         units: the modules that come and go.
         formulas: how attributes of the whole model follow.
         widths: those of the small model.
+        known: names of tensors that were asked for before.
     """
 
     whole: nn.Module
@@ -55,7 +56,7 @@ class Fewer:
 
     def part(self, path: str) -> Fewer:
         """The same of a part of the model, by the path that it has in the small one."""
-        now = {self.units.name(name, self.widths): name for name, _ in self.whole.named_modules()}
+        now = {self.units.name(name, self.widths): name for name, _ in self.whole.named_modules(remove_duplicate=False)}
         return replace(self, path=now[path], known={})
 
     def _ends(self, name: str) -> Iterator[Steps]:
@@ -115,18 +116,23 @@ class Fewer:
 
         Those that follow widths are left out: sizes are compared by themselves.
         """
-        modules = dict(self.whole.named_modules())
-        follow = {(owner, path[0]) for owner, path, how in self.formulas if not isinstance(how, Rank)}
+        apart = {(owner, path[0]) for owner, path, how in self.formulas if not isinstance(how, Rank)}
         for one in self.lists:
             for listed in self.units.groups[one.name].lists:
-                found: dict[tuple[str, str], dict[str, object]] = {}
-                for child in (listed.child(name) for names in listed.units for name in names):
-                    for path in (path for path in modules if _inside(path, child)):
-                        for name in (CLASS, *vars(modules[path])):
-                            found.setdefault((_below(path, child), name), {})[path] = _held(modules[path], name)
-                for (_, name), values in found.items():
+                children = [listed.child(name) for names in listed.units for name in names]
+                for name, values in self._by_name(children).items():
                     if any(value != next(iter(values.values())) for value in values.values()):
-                        yield from ((path, name) for path in values if (path, name) not in follow)
+                        yield from ((path, name[1]) for path in values if (path, name[1]) not in apart)
+
+    def _by_name(self, children: Collection[str]) -> dict[tuple[str, str], dict[str, object]]:
+        """What children hold: for each module below them and each attribute of it, the value of each child."""
+        found: dict[tuple[str, str], dict[str, object]] = {}
+        for path, module in self.whole.named_modules():
+            for child in children:
+                if _inside(path, child):
+                    for name in (CLASS, *(name for name in vars(module) if name != "training")):
+                        found.setdefault((_below(path, child), name), {})[path] = _held(module, name)
+        return found
 
 
 CLASS = "__class__"

@@ -96,6 +96,8 @@ class Shortening:
     def _shorten(self, one: Shorter, done: set[str]) -> set[str]:
         """Take the first change that makes a list shorter, and others with it perhaps; their names, if there is one."""
         before = self.wanted(done)
+        if before == self.wanted({*done, one.name}):  # its modules are gone, or hold no tensors: names tell nothing
+            return {one.name}
         for change in self._changes(one):
             try:
                 names = self.made(self._with(change))

@@ -73,7 +73,7 @@ class _Part:
             return ""
         return (
             f". Its class makes modules by their number, and this model has kept some of {'; '.join(map(str, lists))}: "
-            "an order (surgery.set_depth_order) or a granularity that keeps their pattern may do"
+            "an order (set_depth_order) or a granularity that keeps their pattern may do"
         )
 
 
@@ -95,14 +95,14 @@ def settle_config(
         return None
     written = hasattr(type(small), SAVE)
     _refuse_parts(small)
+    formulas = named_now(plan.formulas, plan.units, widths)
+    kept = written or config_of(small, formulas) is not None
+    if not kept and not any(outermost(small, SAVE)):
+        return None
     shorter = any(widths[name] < group.size for name, group in plan.units.groups.items())
     fewer = Fewer(whole(), "", plan.units, plan.formulas, widths) if shorter else None
-    formulas = named_now(plan.formulas, plan.units, widths)
     model = _Part(small, formulas, examples, tolerance, fewer, told(plan.ties, plan.groups, widths))
-    if not written and config_of(small, model.formulas) is None:
-        _settle_parts(model)
-        return None
-    reason = _settled(model)
+    reason = _settled(model) if kept else None
     if reason is not None or not written:
         _settle_parts(model)
     return reason

@@ -124,3 +124,12 @@ def test_a_number_that_is_not_there_is_missed_by_name(values: dict[str, Any]) ->
     with pytest.raises(Unfit, match=r"no number or list of it .* blocks \(2 of 3: 0, 2\)"):
         found.run()
     assert vars(found.config) == values
+
+
+def test_a_list_without_tensors_of_its_own_changes_nothing() -> None:
+    """Four heads are no four modules, though a list of four is shorter."""
+    found = search(by_list, {"inner": [8, 9, 10], "heads": 4}, {"blocks": (3, (0, 2))})
+    found.lists = [Shorter("silent", 4, (0,)), *found.lists]
+    wanted = found.wanted
+    found.wanted = lambda shorter: wanted([name for name in shorter if name != "silent"])
+    assert vars(found.run()) == {"inner": [8, 10], "heads": 4}

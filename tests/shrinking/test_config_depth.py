@@ -117,6 +117,21 @@ class Dropping(Plain):
         return Block(self.config, self.config.inner, rate=0.1 * i)
 
 
+class CountingBlock(Block):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x)
+
+
+class Counting(Plain):
+    """What forwards leave on a module is no part of how it is made."""
+
+    def block(self, i: int) -> Block:
+        return CountingBlock(self.config, self.config.inner)
+
+
 class Two(Saved):
     """Two stacks, each with a number of its own."""
 
@@ -175,6 +190,7 @@ FOLLOWED: dict[str, tuple[Any, dict[str, Any], dict[str, list[int]], dict[str, A
         {"stages.1.blocks.depth": 1, "stages.2.blocks.depth": 2}, {"depths": [2, 1, 2]},
     ),
     "a pattern that stays": (Alternating, {}, {STACK: [2, 3, 0, 1]}, {STACK: 2}, {"layers": 2}),
+    "counts of calls": (Counting, {}, {STACK: [0, 2, 1, 3]}, {STACK: 2}, {"layers": 2}),
     "rates of the first ones": (Dropping, {}, {}, {STACK: 2}, {"layers": 2}),
 }  # fmt: skip
 
@@ -184,6 +200,7 @@ def test_the_config_tells_which_modules_there_are(name: str, tmp_path: Path) -> 
     cls, values, orders, widths, told = FOLLOWED[name]
     model = made(cls, **values)
     before = dict(vars(model.config))
+    next(module for module in model.modules() if isinstance(module, Block))(X)
     wrapped = surgery.wrap(model, X, depth=True)
     set_depth_order(wrapped, orders)
     small: Any = surgery.shrink(wrapped, widths)
