@@ -23,7 +23,7 @@ MAY = {
     "rules": "errors nested axes",
     "adapters": "errors nested axes",
     "plan": "errors html axes modules",
-    "configs": "nested axes modules",
+    "configs": "nested axes modules plan",
     "twin": "errors axes modules adapters plan",
     "capture": "errors nested axes modules rules adapters",
     "planning": "errors nested axes modules rules adapters plan configs twin capture",
@@ -49,6 +49,7 @@ DOORS = {
         "surgery.modules.code.rewritten",
         "surgery.modules.sharded",
     },
+    ("configs", "plan"): {"surgery.plan.units"},  # which modules are there
     ("twin", "axes"): {"surgery.axes.formulas", "surgery.axes.layout"},
     ("measuring", "refitting"): {"surgery.refitting.statistics"},
     ("refitting", "axes"): {"surgery.axes.layout"},

@@ -8,13 +8,13 @@ import functools
 import inspect
 import types
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from surgery.axes.formulas import Agreed, AttributePath, Origin, Steps
 from surgery.configs.fields import Config, fields
@@ -191,19 +191,25 @@ class Fit:
 
     def build(self, config: Config) -> Sizes:
         """The sizes that the class gives a model. Raises Unfit where it refuses, or makes other tensors."""
-        try:
-            with torch.device("meta"):
-                sizes = self.sizes(self.make(copy.deepcopy(config)))
-        except Exception as error:
-            raise Unfit(f"{type(self.small).__name__}(config) fails on the meta device: {error}") from error
+        sizes = self.sizes(self._made(config))
         if set(of_tensors(sizes)) != set(of_tensors(self.target)):
             raise Unfit("its class builds other tensors from it")
         return sizes
 
+    def names(self, config: Config) -> frozenset[str]:
+        """The names of the tensors that the class gives a model. Raises Unfit where it refuses."""
+        return frozenset(name for name, _ in tensors_of(self._made(config)))
+
+    def _made(self, config: Config) -> nn.Module:
+        try:
+            with torch.device("meta"):
+                return self.make(copy.deepcopy(config))
+        except Exception as error:
+            raise Unfit(f"{type(self.small).__name__}(config) fails on the meta device: {error}") from error
+
     def sizes(self, model: nn.Module) -> Sizes:
         """The shape of every tensor, and the attributes that follow widths (what shapes leave open: heads x width)."""
-        tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
-        found: Sizes = {(name, i): size for name, tensor in tensors for i, size in enumerate(tensor.shape)}
+        found: Sizes = {(name, i): size for name, tensor in tensors_of(model) for i, size in enumerate(tensor.shape)}
         modules = dict(model.named_modules())
         for owner, path, formula in self.formulas:
             if isinstance(formula, Agreed):
@@ -240,6 +246,12 @@ class Fit:
 def _clarity(effect: Slopes, deciders: Counter[Place]) -> tuple[int, int]:
     """How clear it is what a field must be: how many sizes it alone decides, then how few it decides in all."""
     return sum(deciders[place] == 1 for place in effect), -len(effect)
+
+
+def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and buffers of a model under all of their names."""
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
 
 
 def of_tensors(sizes: Sizes) -> Sizes:

@@ -28,6 +28,7 @@ from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
 from surgery.planning.freeze import Freezer, coarser_dtypes
+from surgery.planning.listed.followed import follows
 from surgery.planning.listed.frozen import with_modules
 from surgery.planning.listed.lists import Lists, find_lists
 from surgery.planning.names import axis_names, min_widths
@@ -35,7 +36,7 @@ from surgery.planning.repeats import repeats
 from surgery.planning.silent import read_silently
 from surgery.planning.solving.solve import Solution, solve
 from surgery.planning.supported import check_model
-from surgery.planning.tying import CONFIG, config_ties, named_ties, tied, tied_by_config
+from surgery.planning.tying import CONFIG, Sayable, named_ties, sayable, tied, tied_by_config
 from surgery.planning.unreached import reach
 from surgery.planning.unread import pin_constants, pin_unread, unread_integers
 
@@ -97,7 +98,10 @@ def make_plan(
             if wider[1].elastic_share >= WORTH * plan.elastic_share:  # else other inputs get an error that helps
                 draft, plan = wider
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
-    sayable = config_ties(parts, plan, examples) if tie == CONFIG else []
+    said = Sayable()
+    if tie == CONFIG:
+        lists = frozenset(follows(parts, _with_granularity(plan, granularity), examples))
+        said = sayable(parts, plan, examples, lists)
     if fixed or only:
         plan = draft.restricted(plan, fixed, only)
     options: dict[str, object] = {"fixed": fixed, "only": only, "granularity": granularity}
@@ -109,7 +113,7 @@ def make_plan(
         options["outputs"] = list(plan.outputs)
     plan = replace(_with_granularity(plan, granularity), options=options, caches=caches)
     plan = plan.ordered(depth) if isinstance(depth, Mapping) else plan
-    return tied_by_config(plan, sayable) if tie == CONFIG else tied(plan, named_ties(plan, tie))
+    return tied_by_config(plan, said) if tie == CONFIG else tied(plan, named_ties(plan, tie))
 
 
 def _drafted(parts: Parts, examples: Examples, asked: Asked, other: Inputs | None = None) -> tuple[_Draft, Plan]:

@@ -82,12 +82,21 @@ class _Move:
     groups: frozenset[str]
 
 
-def config_ties(parts: Parts, plan: Plan, examples: Examples) -> list[Tie]:
+@dataclass(frozen=True)
+class Sayable:
+    """What a configuration can say: groups that move together, and lists of modules that may have any number."""
+
+    ties: Sequence[Tie] = ()
+    lists: frozenset[str] = frozenset()
+
+
+def sayable(parts: Parts, plan: Plan, examples: Examples, lists: frozenset[str]) -> Sayable:
     """The ties under which the class of a model builds every narrower model from a configuration.
 
     Groups that no number of the configuration moves, or that move no other way than against each other, are in none.
     Of two ways that share a group, that is taken which leaves heads their width. A tie is believed only if a model that
-    the class builds from halved numbers gives the outputs of the twin.
+    the class builds from halved numbers gives the outputs of the twin. `lists` of modules that follow by themselves
+    need no tie.
 
     Raises InputError where the model is not built from its configuration, or none of its numbers will do.
     """
@@ -103,19 +112,19 @@ def config_ties(parts: Parts, plan: Plan, examples: Examples) -> list[Tie]:
         moves = [move for move in moves if experiment.holds([move])]
         while moves and not experiment.holds(moves):
             moves.pop()
-    if not moves:
+    if not moves and not lists:
         raise InputError(f"tie='config': no numbers of its config make a narrower {name} that says the same. {INSTEAD}")
     ties = [experiment.stepped(move) for move in moves]
-    return [tie for tie in ties if tie is not None]
+    return Sayable([tie for tie in ties if tie is not None], lists)
 
 
-def tied_by_config(plan: Plan, ties: Sequence[Tie]) -> Plan:
+def tied_by_config(plan: Plan, said: Sayable) -> Plan:
     """A plan with the ties of a configuration. What it cannot say keeps its full width, as a group of one step.
 
     So does the rest of a tie of which the caller has fixed a part.
     """
-    complete = [tie for tie in ties if set(tie.groups) <= plan.groups.keys()]
-    plan, moving = tied(plan, complete), {name for tie in complete for name in tie.groups}
+    complete = [tie for tie in said.ties if set(tie.groups) <= plan.groups.keys()]
+    plan, moving = tied(plan, complete), {*said.lists, *(name for tie in complete for name in tie.groups)}
     kept = [name for name in plan.groups if name not in moving]
     if not kept:
         return plan

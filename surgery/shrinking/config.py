@@ -9,15 +9,15 @@ fitted to the small model, and the result is believed only if it builds the same
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from types import MappingProxyType
 
 from torch import nn
 
 from surgery.axes.formulas import Steps
 from surgery.configs.building import built_over, unlike
-from surgery.configs.fields import Config, differs, fields
+from surgery.configs.fewer import Fewer, named_now
+from surgery.configs.fields import Config, differs, entries, written_and_read
 from surgery.configs.fitting import Arguments, Fit, Formulas, Unfit
 from surgery.configs.kept import config_of, keeping
 from surgery.errors import InputError, ProofError
@@ -45,40 +45,77 @@ class Refused:
         raise InputError(self.reason)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A small model, or a part of one, of which a configuration may tell.
+
+    Attributes:
+        module: the part.
+        formulas: how its attributes follow, by the paths that its modules have.
+        examples: what it is run on.
+        tolerance: of its outputs.
+        fewer: the modules that it has of the whole one's; None where it has all.
+        known: numbers of its configuration.
+    """
+
+    module: nn.Module
+    formulas: Formulas
+    examples: Examples
+    tolerance: float | None
+    fewer: Fewer | None
+    known: Mapping[Steps, Fraction] = field(default_factory=dict)
+
+    @property
+    def hint(self) -> str:
+        """What may be wrong where modules were left out."""
+        lists = () if self.fewer is None else self.fewer.lists
+        if not lists:
+            return ""
+        return (
+            f". Its class makes modules by their number, and this model has kept some of {'; '.join(map(str, lists))}: "
+            "an order (set_depth_order) or a granularity that keeps their pattern may do"
+        )
+
+
 def settle_config(
-    small: nn.Module, plan: Plan, widths: Mapping[str, int], examples: Examples, tolerance: float | None
+    small: nn.Module,
+    plan: Plan,
+    widths: Mapping[str, int],
+    examples: Examples,
+    tolerance: float | None,
+    whole: Callable[[], nn.Module],
 ) -> str | None:
     """Make `small.config` tell the sizes of a small model, or return why no configuration of its class can.
 
     Then `config` stays as it was, and `save_pretrained`, where the class has one, raises InputError with the reason.
-    Where the model has no configuration that fits, those of its parts are fitted.
+    Where the model has no configuration that fits, those of its parts are fitted. What `whole` gives is asked for where
+    the small model has fewer modules: the model of full size, whose tensors may be on the meta device.
     """
     if dict(widths) == plan.full():
         return None
     written = hasattr(type(small), SAVE)
     _refuse_parts(small)
-    if not written and config_of(small, plan.formulas) is None:
-        _settle_parts(small, plan.formulas, examples, tolerance)
+    formulas = named_now(plan.formulas, plan.units, widths)
+    kept = written or config_of(small, formulas) is not None
+    if not kept and not any(outermost(small, SAVE)):
         return None
-    reason = _settled(small, plan.formulas, examples, tolerance, told(plan.ties, plan.groups, widths))
+    shorter = any(widths[name] < group.size for name, group in plan.units.groups.items())
+    fewer = Fewer(whole(), "", plan.units, plan.formulas, widths) if shorter else None
+    model = _Part(small, formulas, examples, tolerance, fewer, told(plan.ties, plan.groups, widths))
+    reason = _settled(model) if kept else None
     if reason is not None or not written:
-        _settle_parts(small, plan.formulas, examples, tolerance)
+        _settle_parts(model)
     return reason
 
 
-def _settled(
-    module: nn.Module,
-    formulas: Formulas,
-    examples: Examples,
-    tolerance: float | None,
-    known: Mapping[Steps, Fraction] = MappingProxyType({}),
-) -> str | None:
+def _settled(part: _Part) -> str | None:
     """Fit the configuration of a model or a part, or let it refuse to be saved, and return why."""
-    config = config_of(module, formulas)
+    module = part.module
+    config = config_of(module, part.formulas)
     try:
         if config is None:
             raise Unfit("its class is not built from a config alone")
-        _fit(module, formulas, config, examples, tolerance, known)
+        _fit(part, config)
     except Unfit as unfit:
         reason = f"no config of {type(module).__name__} gives this small model: {unfit}. {INSTEAD}"
         if hasattr(type(module), SAVE):
@@ -89,15 +126,17 @@ def _settled(
     return None
 
 
-def _settle_parts(small: nn.Module, formulas: Formulas, examples: Examples, tolerance: float | None) -> None:
+def _settle_parts(model: _Part) -> None:
     """Fit the configurations of parts that can be saved by themselves, and of whatever holds the same object."""
+    small, formulas = model.module, model.formulas
     parts = dict(outermost(small, SAVE))
     if not parts:
         return
     before = {path: vars(part).get("config") for path, part in parts.items()}
-    for path, run in first_calls(apart(small), parts, examples).items():
+    for path, run in first_calls(apart(small), parts, model.examples).items():
         inside = [(o[len(path) + 1 :], name, how) for o, name, how in formulas if f"{o}.".startswith(f"{path}.")]
-        if _settled(parts[path], inside, run, tolerance) is None:
+        fewer = None if model.fewer is None else model.fewer.part(path)
+        if _settled(_Part(parts[path], inside, run, model.tolerance, fewer)) is None:
             old = before[path]
             if old is not None and sum(other is old for other in before.values()) == 1:
                 _share(small, old, vars(parts[path])["config"])
@@ -109,29 +148,27 @@ def _share(small: nn.Module, old: Config, new: Config) -> None:
         vars(module).update({name: new for name, value in vars(module).items() if value is old and old is not None})
 
 
-def _fit(
-    small: nn.Module,
-    formulas: Formulas,
-    config: Config,
-    examples: Examples,
-    tolerance: float | None,
-    known: Mapping[Steps, Fraction],
-) -> None:
-    """Find the configuration, and let `small` hold it. Raises Unfit where there is none, or its class refuses it.
+def _fit(part: _Part, old: Config) -> None:
+    """Find the configuration, and let the part hold it. Raises Unfit where there is none, or its class refuses it.
 
-    The numbers that are `known` go first. Where shapes leave it open, integers that follow no width may tell.
+    How many modules there are goes first, then the numbers that are `known`. Where shapes leave it open, integers that
+    follow no width may tell.
     """
     reasons = []
     ways: list[Callable[[Fit], Config]] = [Fit.run, Fit.with_constants]
-    for find in [lambda fit: fit.of(known), *ways] if known else ways:
-        try:
-            fit = Fit(small, formulas, config)
-            _check(small, config, find(fit), fit.make, examples, tolerance)
-            return
-        except Unfit as unfit:
-            reasons.append(unfit)
-        except Exception as error:  # classes of configurations check themselves wherever they are touched
-            raise Unfit(f"its config refuses these sizes ({type(error).__name__}: {error})") from error
+    try:
+        config, known = (old, part.known) if part.fewer is None else part.fewer.start(old, part.known)
+        for find in [lambda fit: fit.of(known), *ways] if known else ways:
+            try:
+                fit = Fit(part.module, part.formulas, config)
+                _check(part, old, find(fit), fit.make)
+                return
+            except Unfit as unfit:
+                reasons.append(unfit)
+    except Unfit:
+        raise
+    except Exception as error:  # classes of configurations check themselves wherever they are touched
+        raise Unfit(f"its config refuses these sizes ({type(error).__name__}: {error})") from error
     raise reasons[-2]  # of what shapes tell; that of integers says less
 
 
@@ -144,17 +181,11 @@ def _refuse_parts(small: nn.Module) -> None:
             )
 
 
-def _check(
-    small: nn.Module,
-    old: Config,
-    config: Config,
-    make: Callable[[Config], nn.Module],
-    examples: Examples,
-    tolerance: float | None,
-) -> None:
+def _check(part: _Part, old: Config, config: Config, make: Callable[[Config], nn.Module]) -> None:
     """Build a model from a configuration, with the small one's tensors, and compare; then let `small` hold it."""
-    kept = _written_and_read(config)
-    changed = {path for path, value in fields(config) if differs(old, path, value)}
+    small = part.module
+    kept = written_and_read(config)
+    changed = {path for path, value in entries(config) if differs(old, path, value)}
     if any(differs(kept, path, at(config, path)) for path in changed):
         raise Unfit("a config with its sizes is not the same when it is written and read again")
     try:
@@ -163,29 +194,25 @@ def _check(
         raise Unfit(f"what its class builds from it does not take its state_dict ({error})") from error
     other = unlike(dict(small.named_buffers()), built)
     if other is not None:
-        raise Unfit(f"it has the right shapes, but {other}, which no checkpoint holds, has other values")
+        raise Unfit(f"it has the right shapes, but {other}, which no checkpoint holds, has other values{part.hint}")
     built.to(next(small.parameters()).device)
     try:
-        compare(small, built, examples, tolerance, ("the small model", "the model that its config builds"))
+        compare(small, built, part.examples, part.tolerance, ("the small model", "the model that its config builds"))
     except ProofError as error:
-        raise Unfit(f"one with the right shapes computes something else ({error})") from error
+        raise Unfit(f"one with the right shapes computes something else ({error}){part.hint}") from error
     rates = [(path, vars(m)["p"], vars(built.get_submodule(path))["p"]) for path, m in _dropouts(small)]
     if any(mine != theirs for _, mine, theirs in rates):
         path, mine, theirs = next(rate for rate in rates if rate[1] != rate[2])
-        raise Unfit(f"one with the right shapes drops {theirs} at {path}, where this one drops {mine}")
+        raise Unfit(f"one with the right shapes drops {theirs} at {path}, where this one drops {mine}{part.hint}")
+    apart = None if part.fewer is None else part.fewer.unlike(small, built)
+    if apart is not None:
+        raise Unfit(f"one with the right shapes has modules that are not alike: {apart}{part.hint}")
     _hold(small, built, config, {path[-1] for path in changed})
 
 
 def _dropouts(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers that drop features in training, which no output tells."""
     return [(path, m) for path, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
-
-
-def _written_and_read(config: Config) -> Config:
-    """What files keep of a configuration, where its class knows how to write and read it."""
-    if hasattr(config, "to_dict") and hasattr(type(config), "from_dict"):
-        return type(config).from_dict(config.to_dict())
-    return config
 
 
 def _hold(small: nn.Module, built: nn.Module, config: Config, names: Container[Hashable]) -> None:
@@ -200,7 +227,7 @@ def _hold(small: nn.Module, built: nn.Module, config: Config, names: Container[H
             mine = vars(modules[path]).get(name) if path in modules else None
             if mine is None or type(mine) is not type(theirs) or not is_plain_data(theirs):
                 continue
-            for steps, value in fields(theirs):
+            for steps, value in entries(theirs):
                 if steps[-1] in names and differs(mine, steps, value):
                     mine = replaced(mine, steps, value)
             known = shared.setdefault(id(theirs), mine)

@@ -105,9 +105,10 @@ def load(path: str | Path, model: M, example_inputs: Examples) -> M:
             f"{hollow} is on the meta device, so that what is loaded would have no weights: build the model on a real "
             "device, or give it memory first with model.to_empty(device='cpu')"
         )
-    small = cut_copy(wrapped_as(model, plan, example_inputs), plan, widths)
+    wrapped = wrapped_as(model, plan, example_inputs)
+    small = cut_copy(wrapped, plan, widths)
     _fill(small, tensors, file)
-    tell(small, plan, widths, example_inputs)
+    tell(wrapped, small, plan, widths, example_inputs)
     return small.eval()
 
 

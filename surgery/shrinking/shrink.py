@@ -115,7 +115,7 @@ def shrink(
         batches = batches or [*fitted_on]
     small = cut_copy(wrapped, plan, chosen)
     prove(wrapped, small, plan, chosen, examples)
-    tell(small, plan, chosen, examples)
+    tell(wrapped, small, plan, chosen, examples)
     if fitted_on:  # on the statistics of the full model, which what is fitted comes near to
         full = plain_copy(wrapped, plan, lambda _, tensor: tensor, plan.full())
         fit(full, [Member(small, chosen)], plan, fitted_on)
@@ -142,9 +142,13 @@ def check_unscaled(wrapped: nn.Module) -> None:
         raise InputError("a refit does not go with paper(rescale=True): wrap the model with another draw")
 
 
-def tell(small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> None:
+def tell(wrapped: nn.Module, small: nn.Module, plan: Plan, widths: dict[str, int], examples: Examples) -> None:
     """Make the configuration of a small model tell its sizes, or note in its record why none can."""
-    unfit = settle_config(small, plan, widths, examples, tolerance_of(plan, small))
+
+    def whole() -> nn.Module:
+        return plain_copy(wrapped, plan, lambda _, tensor: like(tensor, tensor.to("meta")), plan.full())
+
+    unfit = settle_config(small, plan, widths, examples, tolerance_of(plan, small), whole)
     if unfit is not None:
         vars(small)[RECORD]["config"] = unfit
 
