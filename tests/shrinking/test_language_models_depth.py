@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -10,11 +9,7 @@ import torch
 from torch import nn
 
 import surgery
-from surgery.axes.formulas import Field
 from surgery.configs.fitting import Fit
-from surgery.planning.listed import lists
-from surgery.planning.listed.found import Found, Place
-from surgery.twin.orders import set_depth_order
 
 transformers = pytest.importorskip("transformers", reason="the models are those of transformers: pip install it")
 pytestmark = pytest.mark.slow
@@ -117,43 +112,6 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
 
 
-@pytest.fixture(autouse=True)
-def places(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What layers and models keep of places and numbers of layers, where nothing else has found it."""
-    find = lists.find
-
-    def found(parts: Any, *args: Any) -> Any:
-        known, notes = find(parts, *args)
-        return [_with_places(one, parts.modules) for one in known], notes
-
-    monkeypatch.setattr(lists, "find", found)
-
-
-def _with_places(one: Found, modules: dict[str, nn.Module]) -> Found:
-    path = one.lists[0].path
-    indices = tuple(
-        ((f"{path}.{unit}.{name}", ("layer_idx",)), unit, 0)
-        for unit in range(one.size)
-        for name, module in modules[f"{path}.{unit}"].named_modules()
-        if vars(module).get("layer_idx") == unit
-    )
-    above = path.rpartition(".")[0]
-    counts = [((owner, ("config", Field(name))), 0) for owner in ("", above) for name in _numbers(modules, owner, one)]
-    picks = [
-        (owner, ("config", Field("layer_types")))
-        for owner in ("", above)
-        if len(getattr(modules[owner].config, "layer_types", None) or ()) == one.size
-    ]
-    required = {0: "makes the bias"} if path.endswith("block") else {}
-    return dataclasses.replace(
-        one,
-        indices=one.indices or indices,
-        counts=one.counts or tuple(counts),
-        picks=one.picks or tuple[Place, ...](picks),
-        required=one.required or required,
-    )
-
-
 def _numbers(modules: dict[str, nn.Module], owner: str, one: Found) -> list[str]:
     config: Any = getattr(modules[owner], "config", None)
     names = ["num_hidden_layers", "n_layer", *(["decoder_layers"] if "decoder" in one.name else [])]
@@ -185,7 +143,7 @@ def test_fewer_layers_generate_and_are_written_and_read(name: str, tmp_path: Any
     model, x = made(cls, values), inputs()
     globs = [f"{pattern.rpartition('.')[0]}*" for pattern in {*orders, *widths} if pattern.endswith("depth")]
     wrapped = surgery.wrap(model, x, depth=globs)
-    set_depth_order(wrapped, orders)
+    surgery.set_depth_order(wrapped, orders)
     small: Any = surgery.shrink(wrapped, widths)
     assert "config" not in small.surgery_record, small.surgery_record["config"]
     assert {key: vars(small.config)[key] for key in told} == told
@@ -203,7 +161,7 @@ def test_shifts_that_are_out_of_turn_are_not_written(tmp_path: Any) -> None:
     """Every second block of a Swin stage shifts its windows."""
     name = "swin.encoder.layers.1.blocks.depth"
     wrapped = surgery.wrap(made("SwinForImageClassification", SWIN), image(32), depth=[name])
-    set_depth_order(wrapped, {name: [1, 2, 3, 0]})
+    surgery.set_depth_order(wrapped, {name: [1, 2, 3, 0]})
     small: Any = surgery.shrink(wrapped, {name: 3})
     with pytest.raises(surgery.InputError, match=r"swin\.encoder\.layers\.1\.blocks\.depth \(3 of 4: 1, 2, 3\)"):
         small.save_pretrained(tmp_path)
