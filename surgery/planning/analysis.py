@@ -12,7 +12,7 @@ from torch import fx
 
 from surgery.adapters.base import Adapter, LayerCall, adapter_class, adapter_for, attribute_path
 from surgery.axes import signature
-from surgery.axes.algebra import Axis, Dim, Dims, axes_of, extent, fresh, pin, resolve
+from surgery.axes.algebra import Axis, Dim, Dims, axes_of, extent, fresh, hold, pin, resolve
 from surgery.axes.sizes import Size, origin_of
 from surgery.capture.callsites import line
 from surgery.capture.frames import Frame, info
@@ -23,7 +23,9 @@ from surgery.errors import AxisError
 from surgery.modules.containers import unreachable
 from surgery.modules.tensors import Parts, aliases
 from surgery.nested import mapped
+from surgery.planning.listed.found import Experts
 from surgery.rules.base import Call, SizeConstraint, run, tensors_in
+from surgery.rules.places import NUMBERS
 from surgery.rules.registry import find
 
 
@@ -50,6 +52,10 @@ class Analysis:
     min_units: list[tuple[Dim, str]] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     kinds: list[tuple[str, Dim]] = field(default_factory=list)
+    least: list[tuple[Dim, int]] = field(default_factory=list)
+    counted: list[tuple[str, Dim]] = field(default_factory=list)  # read unit by unit, in the forward of a module
+    candidates: frozenset[int] = frozenset()  # sizes of dimensions that may turn out to be experts
+    experts: dict[Axis, Experts] = field(default_factory=dict)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     read: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # attributes that runs read without a trace
     tried: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # those for which that has been found out
@@ -64,7 +70,7 @@ class Analysis:
         """Apply the rules to one recorded run; what goes in and what comes out is fixed."""
         self.run(capture, ())
         for dims in tensors_in([self.values[node] for node in capture.root.counted]):
-            for dim in dims:
+            for dim in (*dims, *([] if dims.into is None else [dims.into])):
                 pin(dim, "it is an output of the model")
 
     def run(self, capture: Capture, inputs: Sequence[Dims]) -> list[Dims]:
@@ -113,6 +119,8 @@ class Analysis:
         for dims in tensors_in(args, kwargs):
             for dim in dims:
                 pin(dim, reason)
+            if dims.into is not None:  # one place as a number is for Python's own code to read
+                (hold if call_name(node.target) in NUMBERS else pin)(dims.into, reason)
         if node.op == "call_module":
             self._pin_layer(str(node.target), reason)
         return _fixed(info(node).shape, reason)
@@ -128,11 +136,13 @@ class Analysis:
         caller = capture.frames[known.frame or 0]
         call = Call(
             node, where, known.shape, caller, known.chain, known.order, lambda other: info(other).shape, returned,
-            self.values, capture.training, lambda other: info(other).dtype,
+            self.values, capture.training, lambda other: info(other).dtype, self.candidates,
         )  # fmt: skip
         value = run(call, rule, args, kwargs)
         self.constraints += call.constraints
         self.kinds += call.kinds
+        self.least += call.least
+        self.counted += [(caller.path or "", dim) for dim in call.counted]
         self.min_units += [(dim, where) for dim in call.min_units]
         if not capture.training:
             self.macs += call.macs
@@ -180,6 +190,9 @@ class Analysis:
         call = LayerCall(list(args), kwargs, shapes, binding, macs)
         value = adapter.call(call)
         self.min_units += [(dim, where) for dim in call.min_units]
+        for dims in tensors_in(args, kwargs):
+            if dims.into is not None:
+                pin(dims.into, f"places are read as numbers at {where}")
         known.dims.update({name: dim for name, dim in binding.dims.items() if name in known.dims})
         if not capture.training:
             self.macs += [tuple(factor for dim in dims for factor in dim) for dims in macs]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import nn
 
@@ -28,6 +28,8 @@ from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
 from surgery.planning.freeze import Freezer, coarser_dtypes
+from surgery.planning.listed.experts import available, settle
+from surgery.planning.listed.routers import candidates
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
 from surgery.planning.silent import read_silently
@@ -37,6 +39,7 @@ from surgery.planning.tying import CONFIG, config_ties, named_ties, tied, tied_b
 from surgery.planning.unreached import reach
 from surgery.planning.unread import pin_constants, pin_unread, unread_integers
 
+Asked: TypeAlias = "bool | str | Iterable[str]"  # all groups of a kind, none, or globs over names
 WORTH = 0.5  # of what is elastic, a plan for inputs of other lengths as well may cost the rest
 ROUNDS = 20  # of a rehearsal beyond one for each group and forward: larger steps take a few
 OFTEN = 50_000  # objects more than were freed: by default torch and its friends are searched again at each 700th
@@ -70,17 +73,18 @@ def make_plan(
     rehearse: bool = True,
     tie: TieSpec = (),
     outputs: Outputs = (),
+    experts: Asked = False,
 ) -> Plan:
     """Find the width groups of a model. The arguments are those of `surgery.wrap`.
 
     Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
     """
     parts, caches = without_caches(check_model(model), examples)
-    draft, plan = _drafted(parts, examples, rehearse, outputs)
+    draft, plan = _drafted(parts, examples, rehearse, outputs, experts)
     if rehearse and plan.rewrites:
         other = rehearsal.other_inputs(parts, plan, examples)
         if other is not None:  # code with sizes in it has seen too few of them
-            wider = _drafted(parts, examples, rehearse, outputs, other)
+            wider = _drafted(parts, examples, rehearse, outputs, experts, other)
             if wider[1].elastic_share >= WORTH * plan.elastic_share:  # else other inputs get an error that helps
                 draft, plan = wider
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
@@ -92,24 +96,29 @@ def make_plan(
         options["rehearse"] = False
     if plan.outputs:
         options["outputs"] = list(plan.outputs)
+    if experts:
+        options["experts"] = experts if experts is True else _listed(experts, "experts")
     plan = replace(_with_granularity(plan, granularity), options=options, caches=caches)
     return tied_by_config(plan, sayable) if tie == CONFIG else tied(plan, named_ties(plan, tie))
 
 
 def _drafted(
-    parts: Parts, examples: Examples, rehearse: bool, outputs: Outputs, other: Inputs | None = None
+    parts: Parts, examples: Examples, rehearse: bool, outputs: Outputs, experts: Asked, other: Inputs | None = None
 ) -> tuple[_Draft, Plan]:
     """The plan of what runs on these inputs show, and on an `other` one, and what it is made from."""
     captures, notes = record_runs(parts, examples, outputs)
     more = [] if other is None else record_runs(parts, other, outputs)[0]
-    analysis = analyse(parts, captures, more)
+    analysis = analyse(parts, captures, more, candidates(parts.modules, captures) if experts else frozenset())
     examples = examples if other is None else Batches((*runs(examples), other))
     reach(analysis)
     pin_unread(analysis)
     pin_constants(analysis)
+    if experts:
+        settle(analysis, examples, ["*"] if experts is True else _listed(experts, "experts"))
     solution = _solved(analysis, examples)
     notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))
-    draft = _Draft(analysis, examples, axis_names(analysis), min_widths(analysis), notes)
+    there = () if experts else tuple(available(analysis))
+    draft = _Draft(analysis, examples, axis_names(analysis), min_widths(analysis), notes, available=there)
     return draft, _rehearsed(draft, draft.plan(solution), all_widths=rehearse)
 
 
@@ -159,12 +168,14 @@ class _Draft:
     coarse: dict[Axis, int]
     notes: tuple[str, ...]
     forwards: dict[str, str] = field(default_factory=dict)
+    available: tuple[tuple[str, str, int], ...] = ()
 
     def solved(self) -> Solution:
         return _solved(self.analysis, self.examples, self.forwards)
 
     def plan(self, solution: Solution) -> Plan:
-        return Freezer(self.analysis, solution, self.names, self.coarse, self.notes).plan()
+        plan = Freezer(self.analysis, solution, self.names, self.coarse, self.notes).plan()
+        return replace(plan, available=self.available)
 
     def give_up(self, groups: Mapping[str, str], steps: Mapping[str, int]) -> None:
         """Pin groups, each for its reason; two of one size are made one instead. Others go in larger `steps`."""
@@ -200,12 +211,18 @@ def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
     return listed
 
 
-def analyse(parts: Parts, captures: Sequence[Capture], more: Sequence[Capture] = ()) -> Analysis:
+def analyse(
+    parts: Parts,
+    captures: Sequence[Capture],
+    more: Sequence[Capture] = (),
+    candidates: frozenset[int] = frozenset(),
+) -> Analysis:
     """Apply the rules to the recorded runs of a model, once where a training run repeats the eval run before it.
 
-    What `more` runs do is no work that counts: they are of other inputs than the examples.
+    What `more` runs do is no work that counts: they are of other inputs than the examples. Dimensions of `candidates`
+    sizes are left open where their order seems to be read.
     """
-    analysis = Analysis(parts)
+    analysis = Analysis(parts, candidates=candidates)
     _add(analysis, captures)
     counted = len(analysis.macs)
     _add(analysis, more)

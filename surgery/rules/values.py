@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 from torch import fx
 
 from surgery.axes.algebra import extent
@@ -13,6 +16,7 @@ from surgery.rules.base import (
     each_result,
     here,
     ordered,
+    places_in,
     positions,
     recorded_shape,
     result_shape,
@@ -33,16 +37,29 @@ def _listed(reason: str) -> Rule:
     return listed
 
 
-rule("nonzero", "argwhere")(_listed("positions are read"))
+@rule("nonzero", "argwhere")
+def nonzero(x: Dims, *, as_tuple: bool = False) -> Result:
+    """Places along the dimensions of a tensor, side by side where they do not come apart."""
+    if as_tuple:
+        return places_of(x)
+    if len(x) == 1:
+        return Dims(map(positions, cast("Sequence[int]", result_shape()))).pointing(places_in(x[0]))
+    for dim in x:
+        ordered(dim, "positions are read")
+    return Dims(map(positions, cast("Sequence[int]", result_shape())))
+
+
+def places_of(x: Dims) -> Result:
+    """Places along each dimension of a tensor apart, as `where(x)` gives them."""
+    shapes = cast("Sequence[Sequence[int]]", result_shape())
+    return [
+        Dims(map(positions, shape)).pointing(places_in(dim)) for shape, dim in zip(shapes, x or ((),), strict=True)
+    ]
+
+
 rule("masked_select")(_listed("a mask selects positions"))
-rule("unique", "unique_consecutive", "bincount", "cartesian_prod", "combinations")(_listed("values are listed"))
+rule("unique", "unique_consecutive", "cartesian_prod", "combinations")(_listed("values are listed"))
 rule("take", "put")(_listed("indexed by position"))
-
-
-@rule("histc")
-def histogram(x: Dims, *_: object, **__: object) -> Dims:
-    """How many values fall between bounds does not depend on where they are."""
-    return Dims(map(positions, result_shape()))
 
 
 @rule("isin")

@@ -163,8 +163,9 @@ def _names(value: object) -> bool:
 def _options(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) - {"rehearse", "outputs"} == {"fixed", "only", "granularity"}
+        and set(value) - {"rehearse", "outputs", "experts"} == {"fixed", "only", "granularity"}
         and _names(value.get("outputs", []))
+        and (value.get("experts", True) is True or _names(value["experts"]))
         and _names(value["fixed"])
         and _names(value["only"])
         and (type(value["granularity"]) is int or _numbers(value["granularity"]))

@@ -20,7 +20,7 @@ from surgery.modules.outputs import Outputs
 from surgery.modules.sharded import whole
 from surgery.plan.plan import Draw, Plan
 from surgery.plan.ties import TieSpec
-from surgery.planning.make import make_plan
+from surgery.planning.make import Asked, make_plan
 from surgery.planning.supported import check_model
 from surgery.training.draws import DEFAULT, check_draw
 from surgery.training.resuming import check_waiting, settle_waiting
@@ -50,6 +50,7 @@ def wrap(
     calibration: Iterable[Batch] | None = None,
     tie: TieSpec = (),
     outputs: Outputs = (),
+    experts: Asked = False,
 ) -> M:
     """A twin of `model` that draws its widths at every training forward; `model` stays as it is.
 
@@ -79,6 +80,9 @@ def wrap(
         outputs: the parts of what the model returns that count: names (`"logits"`), indices, or a function that picks
             them (`lambda out: out.logits`). What only the others need is free to be cut: they come out narrower.
             Default: all.
+        experts: whether the number of experts of a mixture is a width too, or globs over the names of such groups: an
+            axis along which a router chooses, with the modules of a list that it chooses. They are told by
+            experiment: on other weights, another order must change nothing. Default: `plan.available` lists what may be.
 
     Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
     where the model does not run on the example inputs; WidthError for a name that no group has.
@@ -95,7 +99,7 @@ def wrap(
     state = State(None, None, draw, generator)
     state.calibration = () if calibration is None else taken(calibration, "calibration")
 
-    prepare = _Preparation(fixed, only, granularity, minimum, rehearse, tie, outputs)
+    prepare = _Preparation(fixed, only, granularity, minimum, rehearse, tie, outputs, experts)
     if example_inputs is not None:
         prepare(twin, model, state, example_inputs)
         calibrated(twin)  # batches that it cannot be run on are refused here
@@ -116,11 +120,13 @@ class _Preparation:
     rehearse: bool
     tie: TieSpec
     outputs: Outputs
+    experts: Asked
 
     def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
         plan = make_plan(
-            model, examples, self.fixed, self.only, self.granularity, self.rehearse, self.tie, self.outputs
-        )
+            model, examples, self.fixed, self.only, self.granularity, self.rehearse, self.tie, self.outputs,
+            self.experts,
+        )  # fmt: skip
         check_waiting(twin, plan, state)
         install(twin, plan, state, self.minimum)
         for note in plan.notes:
@@ -151,14 +157,19 @@ def unwrap(wrapped: M) -> M:
 
 @counted()
 def inspect(
-    model: nn.Module, example_inputs: Examples | None = None, *, rehearse: bool = True, outputs: Outputs = ()
+    model: nn.Module,
+    example_inputs: Examples | None = None,
+    *,
+    rehearse: bool = True,
+    outputs: Outputs = (),
+    experts: Asked = False,
 ) -> Plan:
     """What can change its width in a model, and what cannot and why. Print it: it is a table.
 
     Args:
         model: any nn.Module; it stays as it is. A wrapped model has its plan already.
         example_inputs: as for `surgery.wrap`. A wrapped model needs none.
-        rehearse, outputs: as for `surgery.wrap`.
+        rehearse, outputs, experts: as for `surgery.wrap`.
 
     Raises InputError or CaptureError where the model cannot be analysed on these inputs.
     """
@@ -167,4 +178,4 @@ def inspect(
     if example_inputs is None:
         check_model(model)
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
-    return make_plan(model, example_inputs, rehearse=rehearse, outputs=outputs)
+    return make_plan(model, example_inputs, rehearse=rehearse, outputs=outputs, experts=experts)

@@ -1,0 +1,236 @@
+"""Whether the units of axes are interchangeable, by experiment: they are permuted, and nothing may change."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from surgery.axes import layout
+from surgery.axes.layout import Layout
+from surgery.errors import ProofError
+from surgery.modules.copying import copy_of
+from surgery.modules.inputs import Inputs
+from surgery.modules.outputs import picked
+from surgery.modules.tensors import Parts
+from surgery.modules.verify import difference, proving
+from surgery.nested import all_tensors
+from surgery.plan.groups import Listed
+
+TRIALS, MOST = 3, 10  # with other weights each; more where not every unit was reached
+SEED = 0
+# Differences allowed, by the coarsest float type that took part: nothing but the order of sums may differ.
+ALLOWED = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Axes whose units are permuted, each on its own; and what moves with them.
+
+    Attributes:
+        sizes: how many units each has.
+        layouts: the dimensions of the tensors that have some of the axes.
+        lists: the modules that are units of them.
+    """
+
+    sizes: Mapping[str, int]
+    layouts: Mapping[str, tuple[Layout, ...]]
+    lists: Mapping[str, tuple[Listed, ...]] = field(default_factory=dict)
+
+    def cuts(self, name: str) -> Iterator[tuple[str, int]]:
+        """The tensors that have an axis, and in which dimension."""
+        for tensor, dims in self.layouts.items():
+            yield from ((tensor, i) for i, dim in enumerate(dims) if name in layout.groups(dim))
+
+
+def refused(parts: Parts, runs: Sequence[Inputs], names: Sequence[str], exchange: Exchange) -> str | None:
+    """Why the units of axes are not interchangeable; None where they are.
+
+    The model runs on weights that are drawn around its own ones, so that no two units are alike; then again with its
+    units permuted. That must change nothing of what it returns (`names` are the parts that count). What no run reaches
+    shows nothing, so each unit must have been reached.
+    """
+    if any(tensor.is_meta for tensor in parts.tensors.values()):
+        return "its tensors hold no values, so that it cannot be tried"
+    unreached = {name: set(range(size)) for name, size in exchange.sizes.items()}
+    double = _runs_in_double(parts, runs)
+    for trial in range(MOST):
+        generator = torch.Generator().manual_seed(SEED + trial)
+        try:
+            _try(parts, runs, names, exchange, generator, double, unreached)
+        except ProofError as error:
+            return f"its units are not interchangeable: with another order of them, {error}"
+        except Exception as error:
+            return f"with another order of its units, the model does not run ({type(error).__name__}: {error})"
+        unreached = {name: units for name, units in unreached.items() if units}
+        if trial + 1 >= TRIALS and not unreached:
+            return None
+    few = sorted(next(iter(unreached.values())))[:5]
+    return (
+        f"the example inputs do not reach every unit ({', '.join(map(str, few))}, ...), so that nothing tells whether "
+        "they are interchangeable (give more inputs: surgery.batches([...]))"
+    )
+
+
+def _try(
+    parts: Parts, runs: Sequence[Inputs], names: Sequence[str], exchange: Exchange, generator: torch.Generator,
+    double: bool, unreached: dict[str, set[int]],
+) -> None:  # fmt: skip
+    """One draw of weights, one order. What is reached goes from `unreached`. Raises ProofError where outputs differ."""
+    orders = {name: _order(size, generator) for name, size in exchange.sizes.items()}
+    drawn = copy_of(parts, functools.partial(_drawn, generator, exchange.layouts, double))
+    moved = permuted(drawn, exchange, orders)
+    with proving(drawn.model, moved) as output:
+        for run in map(_doubled, runs) if double else runs:
+            with _Coarsest() as coarsest:
+                before = picked(output(drawn.model, run), names)
+            difference(before, picked(output(moved, run), names), ALLOWED[coarsest.dtype])
+            if any(unreached.values()):
+                _reach(drawn, exchange, lambda run=run: picked(output(drawn.model, run), names), unreached)
+
+
+def permuted(parts: Parts, exchange: Exchange, orders: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a model with the units of axes in another order."""
+
+    def take(name: str, tensor: Tensor) -> Tensor:
+        value = tensor.detach()
+        for dim, part in enumerate(exchange.layouts.get(name, ())):
+            if set(orders) & set(layout.groups(part)):
+                value = value.index_select(dim, layout.positions(part, orders).to(value.device))
+        return _like(tensor, value)
+
+    made = copy_of(parts, take)
+    for name, listed in ((name, listed) for name, all_ in exchange.lists.items() for listed in all_):
+        children = made.modules[listed.path]._modules
+        before = dict(children)
+        for unit, source in enumerate(orders[name].tolist()):
+            for one, other in zip(listed.units[unit], listed.units[source], strict=True):
+                children[one] = before[other]
+    return made.model
+
+
+def _order(size: int, generator: torch.Generator) -> Tensor:
+    """A permutation that moves every unit."""
+    order = torch.randperm(size, generator=generator)
+    moved = torch.empty_like(order)
+    moved[order] = order.roll(1)
+    return moved
+
+
+def _runs_in_double(parts: Parts, runs: Sequence[Inputs]) -> bool:
+    """Whether a model runs in double precision. Some kernels do not."""
+    doubled = copy_of(parts, lambda _, tensor: _like(tensor, _precise(tensor, True))).model
+    try:
+        with proving(doubled) as output:
+            for run in map(_doubled, runs):
+                output(doubled, run)
+    except Exception:
+        return False
+    return True
+
+
+def _precise(tensor: Tensor, double: bool) -> Tensor:
+    value = tensor.detach().clone()
+    return value.double() if double and tensor.is_floating_point() else value
+
+
+def _drawn(
+    generator: torch.Generator, layouts: Mapping[str, tuple[Layout, ...]], double: bool, name: str, tensor: Tensor
+) -> Tensor:
+    """Weights around a model's own ones, and other tensors that have the axes, a bit larger."""
+    value = _precise(tensor, double)
+    if not tensor.is_floating_point():
+        return value
+    if isinstance(tensor, nn.Parameter):
+        spread = float(value.std()) if value.numel() > 1 else 0.0
+        width = 0.5 * spread if spread else 1 / math.sqrt(value.shape[-1]) if value.dim() > 1 else 0.1
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.double) * width
+        return _like(tensor, value + noise.to(value))
+    if name not in layouts:
+        return value
+    noise = torch.rand(value.shape, generator=generator, dtype=torch.double).to(value)
+    return value + 0.1 * noise * (1 + value.abs())
+
+
+def _like(tensor: Tensor, value: Tensor) -> Tensor:
+    grows = value.is_floating_point()
+    return nn.Parameter(value, requires_grad=grows) if isinstance(tensor, nn.Parameter) else value
+
+
+def _doubled(run: Inputs) -> Inputs:
+    def doubled(leaf: Any) -> Any:
+        return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else copy.copy(leaf)
+
+    return Inputs(*pytree.tree_map(doubled, (run.args, run.kwargs)))
+
+
+class _Coarsest(TorchFunctionMode):
+    """The coarsest float type of what calls make inside: it bounds what can be told apart."""
+
+    dtype = torch.float64
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and ALLOWED.get(result.dtype, 0.0) > ALLOWED[self.dtype]:
+            self.dtype = result.dtype
+        return result
+
+
+def _reach(
+    parts: Parts, exchange: Exchange, output: Callable[[], object], unreached: dict[str, set[int]]
+) -> None:
+    """Strike from `unreached` the units whose every tensor the outputs depend on."""
+    unreached = {name: units for name, units in unreached.items() if units}
+    wanted = {tensor for name in unreached for tensor, _ in exchange.cuts(name) if tensor in parts.parameters}
+    inside = {name: _inside(parts, exchange.lists.get(name, ())) for name in unreached}
+    tensors = sorted(wanted.union(*(set(names) for units in inside.values() for names in units)))
+    with torch.enable_grad():
+        made = [t for t in all_tensors(output(), {}, {}) if t.is_floating_point() and t.requires_grad]
+        total = sum((t.double() * _weights(t)).sum() for t in made)
+        if not isinstance(total, Tensor):
+            raise ProofError("nothing that it returns has a gradient, which would tell what is reached")
+        found = torch.autograd.grad(total, [parts.parameters[name] for name in tensors], allow_unused=True)
+    gradients = dict(zip(tensors, found, strict=True))
+    for name, units in unreached.items():
+        reached = set(units)
+        for tensor, dim in exchange.cuts(name):
+            gradient = gradients.get(tensor)
+            if tensor in gradients:
+                reached &= _units(gradient, dim, exchange.layouts[tensor][dim], name)
+        for unit, names in enumerate(inside[name]):
+            if not any(gradients[one] is not None and bool(gradients[one].any()) for one in names):
+                reached.discard(unit)
+        units -= reached
+
+
+def _weights(tensor: Tensor) -> Tensor:
+    drawn = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(SEED), dtype=torch.double)
+    return drawn.to(tensor.device)
+
+
+def _inside(parts: Parts, lists: Sequence[Listed]) -> list[list[str]]:
+    """For each unit, the parameters of the modules that it is made of."""
+    count = len(lists[0].units) if lists else 0
+    prefixes = [
+        tuple(f"{listed.child(child)}." for listed in lists for child in listed.units[unit]) for unit in range(count)
+    ]
+    return [[name for name in parts.parameters if name.startswith(prefix)] for prefix in prefixes]
+
+
+def _units(gradient: Tensor | None, dim: int, part: Layout, name: str) -> set[int]:
+    """The units in whose part of a tensor a gradient is not zero."""
+    if gradient is None:
+        return set()
+    others = [i for i in range(gradient.dim()) if i != dim]
+    there = (gradient != 0).sum(others) > 0 if others else gradient != 0
+    return set(layout.units(part, name)[there.cpu()].tolist())
