@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from surgery.axes.algebra import extent
 from surgery.axes.signature import broadcast
 from surgery.rules.base import Dims, Result, here, in_training, ordered, same_place, tensors_in, unify
 from surgery.rules.registry import Operation, rule
@@ -80,6 +81,15 @@ def where(condition: Dims, *branches: object, **named: object) -> Result:
 @rule("copy")
 def copy(x: Dims, source: Dims, *_: object) -> Dims:
     return broadcast([x, source], here())
+
+
+@rule(torch.Tensor.data.__set__)  # type: ignore[attr-defined]
+def assigned(x: Dims, value: Dims) -> None:
+    """`x.data = value`, as `module.to(dtype)` does it."""
+    if [*map(extent, x)] != [*map(extent, value)]:
+        raise NotImplementedError("data of another shape")
+    for a, b in zip(x, value, strict=True):
+        unify(a, b)
 
 
 @rule("prelu")

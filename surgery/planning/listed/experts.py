@@ -22,11 +22,12 @@ from surgery.planning.names import axis_names
 from surgery.rules.base import tensors_in
 
 
-def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str]) -> None:
+def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str] | None) -> None:
     """Decide which axes are experts. All others that were left open are pinned.
 
     Axes that are read unit by unit in one forward, of one size, are one. Each axis that code chooses from is tried:
-    its units are permuted, with the modules of a list if there are as many. `wanted` are globs over their names.
+    its units are permuted, with the modules of a list if there are as many. `wanted` are globs over their names;
+    None: all.
 
     Raises WidthError for a glob that fits none.
     """
@@ -34,10 +35,10 @@ def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str]) -> Non
     chosen, names = routed(analysis), axis_names(analysis)
     open_ = [axis for axis in group_axes(analysis) if axis.held]
     worth = {axis: names[axis] for axis in open_ if axis in chosen}
-    for pattern in wanted:
+    for pattern in wanted or ():
         if not any(covers(pattern, name) for name in worth.values()):
             raise WidthError(f"experts: {pattern!r} fits none of {', '.join(worth.values()) or '(none)'}")
-    tried = [axis for axis, name in worth.items() if any(covers(pattern, name) for pattern in wanted)]
+    tried = [axis for axis, name in worth.items() if wanted is None or any(covers(pattern, name) for pattern in wanted)]
     for axis in open_:
         if axis not in tried:
             pin((axis,), axis.held or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +94,8 @@ def _try(
                 before = picked(output(drawn.model, run), names)
             difference(before, picked(output(moved, run), names), ALLOWED[coarsest.dtype])
             if any(unreached.values()):
-                _reach(drawn, exchange, lambda run=run: picked(output(drawn.model, run), names), unreached)
+                reach = _Reach(drawn, exchange, orders, lambda model, run=run: picked(output(model, run), names))
+                reach.strike(unreached)
 
 
 def permuted(parts: Parts, exchange: Exchange, orders: Mapping[str, Tensor]) -> nn.Module:
@@ -186,31 +187,62 @@ class _Coarsest(TorchFunctionMode):
         return result
 
 
-def _reach(
-    parts: Parts, exchange: Exchange, output: Callable[[], object], unreached: dict[str, set[int]]
-) -> None:
-    """Strike from `unreached` the units whose every tensor the outputs depend on."""
-    unreached = {name: units for name, units in unreached.items() if units}
-    wanted = {tensor for name in unreached for tensor, _ in exchange.cuts(name) if tensor in parts.parameters}
-    inside = {name: _inside(parts, exchange.lists.get(name, ())) for name in unreached}
-    tensors = sorted(wanted.union(*(set(names) for units in inside.values() for names in units)))
-    with torch.enable_grad():
-        made = [t for t in all_tensors(output(), {}, {}) if t.is_floating_point() and t.requires_grad]
-        total = sum((t.double() * _weights(t)).sum() for t in made)
-        if not isinstance(total, Tensor):
-            raise ProofError("nothing that it returns has a gradient, which would tell what is reached")
-        found = torch.autograd.grad(total, [parts.parameters[name] for name in tensors], allow_unused=True)
-    gradients = dict(zip(tensors, found, strict=True))
-    for name, units in unreached.items():
-        reached = set(units)
-        for tensor, dim in exchange.cuts(name):
-            gradient = gradients.get(tensor)
-            if tensor in gradients:
-                reached &= _units(gradient, dim, exchange.layouts[tensor][dim], name)
-        for unit, names in enumerate(inside[name]):
-            if not any(gradients[one] is not None and bool(gradients[one].any()) for one in names):
-                reached.discard(unit)
-        units -= reached
+@dataclass(frozen=True)
+class _Reach:
+    """What of axes a run of a model reaches, told by what its outputs depend on."""
+
+    parts: Parts
+    exchange: Exchange
+    orders: Mapping[str, Tensor]
+    output: Callable[[nn.Module], object]
+
+    def strike(self, unreached: dict[str, set[int]]) -> None:
+        """Strike from `unreached` the units whose every tensor the outputs depend on."""
+        names = [name for name, units in unreached.items() if units]
+        inside = {name: _inside(self.parts, self.exchange.lists.get(name, ())) for name in names}
+        gradients = self.gradients(
+            {tensor for name in names for tensor, _ in self.exchange.cuts(name) if tensor in self.parts.parameters}.union(
+                *(set(tensors) for units in inside.values() for tensors in units)
+            )
+        )
+        for name in names:
+            reached = set(unreached[name])
+            for tensor, dim in self.exchange.cuts(name):
+                if tensor in gradients:
+                    reached &= self.units(name, tensor, dim, gradients[tensor])
+            for unit, tensors in enumerate(inside[name]):
+                if not any(gradients[one] is not None and bool(gradients[one].any()) for one in tensors):
+                    reached.discard(unit)
+            unreached[name] -= reached
+
+    def gradients(self, names: Set[str]) -> dict[str, Tensor | None]:
+        """The gradients of parameters, of a sum of what the model returns."""
+        ordered = sorted(names)
+        with torch.enable_grad():
+            made = [t for t in all_tensors(self.output(self.parts.model), {}, {}) if t.is_floating_point()]
+            total = sum((t.double() * _weights(t)).sum() for t in made if t.requires_grad)
+            if not isinstance(total, Tensor):
+                raise ProofError("nothing that it returns has a gradient, which would tell what is reached")
+            found = torch.autograd.grad(total, [self.parts.parameters[name] for name in ordered], allow_unused=True)
+        return dict(zip(ordered, found, strict=True))
+
+    def units(self, name: str, tensor: str, dim: int, gradient: Tensor | None) -> set[int]:
+        """The units of a tensor that are reached; where it has no gradient, all or none."""
+        if gradient is None:
+            alone = Exchange(self.exchange.sizes, {tensor: self.exchange.layouts[tensor]})
+            moved = permuted(self.parts, alone, {name: self.orders[name]})
+            with proving(moved):
+                return set(range(self.exchange.sizes[name])) if self.differ(moved) else set()
+        others = [i for i in range(gradient.dim()) if i != dim]
+        there = (gradient != 0).sum(others) > 0 if others else gradient != 0
+        return set(layout.units(self.exchange.layouts[tensor][dim], name)[there.cpu()].tolist())
+
+    def differ(self, moved: nn.Module) -> bool:
+        try:
+            difference(self.output(self.parts.model), self.output(moved), ALLOWED[torch.float32])
+        except ProofError:
+            return True
+        return False
 
 
 def _weights(tensor: Tensor) -> Tensor:
@@ -225,12 +257,3 @@ def _inside(parts: Parts, lists: Sequence[Listed]) -> list[list[str]]:
         tuple(f"{listed.child(child)}." for listed in lists for child in listed.units[unit]) for unit in range(count)
     ]
     return [[name for name in parts.parameters if name.startswith(prefix)] for prefix in prefixes]
-
-
-def _units(gradient: Tensor | None, dim: int, part: Layout, name: str) -> set[int]:
-    """The units in whose part of a tensor a gradient is not zero."""
-    if gradient is None:
-        return set()
-    others = [i for i in range(gradient.dim()) if i != dim]
-    there = (gradient != 0).sum(others) > 0 if others else gradient != 0
-    return set(layout.units(part, name)[there.cpu()].tolist())
