@@ -12,7 +12,7 @@ from torch import fx
 
 from surgery.adapters.base import Adapter, LayerCall, adapter_class, adapter_for, attribute_path
 from surgery.axes import signature
-from surgery.axes.algebra import Axis, Dim, Dims, axes_of, extent, fresh, hold, pin, resolve
+from surgery.axes.algebra import Axis, Dim, Dims, axes_of, extent, fresh, pin, resolve
 from surgery.axes.sizes import Size, origin_of
 from surgery.capture.callsites import line
 from surgery.capture.frames import Frame, info
@@ -25,7 +25,6 @@ from surgery.modules.tensors import Parts, aliases
 from surgery.nested import mapped
 from surgery.planning.listed.found import Experts
 from surgery.rules.base import Call, SizeConstraint, run, tensors_in
-from surgery.rules.places import NUMBERS
 from surgery.rules.registry import find
 
 
@@ -119,8 +118,8 @@ class Analysis:
         for dims in tensors_in(args, kwargs):
             for dim in dims:
                 pin(dim, reason)
-            if dims.into is not None:  # one place as a number is for Python's own code to read
-                (hold if call_name(node.target) in NUMBERS else pin)(dims.into, reason)
+            if dims.into is not None:
+                pin(dims.into, reason)
         if node.op == "call_module":
             self._pin_layer(str(node.target), reason)
         return _fixed(info(node).shape, reason)

@@ -28,7 +28,7 @@ from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
 from surgery.planning.freeze import Freezer, coarser_dtypes
-from surgery.planning.listed.experts import available, settle
+from surgery.planning.listed.experts import available, join, settle
 from surgery.planning.listed.routers import candidates
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
@@ -111,6 +111,7 @@ def _drafted(
     analysis = analyse(parts, captures, more, candidates(parts.modules, captures) if experts else frozenset())
     examples = examples if other is None else Batches((*runs(examples), other))
     reach(analysis)
+    join(analysis)
     pin_unread(analysis)
     pin_constants(analysis)
     if experts:

@@ -19,11 +19,10 @@ HANDING_ON = frozenset(
 # Calls whose rules know what to make of places.
 KNOWING = frozenset(
     "one_hot index_select gather take_along_dim scatter scatter_add scatter_reduce index_add index_copy index_fill "
-    "histc bincount __setitem__ index_put eq ne __eq__ __ne__ embedding".split()
+    "histc bincount __setitem__ index_put eq ne __eq__ __ne__ embedding tolist item numpy __int__ "
+    "__index__ __bool__ __float__ __format__ __contains__".split()
 )
 
-# Calls by which Python's own code gets the number of a place.
-NUMBERS = frozenset("item tolist __int__ __index__ __bool__ __float__ __format__ __contains__ numpy".split())
 
 
 def handed_on(name: str, args: Sequence[object], kwargs: object, result: object, read: Callable[[Dim], None]) -> object:

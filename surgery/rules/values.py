@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import fx
 
 from surgery.axes.algebra import extent
@@ -14,7 +15,9 @@ from surgery.rules.base import (
     Result,
     current_node,
     each_result,
+    addressed,
     here,
+    one_by_one,
     ordered,
     places_in,
     positions,
@@ -24,6 +27,9 @@ from surgery.rules.base import (
     unify,
 )
 from surgery.rules.registry import Rule, rule
+
+
+_PYTHON = (getattr(torch.Tensor, f"__{name}__") for name in "int index bool float format contains".split())
 
 
 def _listed(reason: str) -> Rule:
@@ -60,6 +66,16 @@ def places_of(x: Dims) -> Result:
 rule("masked_select")(_listed("a mask selects positions"))
 rule("unique", "unique_consecutive", "cartesian_prod", "combinations")(_listed("values are listed"))
 rule("take", "put")(_listed("indexed by position"))
+
+
+@rule(torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.numpy, *_PYTHON)
+def numbers(x: Dims, *_: object, **__: object) -> None:
+    """Python's own code gets the values, one by one."""
+    for dim in x:
+        if not one_by_one(dim):
+            ordered(dim, "values are read as numbers")
+    if x.into is not None and not one_by_one(x.into):
+        addressed(x.into, "places are read as numbers")
 
 
 @rule("isin")

@@ -31,7 +31,6 @@ def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str] | None)
 
     Raises WidthError for a glob that fits none.
     """
-    _join(analysis)
     chosen, names = routed(analysis), axis_names(analysis)
     open_ = [axis for axis in group_axes(analysis) if axis.held]
     worth = {axis: names[axis] for axis in open_ if axis in chosen}
@@ -47,7 +46,7 @@ def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str] | None)
     _follow_loops(analysis)
 
 
-def _join(analysis: Analysis) -> None:
+def join(analysis: Analysis) -> None:
     """Dimensions of one size that one forward reads unit by unit are one: it counts their units by one number."""
     chosen = routed(analysis)
     found: dict[tuple[str, int], list[Dim]] = {}
