@@ -68,9 +68,7 @@ class Analysis:
     def add(self, capture: Capture) -> None:
         """Apply the rules to one recorded run; what goes in and what comes out is fixed."""
         self.run(capture, ())
-        for dims in tensors_in([self.values[node] for node in capture.root.counted]):
-            for dim in (*dims, *([] if dims.into is None else [dims.into])):
-                pin(dim, "it is an output of the model")
+        _pin_all([self.values[node] for node in capture.root.counted], "it is an output of the model")
 
     def run(self, capture: Capture, inputs: Sequence[Dims]) -> list[Dims]:
         """Apply the rules to a recorded run with known dimensions of its input tensors; returns those that come out."""
@@ -115,11 +113,7 @@ class Analysis:
             # a rule that cannot read a call must not end the analysis: what it leaves unexplained is pinned
             kind = "adapter" if node.op == "call_module" else "rule"
             reason = f"the {kind} for {where} does not cover this call ({str(error) or type(error).__name__})"
-        for dims in tensors_in(args, kwargs):
-            for dim in dims:
-                pin(dim, reason)
-            if dims.into is not None:
-                pin(dims.into, reason)
+        _pin_all((args, kwargs), reason)
         if node.op == "call_module":
             self._pin_layer(str(node.target), reason)
         return _fixed(info(node).shape, reason)
@@ -233,12 +227,9 @@ class Analysis:
         return binding
 
     def _pin_layer(self, path: str, reason: str) -> None:
-        for name, _ in self.modules[path].named_parameters(prefix=path):
-            for dim in self.tensor(name):
-                pin(dim, reason)
-        for name, _ in self.modules[path].named_buffers(prefix=path):
-            for dim in self.tensor(name):
-                pin(dim, reason)
+        layer = self.modules[path]
+        for name, _ in (*layer.named_parameters(prefix=path), *layer.named_buffers(prefix=path)):
+            _pin_all(self.tensor(name), reason)
 
 
 def group_axes(analysis: Analysis) -> list[Axis]:
@@ -270,6 +261,13 @@ def fill(value: Any, get: Callable[[fx.Node], Any], node: fx.Node | None = None,
         return leaf
 
     return mapped(value, known, path=site)
+
+
+def _pin_all(values: Any, reason: str) -> None:
+    """Pin the dimensions of tensors, and those in which their values are places."""
+    for dims in tensors_in(values):
+        for dim in (*dims, dims.into or ()):
+            pin(dim, reason)
 
 
 def _fixed(shape: Any, reason: str) -> Any:

@@ -115,7 +115,7 @@ def _drafted(
     pin_unread(analysis)
     pin_constants(analysis)
     if experts:
-        settle(analysis, examples, None if experts is True else _listed(experts, "experts"))
+        notes += settle(analysis, examples, None if experts is True else _listed(experts, "experts"))
     solution = _solved(analysis, examples)
     notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))
     there = () if experts else tuple(available(analysis))

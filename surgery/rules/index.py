@@ -16,9 +16,9 @@ from surgery.axes.signature import broadcast
 from surgery.nested import Shapes
 from surgery.rules.base import (
     Dims,
+    addressed,
     axis,
     current_node,
-    addressed,
     here,
     ordered,
     pointed,

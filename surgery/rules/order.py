@@ -15,9 +15,9 @@ from surgery.rules.base import (
     listed,
     operation_name,
     ordered,
+    places_in,
     positions,
     result_shape,
-    places_in,
     tensors_in,
     unify,
 )

@@ -24,7 +24,6 @@ KNOWING = frozenset(
 )
 
 
-
 def handed_on(name: str, args: Sequence[object], kwargs: object, result: object, read: Callable[[Dim], None]) -> object:
     """The result of a call named `name`, with what is known of its values; `read` is told of dimensions whose places
 
@@ -41,7 +40,7 @@ def handed_on(name: str, args: Sequence[object], kwargs: object, result: object,
         assert dims.into is not None
         read(dims.into)
     # a rule may give back what it was given, as that of `x + 1` does
-    return Dims(result) if any(result is dims for dims in given) else result
+    return Dims(result) if isinstance(result, Dims) and any(result is dims for dims in given) else result
 
 
 def _pointing(result: object, into: Dim | None, name: str) -> object:

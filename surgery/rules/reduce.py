@@ -14,8 +14,8 @@ from surgery.rules.base import (
     axis_list,
     each_result,
     ordered,
-    result_shape,
     places_in,
+    result_shape,
     unify,
     used,
 )

@@ -13,9 +13,9 @@ from surgery.axes.signature import broadcast
 from surgery.rules.base import (
     Dims,
     Result,
+    addressed,
     current_node,
     each_result,
-    addressed,
     here,
     one_by_one,
     ordered,
@@ -27,7 +27,6 @@ from surgery.rules.base import (
     unify,
 )
 from surgery.rules.registry import Rule, rule
-
 
 _PYTHON = (getattr(torch.Tensor, f"__{name}__") for name in "int index bool float format contains".split())
 
@@ -58,9 +57,7 @@ def nonzero(x: Dims, *, as_tuple: bool = False) -> Result:
 def places_of(x: Dims) -> Result:
     """Places along each dimension of a tensor apart, as `where(x)` gives them."""
     shapes = cast("Sequence[Sequence[int]]", result_shape())
-    return [
-        Dims(map(positions, shape)).pointing(places_in(dim)) for shape, dim in zip(shapes, x or ((),), strict=True)
-    ]
+    return [Dims(map(positions, shape)).pointing(places_in(dim)) for shape, dim in zip(shapes, x or ((),), strict=True)]
 
 
 rule("masked_select")(_listed("a mask selects positions"))

@@ -81,8 +81,8 @@ def wrap(
             them (`lambda out: out.logits`). What only the others need is free to be cut: they come out narrower.
             Default: all.
         experts: whether the number of experts of a mixture is a width too, or globs over the names of such groups: an
-            axis along which a router chooses, with the modules of a list that it chooses. They are told by
-            experiment: on other weights, another order must change nothing. Default: `plan.available` lists what may be.
+            axis along which a router chooses, with the modules of a list that it chooses. They are told by experiment:
+            on other weights, another order must change nothing. Default: none; `plan.available` lists what may be.
 
     Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
     where the model does not run on the example inputs; WidthError for a name that no group has.

@@ -16,14 +16,14 @@ from surgery.plan.selecting import covers
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.freeze import freeze
 from surgery.planning.listed.found import Experts
-from surgery.planning.listed.interchange import Exchange, refused
+from surgery.planning.listed.interchange import Exchange, Experiment, refused
 from surgery.planning.listed.routers import CONTAINERS, routed
 from surgery.planning.names import axis_names
 from surgery.rules.base import tensors_in
 
 
-def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str] | None) -> None:
-    """Decide which axes are experts. All others that were left open are pinned.
+def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Decide which axes are experts; a note for each that is none. All that were left open and are none are pinned.
 
     Axes that are read unit by unit in one forward, of one size, are one. Each axis that code chooses from is tried:
     its units are permuted, with the modules of a list if there are as many. `wanted` are globs over their names;
@@ -40,10 +40,12 @@ def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str] | None)
     tried = [axis for axis, name in worth.items() if wanted is None or any(covers(pattern, name) for pattern in wanted)]
     for axis in open_:
         if axis not in tried:
-            pin((axis,), axis.held or "")
+            pin((axis,), "its name was not asked for" if axis in worth else str(axis.held))
     _Trial(analysis, examples).decide(tried)
     _require(analysis)
     _follow_loops(analysis)
+    none = {axis: name for axis, name in names.items() if axis in chosen and axis.held and axis.pin}
+    return tuple(f"{name} ({axis.size}) is chosen from, and no group: {axis.pin}" for axis, name in none.items())
 
 
 def join(analysis: Analysis) -> None:
@@ -64,8 +66,9 @@ class _Trial:
 
     def __init__(self, analysis: Analysis, examples: Examples):
         self.analysis = analysis
-        self.runs = runs(examples)
-        self.parts = next((c.root.names for c in analysis.captures if c.root.names), ())
+        names = next((run.root.names for run in analysis.captures if run.root.names), ())
+        modes = sorted({run.training for run in analysis.captures})
+        self.experiment = Experiment(analysis.parts, runs(examples), names, modes)
 
     def decide(self, axes: Sequence[Axis]) -> None:
         if not axes:
@@ -96,7 +99,7 @@ class _Trial:
         }
         sizes = {name: axis.size for axis, name in names.items()}
         exchange = Exchange(sizes, layouts, {names[axis]: each for axis, each in lists.items()})
-        return refused(self.analysis.parts, self.runs, self.parts, exchange)
+        return refused(self.experiment, exchange)
 
     def accept(self, lists: dict[Axis, tuple[Listed, ...]]) -> None:
         for axis, each in lists.items():
@@ -138,9 +141,7 @@ def _lists(analysis: Analysis, axis: Axis) -> Iterator[Listed]:
 
 def _follow_loops(analysis: Analysis) -> None:
     """Attributes that bound a loop over experts follow their number."""
-    counted = [
-        (path, dim) for path, dim in analysis.counted if any(axis in analysis.experts for axis in axes_of(dim))
-    ]
+    counted = [(path, dim) for path, dim in analysis.counted if any(axis in analysis.experts for axis in axes_of(dim))]
     for capture in analysis.captures:
         for branch in capture.branches:
             bound, path = branch.decision.left, capture.frames[branch.frame].path

@@ -21,7 +21,7 @@ from surgery.modules.copying import copy_of
 from surgery.modules.inputs import Inputs
 from surgery.modules.outputs import picked
 from surgery.modules.tensors import Parts
-from surgery.modules.verify import difference, proving
+from surgery.modules.verify import Output, WithoutDropout, difference, proving
 from surgery.nested import all_tensors
 from surgery.plan.groups import Listed
 
@@ -51,21 +51,47 @@ class Exchange:
             yield from ((tensor, i) for i, dim in enumerate(dims) if name in layout.groups(dim))
 
 
-def refused(parts: Parts, runs: Sequence[Inputs], names: Sequence[str], exchange: Exchange) -> str | None:
+@dataclass(frozen=True)
+class Experiment:
+    """A model, and what it is run on.
+
+    Attributes:
+        names: the parts that count of what it returns; none where all do.
+        modes: whether it runs in training mode, for each mode to try.
+    """
+
+    parts: Parts
+    runs: Sequence[Inputs]
+    names: Sequence[str] = ()
+    modes: Sequence[bool] = (False,)
+
+    @functools.cached_property
+    def double(self) -> bool:
+        """Whether it runs in double precision. Some kernels do not."""
+        doubled = copy_of(self.parts, lambda _, tensor: _like(tensor, _precise(tensor, True))).model
+        try:
+            with proving(doubled) as output:
+                for run in map(_doubled, self.runs):
+                    output(doubled, run)
+        except Exception:
+            return False
+        return True
+
+
+def refused(experiment: Experiment, exchange: Exchange) -> str | None:
     """Why the units of axes are not interchangeable; None where they are.
 
     The model runs on weights that are drawn around its own ones, so that no two units are alike; then again with its
-    units permuted. That must change nothing of what it returns (`names` are the parts that count). What no run reaches
-    shows nothing, so each unit must have been reached.
+    units permuted. That must change nothing of what it returns. What no run reaches shows nothing, so each unit must
+    have been reached.
     """
-    if any(tensor.is_meta for tensor in parts.tensors.values()):
+    if any(tensor.is_meta for tensor in experiment.parts.tensors.values()):
         return "its tensors hold no values, so that it cannot be tried"
     unreached = {name: set(range(size)) for name, size in exchange.sizes.items()}
-    double = _runs_in_double(parts, runs)
     for trial in range(MOST):
         generator = torch.Generator().manual_seed(SEED + trial)
         try:
-            _try(parts, runs, names, exchange, generator, double, unreached)
+            _try(experiment, exchange, generator, unreached)
         except ProofError as error:
             return f"its units are not interchangeable: with another order of them, {error}"
         except Exception as error:
@@ -81,21 +107,24 @@ def refused(parts: Parts, runs: Sequence[Inputs], names: Sequence[str], exchange
 
 
 def _try(
-    parts: Parts, runs: Sequence[Inputs], names: Sequence[str], exchange: Exchange, generator: torch.Generator,
-    double: bool, unreached: dict[str, set[int]],
-) -> None:  # fmt: skip
+    experiment: Experiment, exchange: Exchange, generator: torch.Generator, unreached: dict[str, set[int]]
+) -> None:
     """One draw of weights, one order. What is reached goes from `unreached`. Raises ProofError where outputs differ."""
     orders = {name: _order(size, generator) for name, size in exchange.sizes.items()}
-    drawn = copy_of(parts, functools.partial(_drawn, generator, exchange.layouts, double))
+    drawn = copy_of(experiment.parts, functools.partial(_drawn, generator, exchange.layouts, experiment.double))
     moved = permuted(drawn, exchange, orders)
-    with proving(drawn.model, moved) as output:
-        for run in map(_doubled, runs) if double else runs:
-            with _Coarsest() as coarsest:
-                before = picked(output(drawn.model, run), names)
-            difference(before, picked(output(moved, run), names), ALLOWED[coarsest.dtype])
-            if any(unreached.values()):
-                reach = _Reach(drawn, exchange, orders, lambda model, run=run: picked(output(model, run), names))
-                reach.strike(unreached)
+    for training in experiment.modes:
+        with proving(drawn.model, moved, training=training) as output:
+
+            def given(model: nn.Module, run: Inputs, output: Output = output) -> object:
+                return picked(output(model, run), experiment.names)
+
+            for run in map(_doubled, experiment.runs) if experiment.double else experiment.runs:
+                with WithoutDropout(), _Undrawn(), _Coarsest() as coarsest:
+                    before = given(drawn.model, run)
+                    difference(before, given(moved, run), ALLOWED[coarsest.dtype])
+                if any(unreached.values()) and not training:
+                    _Reach(drawn, exchange, orders, functools.partial(given, run=run)).strike(unreached)
 
 
 def permuted(parts: Parts, exchange: Exchange, orders: Mapping[str, Tensor]) -> nn.Module:
@@ -124,18 +153,6 @@ def _order(size: int, generator: torch.Generator) -> Tensor:
     moved = torch.empty_like(order)
     moved[order] = order.roll(1)
     return moved
-
-
-def _runs_in_double(parts: Parts, runs: Sequence[Inputs]) -> bool:
-    """Whether a model runs in double precision. Some kernels do not."""
-    doubled = copy_of(parts, lambda _, tensor: _like(tensor, _precise(tensor, True))).model
-    try:
-        with proving(doubled) as output:
-            for run in map(_doubled, runs):
-                output(doubled, run)
-    except Exception:
-        return False
-    return True
 
 
 def _precise(tensor: Tensor, double: bool) -> Tensor:
@@ -173,6 +190,19 @@ def _doubled(run: Inputs) -> Inputs:
     return Inputs(*pytree.tree_map(doubled, (run.args, run.kwargs)))
 
 
+_DRAWS = frozenset("rand randn rand_like randn_like uniform_ normal_ exponential_ bernoulli bernoulli_".split())
+
+
+class _Undrawn(TorchFunctionMode):
+    """What is drawn is the same everywhere: draws by position would tell units apart."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return result.fill_(0.5) if getattr(func, "__name__", "") in _DRAWS else result
+
+
 class _Coarsest(TorchFunctionMode):
     """The coarsest float type of what calls make inside: it bounds what can be told apart."""
 
@@ -200,18 +230,16 @@ class _Reach:
         """Strike from `unreached` the units whose every tensor the outputs depend on."""
         names = [name for name, units in unreached.items() if units]
         inside = {name: _inside(self.parts, self.exchange.lists.get(name, ())) for name in names}
-        gradients = self.gradients(
-            {tensor for name in names for tensor, _ in self.exchange.cuts(name) if tensor in self.parts.parameters}.union(
-                *(set(tensors) for units in inside.values() for tensors in units)
-            )
-        )
+        wanted = {tensor for name in names for tensor, _ in self.exchange.cuts(name)} & set(self.parts.parameters)
+        gradients = self.gradients(wanted.union(*(tensors for units in inside.values() for tensors in units)))
         for name in names:
             reached = set(unreached[name])
             for tensor, dim in self.exchange.cuts(name):
                 if tensor in gradients:
                     reached &= self.units(name, tensor, dim, gradients[tensor])
             for unit, tensors in enumerate(inside[name]):
-                if not any(gradients[one] is not None and bool(gradients[one].any()) for one in tensors):
+                found = [gradients[one] for one in tensors]
+                if not any(gradient is not None and bool(gradient.any()) for gradient in found):
                     reached.discard(unit)
             unreached[name] -= reached
 

@@ -16,7 +16,7 @@ from surgery.rules.base import Dims
 # Calls that choose along a dimension or weigh it, and where that stands among their arguments; the last by default.
 _CHOOSING = {"topk": 2, "argmax": 1, "argmin": 1, "max": 1, "min": 1, "sort": 1, "argsort": 1}
 _WEIGHING = {"softmax": 1, "sigmoid": 1}
-CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 LARGEST = 4096  # experts: more are a vocabulary, of which a model chooses tokens
 
 
@@ -24,15 +24,15 @@ def candidates(modules: Mapping[str, nn.Module], captures: Iterable[Capture]) ->
     """The sizes of dimensions along which something is chosen; or weighed, where so many modules stand in a list."""
     found = set()
     counts = {len(module) for module in modules.values() if isinstance(module, CONTAINERS)}
-    for node, dim in routers(captures):
-        size = info(node.args[0]).shape[dim]
+    for node, given, dim in routers(captures):
+        size = int(info(given).shape[dim])
         if 1 < size <= LARGEST and (call_name(node.target) in _CHOOSING or size in counts):
             found.add(size)
     return frozenset(found)
 
 
-def routers(captures: Iterable[Capture]) -> Iterator[tuple[fx.Node, int]]:
-    """Values of which the best are chosen, or which are weighed; and along which dimension."""
+def routers(captures: Iterable[Capture]) -> Iterator[tuple[fx.Node, fx.Node, int]]:
+    """Calls that choose from values, or weigh them; these values; and along which dimension."""
     for capture in captures:
         for node in capture.graph.nodes:
             place = (_CHOOSING | _WEIGHING).get(call_name(node.target).rstrip("_")) if node.args else None
@@ -43,14 +43,14 @@ def routers(captures: Iterable[Capture]) -> Iterator[tuple[fx.Node, int]]:
             dim = node.kwargs.get("dim", node.args[place] if len(node.args) > place else -1)
             rank = len(info(given).shape)
             if isinstance(dim, int) and not isinstance(dim, bool) and -rank <= dim < rank:
-                yield node, int(dim)
+                yield node, given, int(dim)
 
 
 def routed(analysis: Analysis) -> set[Axis]:
     """The axes along which something is chosen or weighed."""
     found: set[Axis] = set()
-    for node, dim in routers(analysis.captures):
-        dims = analysis.values.get(node.args[0])
+    for _, given, dim in routers(analysis.captures):
+        dims = analysis.values.get(given)
         if isinstance(dims, Dims):
             found.update(axes_of(dims[dim]))
     return found
