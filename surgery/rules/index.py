@@ -20,6 +20,7 @@ from surgery.rules.base import (
     axis,
     current_node,
     here,
+    operation_name,
     ordered,
     pointed,
     positions,
@@ -202,7 +203,11 @@ def gather(x: Dims, *args: object, **kwargs: object) -> Dims:
     (dim,) = (a for a in (*args, *kwargs.values()) if isinstance(a, int) and not isinstance(a, bool))
     i = axis(x, dim)
     pointed(x[i], index, "indexed by position")
-    return Dims(b if k == i else _covered(a, b) for k, (a, b) in enumerate(zip(x, index, strict=True)))
+    wide = operation_name() == "take_along_dim"  # it broadcasts, as `gather` does not
+    return Dims(
+        b if k == i else broadcast([[a], [b]], here())[0] if wide and () in (a, b) else _covered(a, b)
+        for k, (a, b) in enumerate(zip(x, index, strict=True))
+    )
 
 
 def _covered(a: Dim, b: Dim) -> Dim:
@@ -264,8 +269,9 @@ def bincount(x: Dims, weights: Dims | None = None, minlength: int = 0) -> Dims:
 @rule("histc")
 def histogram(x: Dims, bins: int = 100, min: float = 0, max: float = 0) -> Dims:
     """How many values fall between bounds does not depend on where they are. One bin for each place is one unit."""
-    if x.into is not None and (bins, min, max) == (extent(x.into), 0, extent(x.into) - 1):
-        require(max, Arithmetic("-", SizeOf(x.into), Constant(1)))
+    beyond = None if x.into is None else extent(x.into) - int(max)
+    if x.into is not None and beyond in (0, 1) and (bins, min) == (extent(x.into), 0):
+        require(max, Arithmetic("-", SizeOf(x.into), Constant(beyond)))
         return Dims([_classes(x, bins, bins)])
     if x.into is not None:
         addressed(x.into, "values are counted between bounds")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from surgery.axes.algebra import Dim, Dims
+from surgery.axes.algebra import Dim, Dims, resolve
 from surgery.nested import fold
 
 # Calls whose result holds values of their first argument, as they are.
@@ -16,6 +16,7 @@ HANDING_ON = frozenset(
     "squeeze unsqueeze expand expand_as broadcast_to contiguous to long int clone detach unbind __iter__ select split "
     "split_with_sizes chunk repeat tile repeat_interleave view_as reshape_as narrow alias float double sort".split()
 )
+JOINING = frozenset("stack cat concat hstack vstack".split())  # whose result holds those of all they are given
 # Calls whose rules know what to make of places.
 KNOWING = frozenset(
     "one_hot index_select gather take_along_dim scatter scatter_add scatter_reduce index_add index_copy index_fill "
@@ -33,9 +34,10 @@ def handed_on(name: str, args: Sequence[object], kwargs: object, result: object,
     if not given:
         return result
     name = name if name.startswith("__") else name.rstrip("_")
-    first = args[0].into if args and isinstance(args[0], Dims) else None
     if name in HANDING_ON:
-        return _pointing(result, first, name)
+        return _pointing(result, args[0].into if args and isinstance(args[0], Dims) else None, name)
+    if name in JOINING and all(resolve(dims.into or ()) == resolve(given[0].into or ()) for dims in fold(args, Dims)):
+        return _pointing(result, given[0].into, name)
     for dims in given if name not in KNOWING else ():
         assert dims.into is not None
         read(dims.into)

@@ -126,7 +126,9 @@ class Noisy(mixtures.Chosen):
         if self.training:
             logits = logits + 0.1 * torch.randn_like(logits)
         value, chosen = logits.softmax(-1).topk(K)
-        y = torch.einsum("tkh,tkhc->tkc", torch.relu(torch.einsum("tc,tkch->tkh", x, self.up[chosen])), self.down[chosen])
+        y = torch.einsum(
+            "tkh,tkhc->tkc", torch.relu(torch.einsum("tc,tkch->tkh", x, self.up[chosen])), self.down[chosen]
+        )
         return (y * value.unsqueeze(-1)).sum(1)
 
 
