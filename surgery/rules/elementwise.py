@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import fx
 
-from surgery.axes.algebra import extent
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, Result, here, in_training, ordered, same_place, tensors_in, unify
+from surgery.rules.base import Dims, Result, current_node, here, in_training, ordered, same_place, tensors_in, unify
 from surgery.rules.registry import Operation, rule
 from surgery.rules.values import places_of
 
@@ -85,11 +85,15 @@ def copy(x: Dims, source: Dims, *_: object) -> Dims:
 
 @rule(torch.Tensor.data.__set__)  # type: ignore[attr-defined]
 def assigned(x: Dims, value: Dims) -> None:
-    """`x.data = value`, as `module.to(dtype)` does it."""
-    if [*map(extent, x)] != [*map(extent, value)]:
-        raise NotImplementedError("data of another shape")
-    for a, b in zip(x, value, strict=True):
-        unify(a, b)
+    """`x.data = x.data.to(dtype)`, as `module.to` does it. Other data would replace a whole tensor, and not a slice."""
+    tensor, node = current_node().args
+    while node is not tensor and isinstance(node, fx.Node) and getattr(node.target, "__name__", "") in _ITSELF:
+        node = node.args[0]
+    if node is not tensor:
+        raise NotImplementedError("other data is assigned")
+
+
+_ITSELF = frozenset("to data detach float double half bfloat16 __get__".split())
 
 
 @rule("prelu")

@@ -643,8 +643,9 @@ def _assigned(d: Draw) -> Arguments:
     return call(x, index, d.pick(7.0, d.ints(*target.shape) + 100, d.ints(*d.near(list(target.shape)))))
 
 
-calls("tolist item numpy __int__ __index__ __bool__ __float__ __format__ __contains__", lambda d: call(d.ids(4, 1), ""))
-calls("__set__", lambda d: (lambda x: call(x, d.real(*x.shape)))(d.x()))
+calls("tolist item numpy __int__ __index__ __bool__ __float__", lambda d: call(d.ids(4)))
+calls("__format__", lambda d: call(d.ids(4), ""))
+calls("__contains__", lambda d: call(d.ids(4, 3), 2))
 calls("__getitem__", lambda d: call(*_indexed(d)))
 calls("__setitem__", _assigned)
 calls("__getitem__", lambda d: (lambda x: call(x, d.bools(*x.shape[: d.between(1, x.dim())])))(d.x()))
