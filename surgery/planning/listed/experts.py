@@ -15,8 +15,9 @@ from surgery.plan.groups import EXPERTS, Listed
 from surgery.plan.selecting import covers
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.freeze import freeze
+from surgery.planning.listed.exchange import Exchange
 from surgery.planning.listed.found import Experts
-from surgery.planning.listed.interchange import Exchange, Experiment, refused
+from surgery.planning.listed.interchange import Experiment, refused
 from surgery.planning.listed.routers import CONTAINERS, routed
 from surgery.planning.names import axis_names
 from surgery.rules.base import tensors_in

@@ -13,9 +13,10 @@ from surgery.capture.recorder import call_name
 from surgery.planning.analysis import Analysis
 from surgery.rules.base import Dims
 
-# Calls that choose along a dimension or weigh it, and where that stands among their arguments; the last by default.
-_CHOOSING = {"topk": 2, "argmax": 1, "argmin": 1, "max": 1, "min": 1, "sort": 1, "argsort": 1}
+# Calls that choose along a dimension or weigh it, and where that stands among their arguments.
+_CHOOSING = {"topk": 2, "argmax": 1, "argmin": 1, "max": 1, "min": 1}
 _WEIGHING = {"softmax": 1, "sigmoid": 1}
+_LAST = frozenset(("topk", "softmax", "sigmoid"))  # where none is given, they mean the last one
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 LARGEST = 4096  # experts: more are a vocabulary, of which a model chooses tokens
 
@@ -35,12 +36,13 @@ def routers(captures: Iterable[Capture]) -> Iterator[tuple[fx.Node, fx.Node, int
     """Calls that choose from values, or weigh them; these values; and along which dimension."""
     for capture in captures:
         for node in capture.graph.nodes:
-            place = (_CHOOSING | _WEIGHING).get(call_name(node.target).rstrip("_")) if node.args else None
+            name = call_name(node.target).rstrip("_")
+            place = (_CHOOSING | _WEIGHING).get(name) if node.args else None
             given = node.args[0] if place is not None else None
             dtype = info(given).dtype if isinstance(given, fx.Node) else None
             if place is None or not isinstance(given, fx.Node) or dtype is None or not dtype.is_floating_point:
                 continue
-            dim = node.kwargs.get("dim", node.args[place] if len(node.args) > place else -1)
+            dim = node.kwargs.get("dim", node.args[place] if len(node.args) > place else -1 if name in _LAST else None)
             rank = len(info(given).shape)
             if isinstance(dim, int) and not isinstance(dim, bool) and -rank <= dim < rank:
                 yield node, given, int(dim)

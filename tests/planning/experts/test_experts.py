@@ -80,9 +80,10 @@ def test_what_depends_on_the_order_is_no_group_and_says_so(cls: type[nn.Module])
     model = built(cls)
     plan = surgery.inspect(model, X.double(), experts=True)
     assert not experts(plan)
-    assert not any("router.weight" == tensor and dim == 0 for g in plan.groups.values() for tensor, dim in g.cuts)
+    assert not any(tensor == "router.weight" and dim == 0 for g in plan.groups.values() for tensor, dim in g.cuts)
     told = [note for note in plan.notes if "is chosen from, and no group" in note]
-    assert told or cls in (mixtures.OneAfterAnother, mixtures.SideBySide, mixtures.Preferred, mixtures.SmoothedOver)
+    read_before = (mixtures.SmoothedOver, mixtures.OneAfterAnother)  # their routers are, before anything is chosen
+    assert told or cls in read_before
 
 
 def test_experts_that_are_alike_are_told_apart() -> None:
@@ -99,11 +100,12 @@ def test_experts_that_are_alike_are_told_apart() -> None:
 
 
 def test_what_is_not_reached_is_not_believed() -> None:
-    model = built(mixtures.Chosen)
-    few = X.double()[:1]
-    plan = surgery.inspect(model, few, experts=True)
-    alone = experts(plan)
-    assert alone or any("do not reach every unit" in note for note in plan.notes)
+    """One token has one expert of many; a few draws of other weights do not come to all of them."""
+    model = mixtures.Best(24).double()
+    plan = surgery.inspect(model, X.double()[:1], experts=True)
+    assert not experts(plan)
+    assert any("do not reach every unit" in note and "surgery.batches" in note for note in plan.notes)
+    assert experts(surgery.inspect(model, torch.randn(400, 3, dtype=torch.float64), experts=True))
 
 
 class InTraining(Masked):
