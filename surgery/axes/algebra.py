@@ -16,13 +16,17 @@ _serial = itertools.count()
 
 
 class Axis:
-    """A set of `size` interchangeable units, until it is pinned (`pin` holds why) or refined (`is_` holds its Dim)."""
+    """A set of `size` interchangeable units, until it is pinned (`pin` holds why) or refined (`is_` holds its Dim).
 
-    __slots__ = ("is_", "pin", "serial", "size")
+    Where `held` says why, that they are interchangeable is still to be shown.
+    """
+
+    __slots__ = ("held", "is_", "pin", "serial", "size")
 
     def __init__(self, size: int, pin: str | None = None):
         self.size = size
         self.pin = pin
+        self.held: str | None = None
         self.is_: Dim | None = None
         self.serial = next(_serial)
 
@@ -46,9 +50,15 @@ Dim: TypeAlias = "tuple[Factor, ...]"
 
 
 class Dims(tuple[Dim, ...]):
-    """The dimensions of one tensor."""
+    """The dimensions of one tensor; `into`, where its values are places in a dimension, is that dimension."""
 
-    __slots__ = ()
+    into: Dim | None = None
+
+    def pointing(self, into: Dim | None) -> Dims:
+        """The same dimensions, of values that are places in `into`."""
+        made = Dims(self)
+        made.into = into
+        return made
 
 
 def fresh(size: int, pin: str | None = None) -> Dim:
@@ -120,6 +130,12 @@ def pin(dim: Dim, reason: str) -> None:
     """Forbid to cut or permute anything in this dimension. The first reason is kept."""
     for axis in axes_of(dim):
         axis.pin = axis.pin or reason
+
+
+def hold(dim: Dim, reason: str) -> None:
+    """Leave open whether the units of this dimension are interchangeable. The first reason is kept."""
+    for axis in axes_of(dim):
+        axis.held = axis.held or reason
 
 
 def pinned(dim: Dim) -> bool:
@@ -205,6 +221,8 @@ def _bind(axis: Axis, dim: Dim) -> None:
     axis.is_ = dim
     if axis.pin:
         pin(dim, axis.pin)
+    if axis.held:
+        hold(dim, axis.held)
 
 
 def _divide_factor(factor: Factor, inner: int) -> tuple[Dim, Dim] | None:

@@ -24,6 +24,7 @@ from surgery.errors import AxisError
 from surgery.modules.containers import unreachable
 from surgery.modules.tensors import Parts, aliases
 from surgery.nested import mapped
+from surgery.planning.listed.found import Experts
 from surgery.rules.base import Call, SizeConstraint, run, tensors_in
 from surgery.rules.registry import find
 
@@ -53,6 +54,10 @@ class Analysis:
     # The call of each of the `macs`; where that is of several layers, which of these.
     workers: list[tuple[fx.Node, int | None]] = field(default_factory=list)
     kinds: list[tuple[str, Dim]] = field(default_factory=list)
+    least: list[tuple[Dim, int]] = field(default_factory=list)
+    counted: list[tuple[str, Dim]] = field(default_factory=list)  # read unit by unit, in the forward of a module
+    candidates: frozenset[int] = frozenset()  # sizes of dimensions that may turn out to be experts
+    experts: dict[Axis, Experts] = field(default_factory=dict)
     values: dict[fx.Node, Any] = field(default_factory=dict)
     read: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # attributes that runs read without a trace
     tried: set[tuple[str, tuple[Any, ...]]] = field(default_factory=set)  # those for which that has been found out
@@ -66,9 +71,7 @@ class Analysis:
     def add(self, capture: Capture) -> None:
         """Apply the rules to one recorded run; what goes in and what comes out is fixed."""
         self.run(capture, ())
-        for dims in tensors_in([self.values[node] for node in capture.root.counted]):
-            for dim in dims:
-                pin(dim, "it is an output of the model")
+        _pin_all([self.values[node] for node in capture.root.counted], "it is an output of the model")
 
     def run(self, capture: Capture, inputs: Sequence[Dims]) -> list[Dims]:
         """Apply the rules to a recorded run with known dimensions of its input tensors; returns those that come out."""
@@ -121,9 +124,7 @@ class Analysis:
             # a rule that cannot read a call must not end the analysis: what it leaves unexplained is pinned
             kind = "adapter" if node.op == "call_module" else "rule"
             reason = f"the {kind} for {where} does not cover this call ({str(error) or type(error).__name__})"
-        for dims in tensors_in(args, kwargs):
-            for dim in dims:
-                pin(dim, reason)
+        _pin_all((args, kwargs), reason)
         if node.op == "call_module":
             self._pin_layer(str(node.target), reason)
         return _fixed(info(node).shape, reason)
@@ -139,11 +140,13 @@ class Analysis:
         caller = capture.frames[known.frame or 0]
         call = Call(
             node, where, known.shape, caller, known.chain, known.order, lambda other: info(other).shape, returned,
-            self.values, capture.training, lambda other: info(other).dtype,
+            self.values, capture.training, lambda other: info(other).dtype, self.candidates,
         )  # fmt: skip
         value = run(call, rule, args, kwargs)
         self.constraints += call.constraints
         self.kinds += call.kinds
+        self.least += call.least
+        self.counted += [(caller.path or "", dim) for dim in call.counted]
         self.min_units += [(dim, where) for dim in call.min_units]
         if not capture.training:
             self.macs += call.macs
@@ -192,6 +195,9 @@ class Analysis:
         call = LayerCall(list(args), kwargs, shapes, binding, macs)
         value = adapter.call(call)
         self.min_units += [(dim, where) for dim in call.min_units]
+        for dims in tensors_in(args, kwargs):
+            if dims.into is not None:
+                pin(dims.into, f"places are read as numbers at {where}")
         known.dims.update({name: dim for name, dim in binding.dims.items() if name in known.dims})
         if not capture.training:
             self.macs += [tuple(factor for dim in dims for factor in dim) for dims in macs]
@@ -234,12 +240,9 @@ class Analysis:
         return binding
 
     def _pin_layer(self, path: str, reason: str) -> None:
-        for name, _ in self.modules[path].named_parameters(prefix=path):
-            for dim in self.tensor(name):
-                pin(dim, reason)
-        for name, _ in self.modules[path].named_buffers(prefix=path):
-            for dim in self.tensor(name):
-                pin(dim, reason)
+        layer = self.modules[path]
+        for name, _ in (*layer.named_parameters(prefix=path), *layer.named_buffers(prefix=path)):
+            _pin_all(self.tensor(name), reason)
 
 
 def group_axes(analysis: Analysis) -> list[Axis]:
@@ -271,6 +274,13 @@ def fill(value: Any, get: Callable[[fx.Node], Any], node: fx.Node | None = None,
         return leaf
 
     return mapped(value, known, path=site)
+
+
+def _pin_all(values: Any, reason: str) -> None:
+    """Pin the dimensions of tensors, and those in which their values are places."""
+    for dims in tensors_in(values):
+        for dim in (*dims, dims.into or ()):
+            pin(dim, reason)
 
 
 def _fixed(shape: Any, reason: str) -> Any:

@@ -21,7 +21,7 @@ from surgery.capture.trace import foreign
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
 from surgery.nested import fold, mapped
-from surgery.plan.groups import OTHER, Fixed, Group, Swap
+from surgery.plan.groups import EXPERTS, OTHER, Fixed, Group, Swap
 from surgery.plan.plan import Plan, governed
 from surgery.planning.analysis import Analysis, group_axes
 from surgery.planning.kinds import axis_kinds
@@ -218,7 +218,7 @@ class Freezer:
     def _group(
         self, axis: Axis, name: str, kind: str, layouts: Mapping[str, tuple[Layout, ...]], use: GroupUse
     ) -> Group:
-        mine = frozenset([name])
+        mine, experts = frozenset([name]), self.analysis.experts.get(axis)
         tensors = [tensor for tensor in dict.fromkeys(t for t, _ in use.cuts) if tensor in self.analysis.parameters]
         return Group(
             name=name,
@@ -228,7 +228,9 @@ class Freezer:
             sets=tuple(use.sets),
             parameters=sum(governed(layouts[t], self.analysis.shapes[t], mine) for t in tensors),
             macs=sum(layout.width(dim, {}) - layout.outside(dim, mine) for dim in use.macs),
-            kind=kind,
+            kind=EXPERTS if experts else kind,
+            least=experts.least if experts else 1,
+            lists=experts.lists if experts else (),
         )
 
     def _fixed(self, layouts: Mapping[str, tuple[Layout, ...]], parameters: Mapping[str, int]) -> Iterator[Fixed]:

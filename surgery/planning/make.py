@@ -28,9 +28,11 @@ from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
 from surgery.planning.freeze import Freezer, coarser_dtypes
+from surgery.planning.listed.experts import available, join, settle
 from surgery.planning.listed.followed import follows
 from surgery.planning.listed.frozen import with_modules
 from surgery.planning.listed.lists import Lists, find_lists
+from surgery.planning.listed.routers import candidates
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
 from surgery.planning.silent import read_silently
@@ -70,6 +72,7 @@ class Asked:
     rehearse: bool
     outputs: Outputs
     depth: bool | list[str]
+    experts: bool | list[str]
 
 
 @fewer_gc_passes()
@@ -83,13 +86,14 @@ def make_plan(
     tie: TieSpec = (),
     outputs: Outputs = (),
     depth: Patterns = False,
+    experts: Patterns = False,
 ) -> Plan:
     """Find the width groups of a model. The arguments are those of `surgery.wrap`.
 
     Raises InputError for something that is no plain model, CaptureError where the model does not run on the inputs.
     """
     parts, caches = without_caches(check_model(model), examples)
-    asked = Asked(rehearse, outputs, patterns_of(depth, "depth"))
+    asked = Asked(rehearse, outputs, patterns_of(depth, "depth"), patterns_of(experts, "experts"))
     draft, plan = _drafted(parts, examples, asked)
     if rehearse and plan.rewrites:
         other = rehearsal.other_inputs(parts, plan, examples)
@@ -107,10 +111,9 @@ def make_plan(
     options: dict[str, object] = {"fixed": fixed, "only": only, "granularity": granularity}
     if not rehearse:
         options["rehearse"] = False
-    if asked.depth:
-        options["depth"] = asked.depth
     if plan.outputs:
         options["outputs"] = list(plan.outputs)
+    options |= {key: value for key, value in (("depth", asked.depth), ("experts", asked.experts)) if value}
     plan = replace(_with_granularity(plan, granularity), options=options, caches=caches)
     plan = plan.ordered(depth) if isinstance(depth, Mapping) else plan
     return tied_by_config(plan, said) if tie == CONFIG else tied(plan, named_ties(plan, tie))
@@ -120,15 +123,21 @@ def _drafted(parts: Parts, examples: Examples, asked: Asked, other: Inputs | Non
     """The plan of what runs on these inputs show, and on an `other` one, and what it is made from."""
     captures, notes = record_runs(parts, examples, asked.outputs)
     more = [] if other is None else record_runs(parts, other, asked.outputs)[0]
-    lists = find_lists(parts, captures, examples, asked.depth)
-    analysis = analyse(parts, captures, [*more, *lists.runs()])
+    lists = find_lists(parts, captures, examples, asked.depth, asked.experts)
+    sizes = candidates(parts.modules, captures) if asked.experts else frozenset()
+    analysis = analyse(parts, captures, [*more, *lists.runs()], sizes)
     examples = examples if other is None else Batches((*runs(examples), other))
     reach(analysis)
+    join(analysis)
     pin_unread(analysis)
     pin_constants(analysis)
+    if asked.experts:
+        notes += settle(analysis, examples, None if asked.experts is True else asked.experts)
     solution = _solved(analysis, examples)
     notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))
     draft = _Draft(analysis, examples, axis_names(analysis), min_widths(analysis), notes, lists)
+    if not asked.experts:
+        lists.available += tuple(available(analysis))
     return draft, _rehearsed(draft, draft.plan(solution), all_widths=asked.rehearse)
 
 
@@ -228,12 +237,18 @@ def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
     return listed
 
 
-def analyse(parts: Parts, captures: Sequence[Capture], more: Sequence[Capture] = ()) -> Analysis:
+def analyse(
+    parts: Parts,
+    captures: Sequence[Capture],
+    more: Sequence[Capture] = (),
+    candidates: frozenset[int] = frozenset(),
+) -> Analysis:
     """Apply the rules to the recorded runs of a model, once where a training run repeats the eval run before it.
 
-    What `more` runs do is no work that counts: they are of other inputs than the examples.
+    What `more` runs do is no work that counts: they are of other inputs than the examples. Dimensions of `candidates`
+    sizes are left open where their order seems to be read.
     """
-    analysis = Analysis(parts)
+    analysis = Analysis(parts, candidates=candidates)
     _add(analysis, captures)
     with analysis.uncounted():
         _add(analysis, more)

@@ -138,6 +138,62 @@ def ordered(dim: Dim, why: str) -> None:
     axes.pin(dim, f"{why} at {here()}")
 
 
+def addressed(dim: Dim, why: str) -> None:
+    """Pin a dimension whose positions are read; where it may turn out to be experts, leave that open."""
+    current().address(dim, why)
+
+
+def places_in(dim: Dim, least: int = 1) -> Dim | None:
+    """The dimension that places are told of, unless it is pinned: of `least` units, which it must keep."""
+    current().least.append((dim, int(least)))
+    addressed(dim, "positions are read")
+    return None if axes.pinned(dim) else dim
+
+
+def one_by_one(dim: Dim) -> bool:
+    """Whether units that are read each by itself may be experts: that is left open, and the dimension stays whole."""
+    call = current()
+    if not call.open(dim):
+        return False
+    call.address(dim, "units are read one by one")
+    call.counted.append(dim)
+    return True
+
+
+def pointed(dim: Dim, index: object, why: str) -> None:
+    """State that an index reads or writes a dimension: its values are places in it, if it knows of what they are."""
+    into = index.into if isinstance(index, Dims) else None
+    if into is None or axes.pinned(into):
+        addressed(dim, why)
+        return
+    inside, size = axes.extent(into), axes.extent(dim)
+    if inside > size:
+        into = axes.pieces(into, [size, inside - size], here())[0]
+    elif inside < size:
+        dim, rest = axes.pieces(dim, [inside, size - inside], here())
+        ordered(rest, why)
+    unify(dim, into)
+
+
+def same_place(into: Dim, other: object) -> None:
+    """State that places in a dimension are compared with others, or with a number.
+
+    What lies beside the units of an axis, such as the class of what goes to none, has a place of its own.
+    """
+    if isinstance(other, Dims) and other.into is not None:
+        unify(into, other.into)
+        return
+    (*factors,) = axes.resolve(into)
+    terms = factors[0].terms if len(factors) == 1 and isinstance(factors[0], axes.Sum) else ()
+    for i, term in enumerate(terms):
+        before = axes.concat(terms[:i])
+        if isinstance(other, int) and i and axes.extent(term) == 1 and axes.extent(before) == other:
+            require(other, before)
+            return
+    if not one_by_one(into):
+        addressed(into, "places are read as numbers")
+
+
 def positions(size: int, why: str = "positions") -> Dim:
     """A new dimension that can be neither cut nor permuted."""
     return axes.fresh(size, f"{why} at {here()}")

@@ -12,10 +12,11 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import fx, nn
 
-from surgery.axes.algebra import Dim, Dims, extent, pin, unify
+from surgery.axes.algebra import Dim, Dims, axes_of, extent, hold, pin, unify
 from surgery.axes.formulas import Origin
 from surgery.axes.sizes import Site
 from surgery.nested import Shapes
+from surgery.rules.places import handed_on
 from surgery.rules.registry import Rule
 
 Chain: TypeAlias = "tuple[tuple[CodeType, int], ...]"  # functions, outermost first, with the instruction each is at
@@ -67,7 +68,10 @@ class Call:
         shape_of, dtype_of: the recorded shape and type of an earlier node.
         returned: the nodes that leave the recorded run.
         values: the dimensions of earlier nodes.
+        candidates: the sizes of dimensions that may turn out to be experts, though their order seems to be read.
         constraints, macs, min_units, kinds: what the rule has stated.
+        least: dimensions, and how many units each must keep.
+        counted: dimensions that are read unit by unit.
     """
 
     node: fx.Node
@@ -81,10 +85,28 @@ class Call:
     values: Mapping[fx.Node, object] = field(default_factory=dict)
     training: bool = False
     dtype_of: Callable[[fx.Node], torch.dtype | None] = lambda _: None
+    candidates: frozenset[int] = frozenset()
     constraints: list[SizeConstraint] = field(default_factory=list)
     macs: list[Dim] = field(default_factory=list)
     min_units: list[Dim] = field(default_factory=list)
     kinds: list[tuple[str, Dim]] = field(default_factory=list)
+    least: list[tuple[Dim, int]] = field(default_factory=list)
+    counted: list[Dim] = field(default_factory=list)
+
+    def open(self, dim: Dim) -> bool:
+        """Whether a dimension may turn out to be experts."""
+        axes = list(axes_of(dim)) if self.candidates else []
+        if not axes or any(axis.pin for axis in axes):
+            return False
+        return extent(dim) in self.candidates or all(axis.size in self.candidates for axis in axes)
+
+    def address(self, dim: Dim, why: str) -> None:
+        """Pin a dimension whose positions are read; where it may turn out to be experts, leave that open."""
+        reason = f"{why} at {self.where}"
+        if self.open(dim):
+            hold(dim, reason)
+        else:
+            pin(dim, reason)
 
 
 _CALL: ContextVar[Call] = ContextVar("the call that a rule explains")
@@ -105,7 +127,8 @@ def run(call: Call, rule: Rule, args: Sequence[object], kwargs: Mapping[str, obj
             _written(result, out)
         elif _in_place(call.node.target) and args:
             _written(result, args[0])
-        return result
+        name = str(getattr(call.node.target, "__name__", ""))
+        return handed_on(name, args, kwargs, result, lambda dim: call.address(dim, "places are read as numbers"))
     finally:
         _CALL.reset(token)
 

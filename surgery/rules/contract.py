@@ -13,6 +13,7 @@ from surgery.axes.signature import broadcast
 from surgery.rules.base import (
     Dims,
     Result,
+    addressed,
     axis,
     axis_list,
     contraction,
@@ -21,6 +22,7 @@ from surgery.rules.base import (
     kind,
     multiply,
     ordered,
+    pointed,
     positions,
     result_shape,
     tensors_in,
@@ -136,8 +138,8 @@ def grouped_matmul(x: Dims, y: Dims, offs: Dims | None = None, *_: object, **__:
     if len(x) != 2 or len(y) != 3:
         raise NotImplementedError("groups along another dimension than the rows")
     k = unify(x[1], y[1])
-    for dim in (x[0], y[0], *offs):
-        ordered(dim, "rows belong to groups by position")
+    ordered(x[0], "rows belong to groups by position")
+    addressed(unify(y[0], offs[0]), "rows belong to groups by position")
     for dim in (k, y[2]):
         _in_blocks(dim)
     multiply(x[0], y[2], k)
@@ -178,7 +180,7 @@ def _lettered(part: str, x: Dims) -> Iterator[tuple[str, Dim]]:
 
 @rule(F.embedding)
 def embedding(ids: Dims, weight: Dims, *_: object, **__: object) -> Dims:
-    ordered(weight[0], "indexed by position")
+    pointed(weight[0], ids, "indexed by position")
     kind("embedding", weight[1])
     return Dims((*ids, weight[1]))
 

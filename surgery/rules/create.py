@@ -11,6 +11,7 @@ from surgery.rules.base import (
     Result,
     each_result,
     in_training,
+    one_by_one,
     operation_name,
     ordered,
     positions,
@@ -45,7 +46,20 @@ def _by_position(*_: object, **__: object) -> Result:
     return each_result(lambda shape: Dims(positions(n, "values differ by position") for n in shape))
 
 
-rule(*"arange linspace logspace scalar_tensor".split())(_by_position)
+rule(*"linspace logspace scalar_tensor".split())(_by_position)
+
+
+@rule("arange")
+def arange(*bounds: object, **named: object) -> Result:
+    """Every position has a number of its own. From zero on, they are places, as a router's are."""
+    if len(bounds) == 1 and isinstance(bounds[0], int) and not {"start", "end", "step"} & set(named):
+        counted = fresh(int(bounds[0]))
+        if one_by_one(counted):
+            require(bounds[0], counted)
+            return Dims((counted,)).pointing(counted)
+    return _by_position()
+
+
 rule(*"hann_window hamming_window blackman_window bartlett_window kaiser_window".split())(_by_position)
 rule(*"tril_indices triu_indices".split())(_by_position)
 

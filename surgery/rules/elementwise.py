@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import fx
 
 from surgery.axes.signature import broadcast
-from surgery.rules.base import Dims, Result, here, in_training, ordered, positions, result_shape, tensors_in, unify
+from surgery.rules.base import Dims, Result, current_node, here, in_training, ordered, same_place, tensors_in, unify
 from surgery.rules.registry import Operation, rule
+from surgery.rules.values import places_of
 
 
 def elementwise(*args: object, **kwargs: object) -> Dims:
@@ -29,11 +31,11 @@ def same(*operations: Operation) -> None:
 
 pointwise(
     *"abs absolute acos acosh add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or "
-    "bitwise_xor ceil clamp clamp_max clamp_min clip copysign cos cosh deg2rad digamma div divide eq erf erfc "
+    "bitwise_xor ceil clamp clamp_max clamp_min clip copysign cos cosh deg2rad digamma div divide erf erfc "
     "erfinv exp exp2 expm1 fix float_power floor floor_divide fmod frac ge gelu greater greater_equal gt hypot "
     "isfinite isinf isnan ldexp le lerp less less_equal lgamma log log10 log1p log2 logaddexp logaddexp2 "
-    "logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num ne "
-    "neg negative not_equal positive pow rad2deg real imag conj reciprocal remainder round rsqrt rsub sgn sigmoid "
+    "logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mul multiply nan_to_num "
+    "neg negative positive pow rad2deg real imag conj reciprocal remainder round rsqrt rsub sgn sigmoid "
     "sign signbit sin sinc sinh sqrt square sub subtract tan tanh threshold true_divide trunc xlogy expit entr celu "
     "elu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 rrelu selu silu softplus "
     "softshrink softsign tanhshrink isclose complex angle fmax fmin nextafter gcd lcm i0 i0e i1 i1e erfcx ndtr "
@@ -51,7 +53,7 @@ same(
 
 for _method in (
     "add sub mul truediv div floordiv mod pow and or xor radd rsub rmul rdiv rtruediv rfloordiv rpow rmod ror rand "
-    "rxor iadd isub imul itruediv idiv ifloordiv ipow imod iand ior ixor eq ne lt le gt ge neg pos abs invert "
+    "rxor iadd isub imul itruediv idiv ifloordiv ipow imod iand ior ixor lt le gt ge neg pos abs invert "
     "lshift rshift ilshift irshift"
 ).split():
     _function = getattr(torch.Tensor, f"__{_method}__", None)
@@ -59,18 +61,39 @@ for _method in (
         pointwise(_function)
 
 
+@rule("eq", "ne", "not_equal", torch.Tensor.__eq__, torch.Tensor.__ne__)
+def compared(x: Dims, *others: object, **named: object) -> Dims:
+    """Of places in one dimension, or with a number, which may be the place of a unit."""
+    (other,) = (*others, *named.values())
+    for one, against in ((x, other), (other, x)):
+        if isinstance(one, Dims) and one.into is not None:
+            same_place(one.into, against)
+    return elementwise(x, other)
+
+
 @rule("where")
 def where(condition: Dims, *branches: object, **named: object) -> Result:
     if not branches and not named:
-        for dim in condition:
-            ordered(dim, "positions are read")
-        return [Dims(map(positions, shape)) for shape in result_shape()]
+        return places_of(condition)
     return elementwise(condition, *branches, **named)
 
 
 @rule("copy")
 def copy(x: Dims, source: Dims, *_: object) -> Dims:
     return broadcast([x, source], here())
+
+
+@rule(torch.Tensor.data.__set__)  # type: ignore[attr-defined]
+def assigned(x: Dims, value: Dims) -> None:
+    """`x.data = x.data.to(dtype)`, as `module.to` does it. Other data would replace a whole tensor, and not a slice."""
+    tensor, node = current_node().args
+    while node is not tensor and isinstance(node, fx.Node) and getattr(node.target, "__name__", "") in _ITSELF:
+        node = node.args[0]
+    if node is not tensor:
+        raise NotImplementedError("other data is assigned")
+
+
+_ITSELF = frozenset("to data detach float double half bfloat16 __get__".split())
 
 
 @rule("prelu")

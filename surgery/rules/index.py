@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType, NoneType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
 
-from surgery.axes.algebra import Dim, extent
+from surgery.axes.algebra import Dim, concat, extent
+from surgery.axes.formulas import Arithmetic, Constant, SizeOf
 from surgery.axes.signature import broadcast
 from surgery.nested import Shapes
 from surgery.rules.base import (
     Dims,
+    addressed,
     axis,
     current_node,
     here,
+    operation_name,
     ordered,
+    pointed,
     positions,
     recorded_dtype,
+    require,
     result_shape,
     tensors_in,
     unify,
@@ -142,7 +147,7 @@ def _by_position(dim: Dim, item: object) -> None:
     if isinstance(item, list) and len(item) == 1 and isinstance(item[0], int):
         unit(dim, item[0])
     else:
-        ordered(dim, "indexed by position")
+        pointed(dim, item, "indexed by position")
 
 
 def _mask(node: object) -> bool:
@@ -188,7 +193,7 @@ def _slice(dim: Dim, item: slice) -> Dim:
 @rule("index_select")
 def index_select(x: Dims, dim: int, index: Dims) -> Dims:
     i = axis(x, dim)
-    ordered(x[i], "indexed by position")
+    pointed(x[i], index, "indexed by position")
     return Dims((*x[:i], *(index or Dims([()])), *x[i + 1 :]))
 
 
@@ -197,8 +202,12 @@ def gather(x: Dims, *args: object, **kwargs: object) -> Dims:
     (index,) = tensors_in(args, kwargs)
     (dim,) = (a for a in (*args, *kwargs.values()) if isinstance(a, int) and not isinstance(a, bool))
     i = axis(x, dim)
-    ordered(x[i], "indexed by position")
-    return Dims(b if k == i else _covered(a, b) for k, (a, b) in enumerate(zip(x, index, strict=True)))
+    pointed(x[i], index, "indexed by position")
+    wide = operation_name() == "take_along_dim"  # it broadcasts, as `gather` does not
+    return Dims(
+        b if k == i else broadcast([[a], [b]], here())[0] if wide and () in (a, b) else _covered(a, b)
+        for k, (a, b) in enumerate(zip(x, index, strict=True))
+    )
 
 
 def _covered(a: Dim, b: Dim) -> Dim:
@@ -213,7 +222,7 @@ def _covered(a: Dim, b: Dim) -> Dim:
 @rule("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill", "index_reduce")
 def scatter(x: Dims, dim: int, index: Dims, *values: object, **kwargs: object) -> Dims:
     i = axis(x, dim)
-    ordered(x[i], "written by position")
+    pointed(x[i], index, "written by position")
     for other in (index, *tensors_in(values, kwargs)):
         if len(other) != len(x):
             for counted in other:
@@ -244,5 +253,37 @@ def unpack(data: Dims, sizes: Dims, *_: object, **__: object) -> list[Dims]:
 
 
 @rule("one_hot")
-def one_hot(x: Dims, *_: object, **__: object) -> Dims:
-    return Dims((*x, positions(result_shape()[-1], "classes")))
+def one_hot(x: Dims, num_classes: int = -1) -> Dims:
+    """Classes are positions; those of places in a dimension are its units, and what there may be beyond it."""
+    return Dims((*x, _classes(x, num_classes, cast(int, result_shape()[-1]))))
+
+
+@rule("bincount")
+def bincount(x: Dims, weights: Dims | None = None, minlength: int = 0) -> Dims:
+    for dims in (x, weights or ()):
+        for dim in dims:
+            ordered(dim, "values are listed")
+    return Dims([_classes(x, minlength, cast(int, result_shape()[0]))])
+
+
+@rule("histc")
+def histogram(x: Dims, bins: int = 100, min: float = 0, max: float = 0) -> Dims:
+    """How many values fall between bounds does not depend on where they are. One bin for each place is one unit."""
+    beyond = None if x.into is None else extent(x.into) - int(max)
+    if x.into is not None and beyond in (0, 1) and (bins, min) == (extent(x.into), 0):
+        require(max, Arithmetic("-", SizeOf(x.into), Constant(beyond)))
+        return Dims([_classes(x, bins, bins)])
+    if x.into is not None:
+        addressed(x.into, "values are counted between bounds")
+    return Dims(map(positions, result_shape()))
+
+
+def _classes(x: Dims, asked: int, made: int) -> Dim:
+    """A dimension with one unit for each value that places in a dimension may have."""
+    if x.into is None or asked != made or made < extent(x.into):
+        if x.into is not None:
+            ordered(x.into, "classes")
+        return positions(made, "classes")
+    classes = concat([x.into, positions(made - extent(x.into), "classes")])
+    require(asked, classes)
+    return classes

@@ -13,6 +13,7 @@ from surgery.rules.base import (
     computed,
     here,
     minus,
+    one_by_one,
     operation_name,
     ordered,
     positions,
@@ -62,6 +63,9 @@ def block_diag(*blocks: Dims) -> Dims:
 
 
 def _stacked(parts: list[Dim], others: list[Dims], i: int) -> Dims:
+    whole = fresh(len(parts))
+    if not any(parts) and one_by_one(whole):
+        parts = [whole]
     rest = others[0]
     for other in others[1:]:
         rest = Dims(unify(a, b) for a, b in zip(rest, other, strict=True))
@@ -79,6 +83,8 @@ def part(dim: Dim, start: int, stop: int) -> Dim:
         return dim
     if pinned(dim):
         return _fixed_part(dim, b - a)
+    if b - a == 1 and one_by_one(dim):
+        return ()
     before, middle, after = pieces(dim, [a, b - a, n - b], here())
     if a:
         require(start, before) if start >= 0 else require(start, minus(0, concat([middle, after])))
@@ -96,7 +102,7 @@ def _fixed_part(dim: Dim, size: int) -> Dim:
 def unit(dim: Dim, index: int) -> None:
     """Position `index` of a dimension is read by itself."""
     n = extent(dim)
-    if pinned(dim):
+    if pinned(dim) or one_by_one(dim):
         return
     i = int(index) % n
     before, _, after = pieces(dim, [i, 1, n - i - 1], here())
@@ -117,7 +123,7 @@ def replaced(x: Dims, i: int, dim: Dim) -> Dims:
 @rule("unbind")
 def unbind(x: Dims, dim: int = 0) -> list[Dims]:
     i = axis(x, dim)
-    if not pinned(x[i]):
+    if not pinned(x[i]) and not one_by_one(x[i]):
         pieces(x[i], [1] * extent(x[i]), here())
     return [without(x, i) for _ in result_shape()]
 
@@ -151,6 +157,8 @@ def split(x: Dims, split_size_or_sections: Numbers | None = None, dim: int = 0, 
     taken = [shape[i] for shape in result_shape()]
     if pinned(x[i]):
         return [replaced(x, i, _fixed_part(x[i], n)) for n in taken]
+    if set(taken) == {1} and one_by_one(x[i]):
+        return [replaced(x, i, ()) for _ in taken]
     if isinstance(sizes, int):
         parts = _alike(x[i], taken)
         require(sizes, parts[0])

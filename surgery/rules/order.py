@@ -8,12 +8,14 @@ from surgery.rules.base import (
     Dims,
     Numbers,
     Result,
+    addressed,
     axis,
     axis_list,
     each_result,
     listed,
     operation_name,
     ordered,
+    places_in,
     positions,
     result_shape,
     tensors_in,
@@ -33,7 +35,15 @@ def scans(*operations: Operation) -> None:
     rule(*operations)(_scan)
 
 
-scans(*"cumsum cumprod cummax cummin logcumsumexp sort argsort".split())
+scans(*"cumprod cummax cummin logcumsumexp sort argsort".split())
+
+
+@rule("cumsum")
+def cumsum(x: Dims, dim: int = -1, *_: object, **__: object) -> Dims:
+    """Sums of what comes before: where runs of rows begin, for instance, which each expert reads."""
+    for i in axis_list(x, dim):
+        addressed(x[i], "the order along this dimension matters")
+    return x
 
 
 @rule("msort")
@@ -81,9 +91,9 @@ def triangle(x: Dims, *_: object, **__: object) -> Dims:
 @rule("topk")
 def topk(x: Dims, k: int, dim: int = -1, *_: object, **__: object) -> Result:
     i = axis(x, dim)
-    ordered(x[i], "positions are read")
+    into = places_in(x[i], least=k)
     result = Dims((*x[:i], positions(int(k)), *x[i + 1 :]))
-    return [result, result]
+    return [result, result.pointing(into)]
 
 
 @rule("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from surgery.rules.base import (
     Dims,
@@ -13,6 +14,7 @@ from surgery.rules.base import (
     axis_list,
     each_result,
     ordered,
+    places_in,
     result_shape,
     unify,
     used,
@@ -70,15 +72,20 @@ def extreme(x: Dims, dim: Dims | Numbers | None = None, keepdim: bool = False, *
     """With indices among the results: they are positions, and pin the dimension if anything reads them."""
     along = -1 if dim is None else dim
     if isinstance(result_shape(), list) and isinstance(along, int) and used(1):
-        ordered(x[axis(x, along)], "positions are read")
+        into = places_in(x[axis(x, along)])
+        values, places = cast("list[Dims]", _reduce(x, dim, keepdim))
+        return [values, places.pointing(into)]
     return _reduce(x, dim, keepdim)
 
 
 @rule("argmax", "argmin")
 def arg(x: Dims, dim: Numbers | None = None, keepdim: bool = False) -> Result:
+    kept = _drop(x, axis_list(x, dim), keepdim)
+    if dim is not None and x:
+        return kept.pointing(places_in(x[axis(x, cast(int, dim))]))
     for i in axis_list(x, dim):
         ordered(x[i], "positions are read")
-    return _reduce(x, dim, keepdim)
+    return kept
 
 
 @rule("kthvalue")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
+import torch
 from torch import fx
 
 from surgery.axes.algebra import extent
@@ -9,10 +13,13 @@ from surgery.axes.signature import broadcast
 from surgery.rules.base import (
     Dims,
     Result,
+    addressed,
     current_node,
     each_result,
     here,
+    one_by_one,
     ordered,
+    places_in,
     positions,
     recorded_shape,
     result_shape,
@@ -20,6 +27,8 @@ from surgery.rules.base import (
     unify,
 )
 from surgery.rules.registry import Rule, rule
+
+_PYTHON = (getattr(torch.Tensor, f"__{name}__") for name in "int index bool float format contains".split())
 
 
 def _listed(reason: str) -> Rule:
@@ -33,16 +42,37 @@ def _listed(reason: str) -> Rule:
     return listed
 
 
-rule("nonzero", "argwhere")(_listed("positions are read"))
+@rule("nonzero", "argwhere")
+def nonzero(x: Dims, *, as_tuple: bool = False) -> Result:
+    """Places along the dimensions of a tensor, side by side where they do not come apart."""
+    if as_tuple:
+        return places_of(x)
+    if len(x) == 1:
+        return Dims(map(positions, cast("Sequence[int]", result_shape()))).pointing(places_in(x[0]))
+    for dim in x:
+        ordered(dim, "positions are read")
+    return Dims(map(positions, cast("Sequence[int]", result_shape())))
+
+
+def places_of(x: Dims) -> Result:
+    """Places along each dimension of a tensor apart, as `where(x)` gives them."""
+    shapes = cast("Sequence[Sequence[int]]", result_shape())
+    return [Dims(map(positions, shape)).pointing(places_in(dim)) for shape, dim in zip(shapes, x or ((),), strict=True)]
+
+
 rule("masked_select")(_listed("a mask selects positions"))
-rule("unique", "unique_consecutive", "bincount", "cartesian_prod", "combinations")(_listed("values are listed"))
+rule("unique", "unique_consecutive", "cartesian_prod", "combinations")(_listed("values are listed"))
 rule("take", "put")(_listed("indexed by position"))
 
 
-@rule("histc")
-def histogram(x: Dims, *_: object, **__: object) -> Dims:
-    """How many values fall between bounds does not depend on where they are."""
-    return Dims(map(positions, result_shape()))
+@rule(torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.numpy, *_PYTHON)
+def numbers(x: Dims, *_: object, **__: object) -> None:
+    """Python's own code gets the values, one by one."""
+    for dim in x:
+        if not one_by_one(dim):
+            ordered(dim, "values are read as numbers")
+    if x.into is not None and not one_by_one(x.into):
+        addressed(x.into, "places are read as numbers")
 
 
 @rule("isin")

@@ -165,9 +165,9 @@ def _names(value: object) -> bool:
 def _options(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) - {"rehearse", "outputs", "depth"} == {"fixed", "only", "granularity"}
+        and set(value) - {"rehearse", "outputs", "depth", "experts"} == {"fixed", "only", "granularity"}
         and _names(value.get("outputs", []))
-        and (value.get("depth", True) is True or _names(value["depth"]))
+        and all(value.get(key, True) is True or _names(value[key]) for key in ("depth", "experts"))
         and _names(value["fixed"])
         and _names(value["only"])
         and (type(value["granularity"]) is int or _numbers(value["granularity"]))

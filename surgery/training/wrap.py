@@ -52,6 +52,7 @@ def wrap(
     tie: TieSpec = (),
     outputs: Outputs = (),
     depth: Patterns = False,
+    experts: Patterns = False,
 ) -> M:
     """A twin of `model` that draws its widths at every training forward; `model` stays as it is.
 
@@ -85,6 +86,10 @@ def wrap(
             them may be left out. True for all, or globs over group names or module paths; a mapping of these gives each
             its order of importance, as `surgery.set_depth_order` takes it. Default: they stay as they are, and the plan
             names them.
+        experts: what stands side by side becomes a group too, of kind "experts": an axis along which a router chooses,
+            with the modules that it chooses, and modules whose results are added up or averaged. It is told by
+            experiment: on other weights, another order must change nothing. True for all, or globs as for `depth`.
+            Default: they stay as they are, and the plan names them.
 
     Raises InputError for a model that is wrapped or parallelised already, or that has nothing to cut; CaptureError
     where the model does not run on the example inputs; WidthError for a name that no group has.
@@ -101,7 +106,7 @@ def wrap(
     state = State(None, None, draw, generator)
     state.calibration = () if calibration is None else taken(calibration, "calibration")
 
-    prepare = _Preparation(fixed, only, granularity, minimum, rehearse, tie, outputs, depth)
+    prepare = _Preparation(fixed, only, granularity, minimum, rehearse, tie, outputs, depth, experts)
     if example_inputs is not None:
         prepare(twin, model, state, example_inputs)
         calibrated(twin)  # batches that it cannot be run on are refused here
@@ -123,11 +128,13 @@ class _Preparation:
     tie: TieSpec
     outputs: Outputs
     depth: Patterns
+    experts: Patterns
 
     def __call__(self, twin: nn.Module, model: nn.Module, state: State, examples: Examples) -> None:
         plan = make_plan(
-            model, examples, self.fixed, self.only, self.granularity, self.rehearse, self.tie, self.outputs, self.depth
-        )
+            model, examples, self.fixed, self.only, self.granularity, self.rehearse, self.tie, self.outputs,
+            self.depth, self.experts,
+        )  # fmt: skip
         check_waiting(twin, plan, state)
         install(twin, plan, state, self.minimum)
         for note in plan.notes:
@@ -164,13 +171,14 @@ def inspect(
     rehearse: bool = True,
     outputs: Outputs = (),
     depth: Patterns = False,
+    experts: Patterns = False,
 ) -> Plan:
     """What can change its width in a model, and what cannot and why. Print it: it is a table.
 
     Args:
         model: any nn.Module; it stays as it is. A wrapped model has its plan already.
         example_inputs: as for `surgery.wrap`. A wrapped model needs none.
-        rehearse, outputs, depth: as for `surgery.wrap`.
+        rehearse, outputs, depth, experts: as for `surgery.wrap`.
 
     Raises InputError or CaptureError where the model cannot be analysed on these inputs.
     """
@@ -179,4 +187,4 @@ def inspect(
     if example_inputs is None:
         check_model(model)
         raise InputError(f"{type(model).__name__} is not wrapped: give example inputs to analyse it on")
-    return make_plan(model, example_inputs, rehearse=rehearse, outputs=outputs, depth=depth)
+    return make_plan(model, example_inputs, rehearse=rehearse, outputs=outputs, depth=depth, experts=experts)

@@ -146,6 +146,12 @@ family(
     lambda d: call(d.real(*d.shape()), 0.25, 0.5),
     lambda d: call(d.ids(9, *d.shape()), 3),
 )
+family(
+    "eq",
+    _broadcast(_whole, 2),
+    _broadcast(lambda d: d.bools, 2),
+    lambda d: call(d.ids(9, *d.shape()), 3),
+)
 calls("masked_fill", lambda d: (lambda s: call(d.x(0, 0).new_zeros(s), d.bools(*d.near(s)), 3.0))(d.shape()))
 calls("ldexp", lambda d: (lambda s: call(d.real(*s), d.ids(4, *s)))(d.shape()))
 _SHARES = "softmax log_softmax softmin normalize special_softmax special_log_softmax"
@@ -192,13 +198,14 @@ calls("linalg_norm linalg_vector_norm", lambda d: (lambda x: call(x, 2, d.dim(x)
 calls("linalg_norm", lambda d: call(d.x(2, 2), d.pick(1, 2, "nuc")), mixes=True)
 calls("max min median mode nanmedian", lambda d: (lambda x: call(x, d.dim(x), True))(d.x()), mixes=True)
 calls("max min", _broadcast(lambda d: d.ints, 2))
-family(
-    "cumsum",
-    lambda d: call(d.x()),
-    lambda d: (lambda x: call(x, d.dim(x)))(d.x()),
-    lambda d: (lambda x: call(x, dim=d.dim(x)))(d.x()),
-    lambda d: (lambda x: call(x, axis=d.dim(x)))(d.x()),
-)
+for _name in ("cumsum", "cumprod"):
+    family(
+        _name,
+        lambda d: call(d.x()),
+        lambda d: (lambda x: call(x, d.dim(x)))(d.x()),
+        lambda d: (lambda x: call(x, dim=d.dim(x)))(d.x()),
+        lambda d: (lambda x: call(x, axis=d.dim(x)))(d.x()),
+    )
 calls("sort argsort", lambda d: (lambda x: call(x, stable=True, dim=d.dim(x), descending=True))(d.x()))
 calls("msort", lambda d: call(d.x()))
 family(
@@ -636,6 +643,9 @@ def _assigned(d: Draw) -> Arguments:
     return call(x, index, d.pick(7.0, d.ints(*target.shape) + 100, d.ints(*d.near(list(target.shape)))))
 
 
+calls("tolist item numpy __int__ __index__ __bool__ __float__", lambda d: call(d.ids(4)))
+calls("__format__", lambda d: call(d.ids(4), ""))
+calls("__contains__", lambda d: call(d.ids(4, 3), 2))
 calls("__getitem__", lambda d: call(*_indexed(d)))
 calls("__setitem__", _assigned)
 calls("__getitem__", lambda d: (lambda x: call(x, d.bools(*x.shape[: d.between(1, x.dim())])))(d.x()))

@@ -41,7 +41,8 @@ def hidden(operation: Any) -> bool:
     return inside and getattr(torch, name, operation) is not operation
 
 
-ELSEWHERE = {torch.Tensor.cuda}  # needs a device that this machine may not have
+# One needs a device that this machine may not have; of the other, calls on one tensor alone are explained.
+ELSEWHERE = {torch.Tensor.cuda, torch.Tensor.data.__set__}
 SPELLINGS: defaultdict[str, list[Any]] = defaultdict(list)
 for _operation in RULES:
     _function = spelling(_operation)
@@ -62,7 +63,8 @@ ORDERED = frozenset(
     "bernoulli bincount blackman_window cartesian_prod cauchy combinations exponential gumbel_softmax geometric "
     "hamming_window hann_window kaiser_window linspace log_normal logspace meshgrid multinomial nonzero normal put "
     "poisson rand rand_like randint randint_like randn randn_like randperm random scalar_tensor tensor "
-    "torchvision::nms tril_indices triu_indices uniform unique unique_consecutive new_tensor".split()
+    "torchvision::nms tril_indices triu_indices uniform unique unique_consecutive new_tensor tolist item numpy __int__ "
+    "__index__ __bool__ __float__ __format__ __contains__".split()
 )
 
 

@@ -47,3 +47,16 @@ class Found:
     work: Mapping[fx.Node, int] = field(default_factory=dict)
     stacked: frozenset[fx.Node] = frozenset()
     runs: tuple[Capture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experts:
+    """What is known of an axis whose units are experts.
+
+    Attributes:
+        least: how many of them must stay, since so many are chosen for one input.
+        lists: where modules are units of it.
+    """
+
+    least: int = 1
+    lists: tuple[Listed, ...] = ()

@@ -10,7 +10,7 @@ from surgery.capture.record import Capture
 from surgery.errors import InputError, some
 from surgery.modules.inputs import Examples
 from surgery.modules.tensors import Parts
-from surgery.plan.groups import DEPTH
+from surgery.plan.groups import DEPTH, EXPERTS
 from surgery.planning.listed.candidates import available
 from surgery.planning.listed.find import find
 from surgery.planning.listed.found import Found
@@ -44,7 +44,13 @@ class Lists:
         self.found = [one for one in self.found if one.name not in groups]
 
 
-def find_lists(parts: Parts, captures: Sequence[Capture], examples: Examples, depth: bool | list[str]) -> Lists:
+def find_lists(
+    parts: Parts,
+    captures: Sequence[Capture],
+    examples: Examples,
+    depth: bool | list[str],
+    experts: bool | list[str],
+) -> Lists:
     """The lists of modules in a model: those that were asked for become groups, others are named.
 
     Raises InputError where something was asked for that is not there.
@@ -52,15 +58,21 @@ def find_lists(parts: Parts, captures: Sequence[Capture], examples: Examples, de
     layered, stuck = stacks(parts, captures)
     known = [Known(*one, (one[0].removesuffix(f".{one[1]}"),)) for one in available(captures, parts)]
     known += [Known(one.name, one.kind, one.size, tuple(listed.path for listed in one.lists)) for one in layered]
-    wanted = {one.name for one in known if one.kind == DEPTH and selects(depth, one)}
-    for pattern in depth if isinstance(depth, list) else ():
-        if not any(selects([pattern], one) for one in known if one.kind == DEPTH):
-            there = some([one.name for one in known if one.kind == DEPTH], SHOWN) or "none"
-            raise InputError(f"depth: no list of modules matches {pattern!r}. There are: {there}")
+    asked = {DEPTH: depth, EXPERTS: experts}
+    wanted = {one.name for one in known if selects(asked[one.kind], one)}
+    _check(depth, [one for one in known if one.kind == DEPTH])
     found, notes = find(parts, captures, examples, wanted) if wanted else ([], [])
     found += [one for one in layered if one.name in wanted]
     others = tuple((one.name, one.kind, one.size) for one in known if one.name not in wanted)
     return Lists(found, [*notes, *(stuck if depth is True else ())], others)
+
+
+def _check(depth: bool | list[str], known: Sequence[Known]) -> None:
+    """Raises InputError for a pattern that selects no list. (Experts are known when a plan is made.)"""
+    for pattern in depth if isinstance(depth, list) else ():
+        if not any(selects([pattern], one) for one in known):
+            there = some([one.name for one in known], SHOWN) or "none"
+            raise InputError(f"depth: no list of modules matches {pattern!r}. There are: {there}")
 
 
 SHOWN = 6  # names in a message
