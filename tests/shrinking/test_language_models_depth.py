@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import surgery
 from surgery.configs.fitting import Fit
@@ -110,13 +109,6 @@ CASES: dict[str, tuple[str, dict[str, Any], Any, dict[str, list[int]], dict[str,
 def quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-
-
-def _numbers(modules: dict[str, nn.Module], owner: str, one: Found) -> list[str]:
-    config: Any = getattr(modules[owner], "config", None)
-    names = ["num_hidden_layers", "n_layer", *(["decoder_layers"] if "decoder" in one.name else [])]
-    names += ["num_layers"] if owner else []  # of the root, it is the encoder's
-    return [name for name in names if config is not None and vars(config).get(name) == one.size]
 
 
 def made(name: str, values: dict[str, Any]) -> Any:

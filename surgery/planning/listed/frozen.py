@@ -34,7 +34,7 @@ def with_modules(plan: Plan, found: Sequence[Found], workers: Sequence[Worker], 
         for dim, worker in zip(plan.macs, workers, strict=True)
     )
     formulas = tuple(formula for one in found for formula in _formulas(one))
-    groups = {**plan.groups, **{one.name: _group(one, steps.get(one.name, 1)) for one in found}}
+    groups = {**plan.groups, **{one.name: group_of(one, steps.get(one.name, 1)) for one in found}}
     plan = dataclasses.replace(plan, groups=groups, macs=macs, formulas=(*plan.formulas, *formulas))
     counted = {one.name: _counted(plan, one, macs) for one in found}
     free = {one.name: set(range(one.size)) - one.required.keys() for one in found}
@@ -46,7 +46,8 @@ def with_modules(plan: Plan, found: Sequence[Found], workers: Sequence[Worker], 
     return dataclasses.replace(plan, groups={**groups, **counted}, fixed=tuple(fixed))
 
 
-def _group(one: Found, step: int) -> Group:
+def group_of(one: Found, step: int) -> Group:
+    """The group that a list becomes."""
     free = [unit for unit in range(one.size) if unit not in one.required]
     ordered = one.kind == DEPTH or one.required
     return Group(

@@ -15,6 +15,7 @@ from surgery.planning.listed.candidates import available
 from surgery.planning.listed.find import find
 from surgery.planning.listed.found import Found
 from surgery.planning.listed.stacks import stacks
+from surgery.planning.listed.told import told
 
 
 @dataclass
@@ -62,6 +63,7 @@ def find_lists(
     wanted = {one.name for one in known if selects(asked[one.kind], one)}
     _check(depth, [one for one in known if one.kind == DEPTH])
     found, notes = find(parts, captures, examples, wanted) if wanted else ([], [])
+    found = [told(parts, one) if one.kind == DEPTH else one for one in found]
     found += [one for one in layered if one.name in wanted]
     others = tuple((one.name, one.kind, one.size) for one in known if one.name not in wanted)
     return Lists(found, [*notes, *(stuck if depth is True else ())], others)

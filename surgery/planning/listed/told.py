@@ -1,0 +1,99 @@
+"""What a model's configuration says of a list of modules, in every module that keeps it: told by the class itself.
+
+A forward may never read how many layers there are, where it goes through the list; a cache is made from that number all
+the same. So the class is built, on the meta device, from the configuration with one module less, and what its modules
+keep is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from surgery.configs.fewer import Fewer
+from surgery.configs.fields import fields, sequences
+from surgery.configs.fitting import Fit, Unfit
+from surgery.configs.kept import config_of
+from surgery.modules.plain_data import at
+from surgery.modules.tensors import Parts
+from surgery.plan.units import Units
+from surgery.planning.listed.found import Found, Place
+from surgery.planning.listed.frozen import group_of
+
+
+def told(parts: Parts, one: Found) -> Found:
+    """A list with the counts and the lists by module that follow it in configurations, beside those that are known."""
+    widths = {one.name: one.size - 1}
+    units = Units({one.name: group_of(one, 1)})
+    try:
+        built = _built(parts.model, units, widths)
+    except Unfit:
+        return one
+    if built is None:
+        return one
+    pairs = _Pairs(parts.modules, dict(built.named_modules(remove_duplicate=False)), units, widths)
+    known = {place for place, _ in one.counts}
+    counts = tuple((place, 0) for place in dict.fromkeys(pairs.numbers(one.size)) if place not in known)
+    picks = tuple(place for place in dict.fromkeys(pairs.lists(one.size)) if place not in one.picks)
+    return replace(one, counts=(*one.counts, *counts), picks=(*one.picks, *picks))
+
+
+def _built(model: nn.Module, units: Units, widths: Mapping[str, int]) -> nn.Module | None:
+    """What the class makes of the configuration with fewer modules; None where it is not built from one.
+
+    Raises Unfit where no number of it says how many there are.
+    """
+    config = config_of(model, ())
+    if config is None:
+        return None
+    shorter, _ = Fewer(model, "", units, (), widths).start(config, {})
+    fit = Fit(model, (), config)
+    try:
+        with torch.device("meta"):
+            return fit.make(shorter)
+    except Exception as error:  # classes of configurations check themselves
+        raise Unfit(str(error)) from error
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The modules of a whole model, and of a shorter one by the names that they have there."""
+
+    whole: Mapping[str, nn.Module]
+    shorter: Mapping[str, nn.Module]
+    units: Units
+    widths: Mapping[str, int]
+
+    def held(self) -> Iterator[tuple[str, str, object, object]]:
+        """Attributes that both hold: the module, the name, and both values."""
+        for path, module in self.whole.items():
+            now = self.units.name(path, self.widths)
+            other = None if now is None else self.shorter.get(now)
+            for name, value in vars(module).items() if other is not None else ():
+                if not name.startswith("_") and name in vars(other):
+                    yield path, name, value, vars(other)[name]
+
+    def numbers(self, size: int) -> Iterator[Place]:
+        """The integers that are the number of modules, in both."""
+        for path, name, value, other in self.held():
+            for steps, number in fields(value):
+                if number == size and _at(other, steps) == size - 1:
+                    yield path, (name, *steps)
+
+    def lists(self, size: int) -> Iterator[Place]:
+        """The lists with an entry for each module, in both."""
+        for path, name, value, other in self.held():
+            for steps, entries in sequences(value):
+                shorter = _at(other, steps)
+                if len(entries) == size and isinstance(shorter, list | tuple) and len(shorter) == size - 1:
+                    yield path, (name, *steps)
+
+
+def _at(value: object, steps: tuple[object, ...]) -> object:
+    try:
+        return at(value, steps)
+    except (LookupError, TypeError):
+        return None
