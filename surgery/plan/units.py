@@ -61,8 +61,23 @@ class Units:
         """Whether a module or tensor is there at these widths; groups that are left out are full."""
         return self._all_there(self.homes(name), widths)
 
+    def reached(self, path: str, widths: Mapping[str, int]) -> bool:
+        """Whether what is called so in the whole model is there, by this one of its names."""
+        return self._all_there(self._above(path), widths)
+
+    def above(self, path: str) -> list[str]:
+        """The groups that may leave out what is called so."""
+        return [group for group, unit in self._above(path) if unit not in self.groups[group].stays]
+
     def _all_there(self, homes: Iterable[Home], widths: Mapping[str, int]) -> bool:
         return all(self.groups[g].rank(unit) < widths.get(g, self.groups[g].size) for g, unit in homes)
+
+    def inside(self, group: str, names: Iterable[str]) -> list[str]:
+        """Those of some tensors that come and go with a group."""
+        found = self.groups.get(group)
+        if found is None:
+            return []
+        return [n for n in names if any(g == group and unit not in found.stays for g, unit in self.homes(n))]
 
     def name(self, name: str, widths: Mapping[str, int]) -> str | None:
         """What a module or tensor is called in a small model; None where it is not there."""

@@ -31,11 +31,11 @@ def blocks(plan: Plan, most: int) -> dict[str, tuple[str, ...]]:
 
 
 def _by_name(group: Group) -> tuple[object, ...]:
-    return group.size, group.granularity, re.sub(r"\d+", "#", group.name)
+    return group.size, group.granularity, group.counted, re.sub(r"\d+", "#", group.name)
 
 
 def _by_size(group: Group) -> tuple[object, ...]:
-    return group.size, group.granularity
+    return group.size, group.granularity, group.counted
 
 
 def _all(group: Group) -> tuple[object, ...]:

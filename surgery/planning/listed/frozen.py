@@ -46,10 +46,9 @@ def with_modules(plan: Plan, found: Sequence[Found], workers: Sequence[fx.Node],
 def _group(one: Found, step: int) -> Group:
     free = [unit for unit in range(one.size) if unit not in one.required]
     ordered = one.kind == DEPTH or one.required
-    return Group(
+    group = Group(
         one.name,
         one.size,
-        step,
         sets=tuple(dict.fromkeys(str(Attribute(module, path, 0)) for module, path, _ in _formulas(one))),
         kind=one.kind,
         least=max(1, len(one.required)),
@@ -57,6 +56,7 @@ def _group(one: Found, step: int) -> Group:
         order=(*sorted(one.required), *free) if ordered else (),
         stays=tuple(sorted(one.required)),
     )
+    return group.stepped(step)
 
 
 def _counted(plan: Plan, one: Found, macs: Sequence[Layout]) -> Group:

@@ -1,0 +1,35 @@
+"""Orders of importance in steps: neighbours go together, so that patterns that alternate stay balanced."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
+
+Run: TypeAlias = tuple[int, ...]
+
+
+def in_runs(order: Sequence[int], stays: Collection[int], step: int) -> tuple[tuple[int, ...], int]:
+    """An order in which units come in whole runs of `step` neighbours, and how many of it must be there.
+
+    A run stands where its units stood in the mean; those with a unit that stays come first. Of units that are no
+    multiple of the step, the run that is too short is there in the whole model alone: it is the last one, or the first
+    where the last ones stay. Where some of both stay, so do all.
+    """
+    size = len(order)
+    for first in (step, size % step or step):  # the length of the first run
+        runs = _runs(size, step, first)
+        short = [run for run in runs if len(run) < step]
+        if not any(unit in stays for run in short for unit in run):
+            break
+    else:
+        return tuple(order), size
+    place = {unit: rank for rank, unit in enumerate(order)}
+    kept = [run for run in runs if any(unit in stays for unit in run)]
+    ranked = sorted(runs, key=lambda run: (run in short, run not in kept, sum(place[unit] for unit in run) / len(run)))
+    return tuple(unit for run in ranked for unit in run), sum(map(len, kept))
+
+
+def _runs(size: int, step: int, first: int) -> list[Run]:
+    edges = [0, *range(first, size, step), size]
+    return [tuple(range(a, b)) for a, b in itertools.pairwise(edges)]
