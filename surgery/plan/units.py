@@ -79,6 +79,25 @@ class Units:
             return []
         return [n for n in names if any(g == group and unit not in found.stays for g, unit in self.homes(n))]
 
+    def moved(self, name: str, orders: Mapping[str, Sequence[int]]) -> str:
+        """What comes to the place of a module or tensor where units are permuted, `new[i] = old[order[i]]`."""
+        path = ""
+        for part in name.split("."):
+            path = f"{path}.{part}".lstrip(".")
+            group, unit = self.children.get(path, ("", 0))
+            if group in orders:
+                path = self._child_of(group, int(orders[group][unit]), path)
+        return path
+
+    def _child_of(self, group: str, unit: int, path: str) -> str:
+        """The child of another unit that does there what this one does in its own."""
+        for listed in self.groups[group].lists:
+            for names in listed.units:
+                for place, name in enumerate(names):
+                    if listed.child(name) == path:
+                        return listed.child(listed.units[unit][place])
+        raise KeyError(path)
+
     def name(self, name: str, widths: Mapping[str, int]) -> str | None:
         """What a module or tensor is called in a small model; None where it is not there."""
         if not self.groups or not name:

@@ -19,7 +19,8 @@ from surgery.modules.tensors import named_tensors
 from surgery.plan.plan import Plan
 from surgery.planning.make import make_plan
 from surgery.shrinking.apart import SAME, apart
-from surgery.shrinking.shrink import RECORD, M, Record, cut_copy, tell, wrapped_as
+from surgery.shrinking.record import RECORD, Record
+from surgery.shrinking.shrink import M, cut_copy, tell, wrapped_as
 from surgery.twin.elastic import is_wrapped
 
 FORMAT = "model-surgery/1"

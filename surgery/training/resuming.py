@@ -167,9 +167,9 @@ def _settled(twin: nn.Module, plan: Plan | None, state: State, saved: dict[str, 
         raise InputError(f"the state has widths that this {type(twin).__name__} cannot have: {error}") from error
 
     def settle() -> None:
-        state.plan = plan
-        state.setting.chosen, state.estimated = chosen, estimated
-        state.setting.forget()
+        state.setting.chosen = chosen
+        state.put_order(plan)
+        state.estimated = estimated
         state.sync()
 
     return settle

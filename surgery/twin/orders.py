@@ -23,11 +23,7 @@ def set_depth_order(wrapped: nn.Module, orders: Mapping[str, Sequence[int] | Ten
     then.
     """
     state, plan = ready(wrapped), plan_of(wrapped)
-    state.plan = ordered = plan.ordered(orders)
-    if state.estimated is not None and state.estimated != ordered.full():
-        state.estimated = None
-    state.setting.forget()
-    state.set_current(state.setting.chosen)
+    state.put_order(plan.ordered(orders))
 
 
 def depth_orders(wrapped: nn.Module) -> dict[str, list[int]]:

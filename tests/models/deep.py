@@ -75,13 +75,13 @@ X = torch.randn(7, 5, generator=torch.Generator().manual_seed(1))
 IMAGES = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(2))
 
 
-def deep(depth: int = 4, seed: int = 0, **options: object) -> Deep:
+def deep(layers: int = 4, seed: int = 0, **options: object) -> Deep:
     """A wrapped `Deep` with its layers as a group; in eval mode."""
     torch.manual_seed(seed)
-    return surgery.wrap(Deep(depth), X, **{"depth": True, **options}).eval()  # type: ignore[arg-type]
+    return surgery.wrap(Deep(layers), X, **{"depth": True, **options}).eval()  # type: ignore[arg-type]
 
 
-def deep_cnn(depth: int = 3, **options: object) -> DeepCNN:
+def deep_cnn(layers: int = 3, **options: object) -> DeepCNN:
     """A wrapped `DeepCNN` with its blocks as a group; in eval mode."""
     torch.manual_seed(0)
-    return surgery.wrap(DeepCNN(depth), IMAGES, **{"depth": True, **options}).eval()  # type: ignore[arg-type]
+    return surgery.wrap(DeepCNN(layers), IMAGES, **{"depth": True, **options}).eval()  # type: ignore[arg-type]
