@@ -58,7 +58,7 @@ __all__ = [
     "adapters", "adaptive", "at_widths", "batches", "cached", "check_adapter", "cost", "export_source", "grid",
     "inputs", "inspect", "kl", "latency", "load", "load_training_state", "log_to", "magnitude", "mixed", "nest",
     "order", "paper", "pointwise", "progress", "ranks", "recalibrate", "reduces", "reorder", "report", "rule",
-    "rules", "same", "sandwich", "save", "scans", "search", "sensitivity", "set_depth_order", "set_widths", "shared", "shrink",
-    "shrink_optimizer", "sort", "spatial", "status", "step_touched", "sweep", "taylor", "train_step",
-    "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
+    "rules", "same", "sandwich", "save", "scans", "search", "sensitivity", "set_depth_order", "set_widths",
+    "shared", "shrink", "shrink_optimizer", "sort", "spatial", "status", "step_touched", "sweep", "taylor",
+    "train_step", "training_state", "unwrap", "verify", "warmup", "widths", "wrap",
 ]  # fmt: skip

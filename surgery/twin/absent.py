@@ -38,7 +38,10 @@ def joined(state: State, module: nn.Module, done: Pass, output: Any) -> Any:
     backward = state.forward.backward
 
     def join(tensor: Tensor) -> Tensor:
-        return _Join.apply(backward, tensor, *absent) if tensor.requires_grad else tensor  # type: ignore[no-any-return]
+        if not tensor.requires_grad:
+            return tensor
+        result: Tensor = _Join.apply(backward, tensor, *absent)  # type: ignore[no-untyped-call]
+        return result
 
     return pytree.tree_map_only(Tensor, join, output)
 

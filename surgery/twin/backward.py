@@ -23,7 +23,7 @@ class Backward:
             found = {key: parameter for key, parameter in found.items() if key in self.absent}
         else:
             self.task = task
-            engine = torch.autograd.Variable._execution_engine  # type: ignore[attr-defined]
+            engine = torch.autograd.Variable._execution_engine
             engine.queue_callback(lambda: engine.queue_callback(self.ended))  # the second one comes after the reducer's
         self.absent = found
 

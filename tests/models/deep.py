@@ -78,10 +78,10 @@ IMAGES = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(2))
 def deep(layers: int = 4, seed: int = 0, **options: object) -> Deep:
     """A wrapped `Deep` with its layers as a group; in eval mode."""
     torch.manual_seed(seed)
-    return surgery.wrap(Deep(layers), X, **{"depth": True, **options}).eval()  # type: ignore[arg-type]
+    return surgery.wrap(Deep(layers), X.to(torch.get_default_dtype()), **{"depth": True, **options}).eval()  # type: ignore[arg-type]
 
 
 def deep_cnn(layers: int = 3, **options: object) -> DeepCNN:
     """A wrapped `DeepCNN` with its blocks as a group; in eval mode."""
     torch.manual_seed(0)
-    return surgery.wrap(DeepCNN(layers), IMAGES, **{"depth": True, **options}).eval()  # type: ignore[arg-type]
+    return surgery.wrap(DeepCNN(layers), IMAGES.to(torch.get_default_dtype()), **{"depth": True, **options}).eval()  # type: ignore[arg-type]
