@@ -1,4 +1,4 @@
-"""Twins over the modules that are there: compiled, checkpointed, with what forwards leave, over copies of optimizers."""
+"""Twins over the modules that are there: compiled, checkpointed, with what forwards leave, stepped in part."""
 
 from __future__ import annotations
 
