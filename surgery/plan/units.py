@@ -26,6 +26,11 @@ class Units:
     groups: Mapping[str, Group]
     others: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    @property
+    def orders(self) -> dict[str, list[int]]:
+        """The orders of importance that groups have, by name."""
+        return {name: list(group.order) for name, group in self.groups.items() if group.order}
+
     @functools.cached_property
     def children(self) -> dict[str, Home]:
         """The unit that each listed child is, or is a part of, by its path."""

@@ -28,7 +28,7 @@ def record_of(before: Record | None, plan: Plan, widths: Mapping[str, int]) -> R
         plan: of the model that was cut.
         widths: those that it was cut to.
     """
-    orders = {name: list(group.order) for name, group in plan.units.groups.items() if group.order}
+    orders = plan.units.orders
     record: Record = {
         "widths": dict(widths),
         "full": plan.full(),

@@ -28,4 +28,4 @@ def set_depth_order(wrapped: nn.Module, orders: Mapping[str, Sequence[int] | Ten
 
 def depth_orders(wrapped: nn.Module) -> dict[str, list[int]]:
     """The order of each group of modules that run one after another, as `set_depth_order` takes it."""
-    return {name: list(group.order) for name, group in plan_of(wrapped).units.groups.items() if group.order}
+    return plan_of(wrapped).units.orders
