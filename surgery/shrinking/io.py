@@ -162,6 +162,12 @@ def _names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
+def _orders(value: object) -> bool:
+    """Whether it can be orders of modules; files of models that have none may lack them."""
+    lists = value.values() if isinstance(value, dict) else [] if value is None else [None]
+    return all(isinstance(order, list) and all(type(unit) is int for unit in order) for order in lists)
+
+
 def _options(value: object) -> bool:
     return (
         isinstance(value, dict)
@@ -181,6 +187,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "sha256": lambda value: isinstance(value, str),
     "model": lambda value: isinstance(value, str),
     "options": _options,
+    "orders": _orders,
 }
 
 

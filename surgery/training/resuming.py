@@ -159,8 +159,11 @@ def _settled(twin: nn.Module, plan: Plan | None, state: State, saved: dict[str, 
             f"the state is of another model than this {type(twin).__name__}, or of one with other groups: wrap the "
             "model that it was saved of, with the same fixed= and only="
         )
+    orders = saved.get("orders", {})
+    if not isinstance(orders, dict) or not all(isinstance(order, list) for order in orders.values()):
+        raise InputError(f"the orders of modules in this state of a training cannot be read: {orders!r}")
     try:
-        plan = plan.ordered(saved.get("orders", {}))
+        plan = plan.ordered(orders)
         chosen = plan.widths(saved["widths"])
         estimated = None if saved["statistics"] is None else plan.widths(saved["statistics"])
     except WidthError as error:

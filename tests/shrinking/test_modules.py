@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,16 @@ def test_a_small_model_that_keeps_its_modules_is_told_of_the_first_as_well(tmp_p
     assert vars(again)[RECORD]["widths"]["layers.depth"] == 3
     surgery.save(again, tmp_path / "small")
     torch.testing.assert_close(surgery.load(tmp_path / "small", model, X)(X), again(X))
+
+
+@pytest.mark.parametrize("orders", [3, {"layers.depth": 3}, {"layers.depth": ["0"]}, {"layers.depth": [0, 1]}])
+def test_a_file_with_orders_that_are_none_is_refused(orders: Any, tmp_path: Path) -> None:
+    twin = deep()
+    _, described = surgery.save(surgery.shrink(twin, {"depth": 2}), tmp_path / "small")
+    data = json.loads(described.read_text())
+    described.write_text(json.dumps({**data, "orders": orders}))
+    with pytest.raises(surgery.FileError, match=r"orders|permutation"):
+        surgery.load(tmp_path / "small", Deep(), X)
 
 
 def test_the_plan_of_a_small_model_is_that_of_its_layers() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 import surgery
 from surgery.errors import InputError
+from surgery.modules.passing import Passing
+from surgery.plan.groups import DEPTH, Group, Listed
+from surgery.shrinking.shrink import wrapped_as
 from surgery.twin.elastic import state_of
 from tests.models.deep import IMAGES, Block, Deep, X, deep_cnn
 
@@ -183,6 +189,56 @@ def test_losses_that_modules_keep_are_those_of_modules_that_are_there() -> None:
         torch.testing.assert_close((out, extra), (expected, own))
 
 
+# ---- modules that their parent calls by name
+
+
+class Named(Deep):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.layers
+        self.first, self.second, self.third = (Block(8, 12) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.third(self.second(x=self.first(self.stem(x)))))
+        return out
+
+
+def named() -> Any:
+    """A twin of which any of three blocks may be left out; a stand-in hands on what it is given."""
+    torch.manual_seed(0)
+    model = Named()
+    plan = surgery.inspect(model, x())
+    lists = (
+        Listed("", (("first",), (), ("third",)), renumbered=False, passing=0),
+        Listed("", ((), ("second",), ()), renumbered=False, passing="x"),
+    )
+    group = Group("depth", 3, kind=DEPTH, lists=lists, order=(2, 1, 0))
+    return wrapped_as(model, dataclasses.replace(plan, groups={**plan.groups, "depth": group}), surgery.inputs(x()))
+
+
+@pytest.mark.parametrize("widths", [{"depth": 1}, {"depth": 2, "stem.o": 5}, {"depth": 3}])
+def test_stand_ins_hand_on_what_they_are_given(widths: dict[str, int]) -> None:
+    twin = named()
+    out, slopes = learnt(twin, widths)
+    small = surgery.shrink(twin, widths)
+    torch.testing.assert_close(out, small(x()).detach())
+    gone = [*("first", "second")][: 3 - widths["depth"]]
+    assert [name for name, module in small.named_children() if isinstance(module, Passing)] == gone
+    assert not any(name.startswith(tuple(gone)) for name in slopes) if gone else len(slopes) == 22
+    exported = torch.export.export(small, (x(),)).module()
+    torch.testing.assert_close(exported(x()), small(x()))
+    for again in (copy.deepcopy(small), pickle.loads(pickle.dumps(small))):
+        torch.testing.assert_close(again(x()), small(x()))
+
+
+@dynamo
+def test_stand_ins_run_compiled() -> None:
+    plain, fast = named(), named()
+    fast.compile(backend="eager")
+    for widths in [{"depth": 1}, {"depth": 2, "stem.o": 5}] * 3:
+        torch.testing.assert_close(learnt(fast, widths)[0], learnt(plain, widths)[0])
+
+
 # ---- steps of an optimizer
 
 
@@ -230,6 +286,15 @@ def test_a_training_goes_on_with_its_order() -> None:
     surgery.set_widths(first, {"depth": 2})
     surgery.load_training_state(second, surgery.training_state(first))
     torch.testing.assert_close(second(x()), first(x()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("orders", [[1], {"layers.depth": 3}, {"layers.depth": [0, 1]}])
+def test_a_state_with_orders_that_are_none_changes_nothing(orders: Any) -> None:
+    twin = twin_of()
+    state = {**surgery.training_state(twin), "orders": orders}
+    with pytest.raises(InputError, match="order"):
+        surgery.load_training_state(twin, state)
+    assert state_of(twin).plan is not None and surgery.training_state(twin)["orders"] == {"layers.depth": ORDER}
 
 
 def test_an_order_that_is_none_changes_nothing() -> None:
