@@ -22,8 +22,15 @@ from tests.twin.on_ranks import (
     without_an_engine,
 )
 
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"gradient_as_bucket_view": True},
+    {"bucket_cap_mb": 1e-4},
+    {"find_unused_parameters": True},
+]
 
-@pytest.mark.parametrize("options", [{}, {"gradient_as_bucket_view": True}, {"bucket_cap_mb": 1e-4}], ids=str)
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("way", WAYS)
 def test_ranks_learn_what_one_process_does(ranks: Ranks, way: str, options: dict[str, Any]) -> None:
     expected = trained(way)
