@@ -1,8 +1,9 @@
 """Parameters of modules that a pass has left out, where several ranks wait for the gradients of all parameters.
 
 DistributedDataParallel averages gradients as they come, and a step ends when each parameter has had its turn. Modules
-that are left out are in no graph: so the outputs are joined with their parameters, which get no gradient by it, but
-their turn. All ranks draw alike, so all leave out the same.
+that are left out are in no graph: so the outputs are joined with their parameters, which get zeros by it, and their
+turn. (Without a gradient they would have that too, but not where the graph is said to be static: what has none in the
+first step is never averaged.) All ranks draw alike, so all leave out the same.
 """
 
 from __future__ import annotations
@@ -61,4 +62,4 @@ class _Join(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         ctx.backward_pass.reached(ctx.absent)
-        return None, gradients[0], *(None for _ in ctx.absent)
+        return None, gradients[0], *map(torch.zeros_like, ctx.absent)

@@ -28,7 +28,7 @@ class Backward:
         self.absent = found
 
     def ended(self) -> None:
-        """Take the zeros away that ranks have put in the place of no gradient, as on one rank there is none."""
+        """Take the zeros away that were put in the place of no gradient, as on one rank there is none."""
         for parameter in self.absent.values():
             parameter.grad = None
         self.task, self.absent = -1, {}

@@ -27,12 +27,15 @@ OPTIONS: list[dict[str, Any]] = [
     {"gradient_as_bucket_view": True},
     {"bucket_cap_mb": 1e-4},
     {"find_unused_parameters": True},
+    {"static_graph": True},
 ]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("way", WAYS)
 def test_ranks_learn_what_one_process_does(ranks: Ranks, way: str, options: dict[str, Any]) -> None:
+    if way == "accumulated" and "static_graph" in options:
+        pytest.skip("torch's reducer fails an assertion where a static graph begins in no_sync")
     expected = trained(way)
     for found in ranks(on_a_rank, way, options):
         for name, value in expected.items():
