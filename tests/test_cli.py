@@ -46,6 +46,15 @@ number = 3
 
 def broken():
     raise ValueError("out of cheese")
+
+def deep():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(8, 8)
+        def forward(self, x):
+            return x + self.inner(x).relu()
+    return nn.Sequential(nn.Linear(4, 8), nn.Sequential(Block(), Block(), Block()), nn.Linear(8, 2))
 """
 
 
@@ -74,6 +83,12 @@ def test_inspect_takes_several_inputs_and_integers(capsys):
 def test_inspect_runs_the_model_in_the_dtype(capsys):
     for dtype in ("double", "bfloat16"):
         assert main(["inspect", "my_models:small", "--input", "5,4", "--dtype", dtype]) == 0
+
+
+@pytest.mark.parametrize("globs", [[], ["1.depth"]])
+def test_inspect_shows_which_modules_may_be_left_out(globs, capsys):
+    assert main(["inspect", "my_models:deep", "--input", "5,4", "--depth", *globs]) == 0
+    assert re.search(r"^1\.depth +depth +3 +1 +6 ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_inspect_writes_json(workplace, capsys):

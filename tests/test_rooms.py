@@ -60,7 +60,7 @@ DOORS = {
     ("training", "planning"): {"surgery.planning.make", "surgery.planning.supported"},
     ("shrinking", "planning"): {"surgery.planning.make", "surgery.planning.supported"},
     ("exporting", "twin"): {"surgery.twin.elastic"},
-    ("exporting", "shrinking"): {"surgery.shrinking.shrink"},
+    ("exporting", "shrinking"): {"surgery.shrinking.record"},
     ("measuring", "shrinking"): {"surgery.shrinking.shrink"},
     ("demo", "modules"): {"surgery.modules.latency"},
     ("integrations", "training"): {"surgery.training.step"},  # the wrapped model inside of what trainers hold

@@ -99,6 +99,10 @@ def _add_inspect(commands: Commands) -> None:
     command.add_argument(
         "--filter", metavar="GLOB_OR_KIND", help="print only these: 'layers.0.*', a module path, a kind such as ffn"
     )
+    command.add_argument(
+        "--depth", nargs="*", metavar="GLOB",
+        help="lists of modules are groups too, any of which may be left out: all of them, or those of these globs",
+    )  # fmt: skip
     command.add_argument("--full", action="store_true", help="a row for each block, also where blocks repeat")
 
 
@@ -174,7 +178,8 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     dtype = getattr(torch, arguments.dtype)
     examples = tuple(example(text, dtype) for text in arguments.input)
-    plan = inspect(load_model(arguments.model).to(dtype), examples)
+    depth = False if arguments.depth is None else arguments.depth or True
+    plan = inspect(load_model(arguments.model).to(dtype), examples, depth=depth)
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print(plan.table(full=arguments.full, only=arguments.filter, columns=columns))
     if arguments.json is not None:

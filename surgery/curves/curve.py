@@ -137,6 +137,7 @@ HEADER: dict[str, Callable[[object], Any]] = {
     "plan_fingerprint": str,
     "full": _fields,
     "sizes": lambda value: {name: int(_number(size)) for name, size in _fields(value).items()},
+    "orders": lambda value: {name: [int(_number(unit)) for unit in _list(o)] for name, o in _fields(value).items()},
     "timing": _fields,
     "weights": str,
     "recalibrated": lambda value: int(_number(value)),

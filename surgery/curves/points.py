@@ -73,6 +73,7 @@ class Rows(Sequence[Point]):
             mapping, whose values are attributes as well.
         plan_fingerprint: the fingerprint of the plan that was swept, or "".
         sizes: the full width of every group, by name; empty where it is not known.
+        orders: for each group of modules that run one after another, which of them small depths keep.
         timing: what latencies were measured with: device, threads, calls, shapes of the inputs; empty where none were.
         weights: a hash of the model's tensors, or "" where rows were not kept in a file.
         recalibrated: on how many batches BatchNorm statistics were estimated anew for each row.
@@ -89,6 +90,7 @@ class Rows(Sequence[Point]):
     full: Full
     plan_fingerprint: str = field(default="", kw_only=True)
     sizes: Mapping[str, int] = field(default_factory=dict, kw_only=True)
+    orders: Mapping[str, Sequence[int]] = field(default_factory=dict, kw_only=True)
     timing: Mapping[str, str | int] = field(default_factory=dict, kw_only=True)
     weights: str = field(default="", kw_only=True)
     recalibrated: int = field(default=0, kw_only=True)

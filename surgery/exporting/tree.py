@@ -18,7 +18,7 @@ from surgery.exporting.values import Values
 from surgery.modules.code.rewritten import Rewritten
 from surgery.modules.code.untraced import Untraced
 from surgery.modules.tree import OF_ANY
-from surgery.shrinking.shrink import RECORD
+from surgery.shrinking.record import RECORD
 
 _TABLES = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 _OF_A_RUN = {"training", "_compiled_call_impl"}

@@ -14,6 +14,7 @@ from surgery.curves.curve import Curve
 from surgery.curves.points import Point
 from surgery.curves.surrogate import Surrogate, surrogate_of
 from surgery.errors import InputError
+from surgery.plan.groups import Group
 from surgery.plan.plan import Plan
 
 FIRST = 10  # rows before there is a surrogate, evenly spread over the logarithm of the fraction
@@ -69,10 +70,8 @@ class Measures(Protocol):
 
 def fractions(plan: Plan, lower: float, multiple: int = 1) -> list[float]:
     """The fractions from `lower` to 1 that give some group a width of its own, ascending."""
-    steps = {(group.size, math.lcm(group.granularity, multiple)) for group in plan.groups.values()}
-    found = sorted(
-        {lower, 1.0} | {w / size for size, step in steps for w in range(step, size, step) if w > lower * size}
-    )
+    ladders = {_ladder(group, multiple) for group in plan.groups.values()}
+    found = sorted({lower, 1.0} | {w / ladder.stop for ladder in ladders for w in ladder if w > lower * ladder.stop})
     if multiple > 1:  # then many fractions are one model, which the lowest of them stands for; 1 for the full one
         models = {tuple(plan.widths(fraction, multiple).values()): fraction for fraction in reversed(found)}
         models[tuple(plan.full().values())] = 1.0
@@ -82,6 +81,12 @@ def fractions(plan: Plan, lower: float, multiple: int = 1) -> list[float]:
         if CLOSE * kept[-1] < fraction < 1 / CLOSE:
             kept.append(fraction)
     return [*kept, 1.0]
+
+
+def _ladder(group: Group, multiple: int) -> range:
+    """The widths of a group below the full one, which is where they stop."""
+    step = group.granularity if group.counted else math.lcm(group.granularity, multiple)
+    return range(step * math.ceil(group.smallest / step), group.size, step)
 
 
 def explored(evaluate: Measures, plan: Plan, wanted: Adaptive, multiple: int = 1) -> Curve:

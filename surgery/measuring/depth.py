@@ -19,6 +19,8 @@ from surgery.modules.labelled import Batch
 from surgery.modules.modes import evaluating
 from surgery.modules.outputs import named_tensors
 from surgery.plan.groups import DEPTH, Group
+from surgery.plan.runs import Run
+from surgery.plan.runs import runs as steps_of
 from surgery.refitting.statistics import batches_of
 from surgery.twin.orders import keeping
 from surgery.twin.setting import plan_of, runnable
@@ -81,28 +83,28 @@ def _runs(wrapped: nn.Module, batches: Iterable[Batch] | None) -> list[Inputs]:
     return [run for examples in kept for run in runs(examples)]
 
 
-def flat(blocks: Iterable[Iterable[int]]) -> list[int]:
-    """The units of several blocks, one after another."""
-    return list(itertools.chain.from_iterable(blocks))
+def flat(runs: Iterable[Iterable[int]]) -> list[int]:
+    """The units of several runs, one after another."""
+    return list(itertools.chain.from_iterable(runs))
 
 
-def _blocks(group: Group) -> tuple[list[int], list[list[int]], list[int]]:
+def _parts(group: Group) -> tuple[list[int], list[Run], list[int]]:
     """The units that must stay, those that go together, as neighbours of one step, and those that are no whole step."""
-    step = group.granularity
-    blocks = [list(range(first, min(first + step, group.size))) for first in range(0, group.size, step)]
-    odd = blocks.pop() if group.size % step else []
-    held = [block for block in blocks if not set(group.stays).isdisjoint(block)]
-    return flat(held), [block for block in blocks if block not in held], odd
+    found = steps_of(group.size, group.stays, group.granularity)
+    if found is None:
+        return list(range(group.size)), [], []
+    held, free, short = found
+    return flat(held), free, flat(short)
 
 
 def _last(group: Group) -> list[int]:
-    stays, blocks, odd = _blocks(group)
+    stays, blocks, odd = _parts(group)
     return [*stays, *flat(blocks), *odd]
 
 
 def _even(group: Group) -> list[int]:
     """What must stay, the ends, then always those that are farthest from all before: nested, and spread."""
-    stays, blocks, odd = _blocks(group)
+    stays, blocks, odd = _parts(group)
     order, left = list(stays), list(blocks)
     for end in (0, -1):
         if (blocks and not order) or (end and blocks and blocks[-1] in left):
@@ -130,12 +132,12 @@ def _loss(
 
 
 def _measured(group: Group, lost: Loss, by: By) -> list[int]:
-    stays, blocks, odd = _blocks(group)
+    stays, blocks, odd = _parts(group)
     there = set(range(group.size)) - set(odd)
     if by == "influence":
         without = [(lost(there - set(block)), block) for block in (blocks if len(blocks) + len(stays) > 1 else ())]
         return [*stays, *(unit for _, block in sorted(without, reverse=True) for unit in block), *odd]
-    gone: list[list[int]] = []
+    gone: list[Run] = []
     while len(blocks) > (not stays):
         left = there - set(flat(gone))
         first = min(blocks, key=lambda block: lost(left - set(block)))

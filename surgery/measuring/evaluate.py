@@ -218,7 +218,7 @@ def opened(
         link = stack.enter_context(linked(name, options.ranks.mode))
         split = options.ranks.mode == "split"
         asked = (plan.fingerprint, timed is not None, each, options.multiple, len(batches), len(fitted_on), split)
-        check_alike(link, "models, or keywords,", asked)
+        check_alike(link, "models, or keywords,", (*asked, plan.units.orders))
         check_weights(link, wrapped, buffers=split and not batches)  # statistics may be those of each rank's own data
         kept = link.first(lambda: options.resume is not None)
         hashes = {"weights": digest(wrapped), "statistics": digest_of([*batches, *fitted_on])} if kept else {}

@@ -129,6 +129,7 @@ def _state(path: Path) -> object:
 CHECKED = {
     "plan_fingerprint": "another model",
     "sizes": "another model",
+    "orders": "small models with other modules",
     "weights": "the model with other weights",
     "recalibrated": "scores with other BatchNorm statistics",
     "refitted": "scores of models that were fitted on other batches",
@@ -144,6 +145,7 @@ def header(plan: Plan, *, weights: str = "", recalibrated: int = 0, refitted: in
         Full({name: getattr(full, name) for name in MEASURES}),
         plan_fingerprint=plan.fingerprint,
         sizes=plan.full(),
+        orders=plan.units.orders,
         weights=weights,
         recalibrated=recalibrated,
         refitted=refitted,

@@ -9,6 +9,7 @@ from surgery.axes.layout import Layout
 from surgery.plan.costs import CostModel
 from surgery.plan.groups import Fixed, Group, Rewrite
 from surgery.plan.ties import Tie
+from surgery.plan.units import Units
 from surgery.plan.widths import WidthSpec
 
 
@@ -33,6 +34,12 @@ class Facts(Protocol):
     def notes(self) -> tuple[str, ...]: ...
     @property
     def ties(self) -> tuple[Tie, ...]: ...
+    @property
+    def available(self) -> tuple[tuple[str, str, int], ...]: ...
+    @property
+    def units(self) -> Units: ...
+    @property
+    def stored_elements(self) -> Mapping[str, tuple[int, int]]: ...
     @property
     def total(self) -> int: ...
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,6 +13,7 @@ from surgery.axes.formulas import Origin
 from surgery.axes.layout import Layout
 from surgery.errors import InputError
 from surgery.modules.code.rewritten import Routine
+from surgery.plan.runs import in_runs
 
 OTHER = "hidden"
 DEPTH, EXPERTS = "depth", "experts"  # groups whose units are modules
@@ -63,7 +65,7 @@ class Group:
     Attributes:
         name: `<module path of the first producing parameter>.<axis>`.
         size: the number of units that can be permuted independently.
-        granularity: widths are multiples of it (or full).
+        granularity: widths are multiples of it (or full); modules that run one after another go in such runs.
         cuts: (tensor, dimension) for every place that is cut with this group.
         sets: the attributes that follow the width.
         parameters: how many parameter elements the group cuts.
@@ -96,6 +98,11 @@ class Group:
         return f"group {self.name} (size {self.size}, granularity {self.granularity}{least})"
 
     @property
+    def counted(self) -> bool:
+        """Whether it has few units that are large: nothing is gained by multiples of 8, and a step of 8 is none."""
+        return self.kind in (DEPTH, EXPERTS)
+
+    @property
     def smallest(self) -> int:
         """The smallest width that it can have."""
         return self.at_least(1)
@@ -115,8 +122,16 @@ class Group:
         found = [int(unit) for unit in (order.tolist() if isinstance(order, Tensor) else order)]
         if sorted(found) != list(range(self.size)):
             raise InputError(f"group {self.name}: an order is a permutation of range({self.size}), got {found}")
-        first = [unit for unit in found if unit in self.stays]
-        return replace(self, order=(*first, *(unit for unit in found if unit not in self.stays)))
+        return self._ranked(found)
+
+    def stepped(self, granularity: int) -> Group:
+        """The group with larger steps. Of modules that run one after another, neighbours then go together."""
+        group = replace(self, granularity=math.lcm(self.granularity, granularity))
+        return group._ranked(group.order) if group.order else group
+
+    def _ranked(self, order: Sequence[int]) -> Group:
+        ranked, least = in_runs(order, self.stays, self.granularity)
+        return replace(self, order=ranked, least=max(self.least, least))
 
     def kept(self, width: int) -> tuple[int, ...]:
         """The units that are there at a width, in the order in which they run."""

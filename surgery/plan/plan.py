@@ -111,7 +111,7 @@ class Plan:
     def free(self) -> tuple[str, ...]:
         """The groups that have widths of their own: not those that follow the first of a tie, or are always full."""
         led = {name for tie in self.ties for name in tie.groups[1:]}
-        return tuple(name for name, g in self.groups.items() if name not in led and g.granularity < g.size)
+        return tuple(name for name, g in self.groups.items() if name not in led and g.smallest < g.size)
 
     def tied(self, name: str) -> tuple[str, ...]:
         """A group, and those that move with it."""
@@ -174,7 +174,9 @@ class Plan:
             "elastic_share": self.elastic_share,
             "groups": [
                 {"name": g.name, "size": g.size, "granularity": g.granularity, "cuts": [list(cut) for cut in g.cuts],
-                 "sets": list(g.sets), "parameters": g.parameters, "macs": g.macs, "kind": g.kind}
+                 "sets": list(g.sets), "parameters": g.parameters, "macs": g.macs, "kind": g.kind, "least": g.least,
+                 "order": list(g.order),
+                 "lists": [{"path": one.path, "units": [list(names) for names in one.units]} for one in g.lists]}
                 for g in self.groups.values()
             ],
             "fixed": [{"tensor": f.tensor, "elements": f.elements, "reason": f.reason} for f in self.fixed],
@@ -182,6 +184,7 @@ class Plan:
             "rewritten": sorted(self.rewrites),
             "notes": list(self.notes),
             "ties": [list(tie.groups) for tie in self.ties],
+            "available": [{"name": name, "kind": kind, "size": size} for name, kind, size in self.available],
         }  # fmt: skip
         text = json.dumps(data, indent=1)
         if path is not None:
@@ -219,12 +222,16 @@ class Plan:
 
 
 def per_group(plan: Plan, what: str, value: int | Mapping[str, int]) -> dict[str, int]:
-    """A number for each group that it is given for: one for all, or a mapping of names and globs (later ones win)."""
+    """A number for each group that it is given for: one for all, or a mapping of names and globs (later ones win).
+
+    One for all, or for `*`, is one of features: modules and experts are asked for by their names, or their kind.
+    """
     entries = value if isinstance(value, Mapping) else {"*": value}
     for number in entries.values():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InputError(f"{what} is a positive int or a mapping of groups to such, got {number!r}")
-    return {name: n for p, n in entries.items() for name in (plan.groups if p == "*" else plan.find(p))}
+    features = [name for name, group in plan.groups.items() if not group.counted]
+    return {name: n for p, n in entries.items() for name in (features if p == "*" else plan.find(p))}
 
 
 def governed(layouts: Iterable[Layout], shape: Iterable[int], inside: frozenset[str]) -> int:

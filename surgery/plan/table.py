@@ -8,7 +8,7 @@ from surgery.axes.layout import Layout, Sum
 from surgery.errors import WidthError
 from surgery.plan.facts import Facts
 from surgery.plan.folding import Row, folded
-from surgery.plan.groups import Fixed
+from surgery.plan.groups import DEPTH, Fixed
 from surgery.plan.selecting import covers
 
 
@@ -67,7 +67,8 @@ def _selected(plan: Facts, only: str | None) -> tuple[list[str], list[Fixed]]:
 
 def _row(plan: Facts, name: str) -> Row:
     g = plan.groups[name]
-    tensors = len({tensor for tensor, _ in g.cuts})
+    goes = plan.units.inside(name, plan.stored_elements.keys() | plan.parameters.keys())
+    tensors = len({*goes, *(tensor for tensor, _ in g.cuts)})
     numbers = (f"{g.size}", f"{g.granularity}", f"{tensors}", f"{g.parameters:,}", f"{g.macs:,}")
     return (g.name, g.kind, *numbers, _few(g.sets))
 
@@ -79,8 +80,16 @@ def _remarks(plan: Facts) -> list[str]:
         *(f"tied: {_few(tie.groups)} have one fraction of their sizes" for tie in ties),
         *(f"rewritten forward: {path or 'the model itself'} (its code holds sizes that must follow)"
           for path in sorted(plan.rewrites)),
+        *(f"available: {line}" for line in offered(plan)),
         *(f"note: {note}" for note in plan.notes),
     ]  # fmt: skip
+
+
+def offered(plan: Facts) -> list[str]:
+    """Lists of modules that could be groups, and how they are asked for."""
+    return [
+        f"{name} ({size} {'modules' if kind == DEPTH else kind}; {kind}=True)" for name, kind, size in plan.available
+    ]
 
 
 def _narrowed(rows: Sequence[Row], columns: int | None) -> Sequence[Row]:

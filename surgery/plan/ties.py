@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -116,7 +116,7 @@ def with_steps(groups: Mapping[str, Group], ties: Sequence[Tie]) -> dict[str, Gr
     result = dict(groups)
     for tie in ties:
         for name, step in _steps(tie, groups):
-            result[name] = replace(groups[name], granularity=step)
+            result[name] = groups[name].stepped(step)
     return result
 
 

@@ -26,6 +26,11 @@ class Units:
     groups: Mapping[str, Group]
     others: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    @property
+    def orders(self) -> dict[str, list[int]]:
+        """The orders of importance that groups have, by name."""
+        return {name: list(group.order) for name, group in self.groups.items() if group.order}
+
     @functools.cached_property
     def children(self) -> dict[str, Home]:
         """The unit that each listed child is, or is a part of, by its path."""
@@ -61,8 +66,42 @@ class Units:
         """Whether a module or tensor is there at these widths; groups that are left out are full."""
         return self._all_there(self.homes(name), widths)
 
+    def reached(self, path: str, widths: Mapping[str, int]) -> bool:
+        """Whether what is called so in the whole model is there, by this one of its names."""
+        return self._all_there(self._above(path), widths)
+
+    def above(self, path: str) -> list[str]:
+        """The groups that may leave out what is called so."""
+        return [group for group, unit in self._above(path) if unit not in self.groups[group].stays]
+
     def _all_there(self, homes: Iterable[Home], widths: Mapping[str, int]) -> bool:
         return all(self.groups[g].rank(unit) < widths.get(g, self.groups[g].size) for g, unit in homes)
+
+    def inside(self, group: str, names: Iterable[str]) -> list[str]:
+        """Those of some tensors that come and go with a group."""
+        found = self.groups.get(group)
+        if found is None:
+            return []
+        return [n for n in names if any(g == group and unit not in found.stays for g, unit in self.homes(n))]
+
+    def moved(self, name: str, orders: Mapping[str, Sequence[int]]) -> str:
+        """What comes to the place of a module or tensor where units are permuted, `new[i] = old[order[i]]`."""
+        path = ""
+        for part in name.split("."):
+            path = f"{path}.{part}".lstrip(".")
+            group, unit = self.children.get(path, ("", 0))
+            if group in orders:
+                path = self._child_of(group, int(orders[group][unit]), path)
+        return path
+
+    def _child_of(self, group: str, unit: int, path: str) -> str:
+        """The child of another unit that does there what this one does in its own."""
+        for listed in self.groups[group].lists:
+            for names in listed.units:
+                for place, name in enumerate(names):
+                    if listed.child(name) == path:
+                        return listed.child(listed.units[unit][place])
+        raise KeyError(path)
 
     def name(self, name: str, widths: Mapping[str, int]) -> str | None:
         """What a module or tensor is called in a small model; None where it is not there."""

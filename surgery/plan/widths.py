@@ -42,9 +42,9 @@ def width_entries(spec: WidthSpec) -> Mapping[str, float]:
 def width_of(group: Group, value: object, multiple: int = 1) -> int:
     """The width of one group: a fraction rounded, an int as it is unless a `multiple` rounds that as well.
 
-    Raises WidthError for one that it cannot have.
+    Multiples are of features, and not of modules or experts. Raises WidthError for one that it cannot have.
     """
-    value = _plain(value)
+    value, multiple = _plain(value), 1 if group.counted else multiple
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise WidthError(f"{group.limits}: a width is an int or a fraction, not {value!r}")
     if isinstance(value, float):

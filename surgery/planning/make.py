@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -226,7 +225,9 @@ class _Draft:
     def rests(self, plan: Plan, pattern: str) -> bool:
         """Whether a pattern names parts of the model that are fixed in any case."""
         inside = [name for name in plan.parameters if covers(pattern, name)]
-        return bool(inside) and not any(tensor in inside for group in plan.groups.values() for tensor, _ in group.cuts)
+        lists = any(covers(pattern, listed.child("0")) for group in plan.groups.values() for listed in group.lists)
+        cut = any(tensor in inside for group in plan.groups.values() for tensor, _ in group.cuts)
+        return bool(inside) and not cut and not lists
 
 
 def _listed(patterns: str | Iterable[str], what: str) -> list[str]:
@@ -286,7 +287,7 @@ COARSE = (
 def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:
     groups = dict(plan.groups)
     for name, value in per_group(plan, "granularity", granularity).items():
-        groups[name] = replace(groups[name], granularity=math.lcm(groups[name].granularity, value))
+        groups[name] = groups[name].stepped(value)
     kept = [f"{group.name} ({group.size})" for group in groups.values() if group.granularity > group.size]
     if granularity == 1 or not kept:
         return replace(plan, groups=groups)

@@ -32,9 +32,11 @@ from surgery.refitting.lockstep import Pause, together
 from surgery.refitting.sites import Addend, Listener, Site, Visit
 from surgery.refitting.statistics import (
     ROWS,
+    WHOLE,
     WIDEST,
     apart,
     check_finite,
+    lacks_modules,
     names_of,
     parameters_of,
     picked,
@@ -65,11 +67,10 @@ def refit(
 
     `full` and the members are plain models over tensors of their own; where members share units, they share weights.
     """
-    originals, *own = (parameters_of(model, plan) for model in (full, *(member.model for member in members)))
-    several, addends = _looked_at(full, plan, batches[0])
-    models = [full, *(member.model for member in members)]
+    originals, own = parameters_of(full, plan), [parameters_of(m.model, plan, m.widths) for m in members]
+    several, addends = _looked_at(Member(full, WHOLE), plan, batches[0])
     found: dict[str, Tensor] = {}
-    bodies = [_body(model, plan, run, addends) for model in models for run in batches]
+    bodies = [_body(one, plan, run, addends) for one in (Member(full, WHOLE), *members) for run in batches]
     for visits in tqdm(together(bodies), "refit", disable=not progress, leave=False, unit=" sites"):
         rows = [visits[i : i + len(batches)] for i in range(0, len(visits), len(batches))]
         full_visit = next((visit for visit in rows[0] if visit is not None), None)
@@ -88,30 +89,35 @@ def refit(
     return found
 
 
-def _body(model: nn.Module, plan: Plan, run: Inputs, addends: Mapping[Site, Addend]) -> Callable[[Pause], None]:
-    """A run of a copy, over the same parameters: what a forward keeps on modules is not that of another batch."""
+def _body(one: Member, plan: Plan, run: Inputs, addends: Mapping[Site, Addend]) -> Callable[[Pause], None]:
+    """A run of a copy, over the same parameters: what a forward keeps on modules is not that of another batch.
+
+    Calls of a model that lacks modules have other numbers than those of the full one: it is looked at by itself.
+    """
+    if lacks_modules(plan, one.widths):
+        addends = _looked_at(one, plan, run)[1]
 
     def body(pause: Pause) -> None:
-        copy = apart(model).eval()
-        with open_attention(copy), Listener(names_of(copy, plan), pause, addends):
+        copy = apart(one.model).eval()
+        with open_attention(copy), Listener(names_of(copy, plan, one.widths), pause, addends):
             copy(*run.args, **run.kwargs)
 
     return body
 
 
-def _looked_at(full: nn.Module, plan: Plan, run: Inputs) -> tuple[set[str | None], dict[Site, Addend]]:
+def _looked_at(one: Member, plan: Plan, run: Inputs) -> tuple[set[str | None], dict[Site, Addend]]:
     """The parameters that are used at several places (a table of words as the last weight, a layer called twice).
 
     And for sites whose output is added to something, which call makes that.
     """
     seen: Counter[tuple[str, int]] = Counter()
-    copy = apart(full).eval()
+    copy = apart(one.model).eval()
 
     def visited(visit: Visit) -> None:
         site = visit.site
         seen.update((name, site.group) for name in (site.weight, site.bias) if name is not None)
 
-    with open_attention(copy), Sums(names_of(copy, plan), visited) as sums:
+    with open_attention(copy), Sums(names_of(copy, plan, one.widths), visited) as sums:
         sums.returned(copy(*run.args, **run.kwargs))
     return {*sums.others, *(name for (name, _), times in seen.items() if times > 1)}, sums.addends
 

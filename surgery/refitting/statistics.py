@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -76,14 +77,26 @@ def batches_of(wrapped: nn.Module, batches: Iterable[Batch]) -> list[Inputs]:
     return found
 
 
-def parameters_of(model: nn.Module, plan: Plan) -> dict[str, nn.Parameter]:
-    """The parameters of a model, by their names in a plan."""
-    return {plan.canonical(name): parameter for name, parameter in named_parameters(model)}
+WHOLE: Mapping[str, int] = MappingProxyType({})
 
 
-def names_of(model: nn.Module, plan: Plan) -> dict[int, str]:
+def parameters_of(model: nn.Module, plan: Plan, widths: Mapping[str, int] = WHOLE) -> dict[str, nn.Parameter]:
+    """The parameters of a model, by their names in a plan; of one at some widths those that it has."""
+    if not lacks_modules(plan, widths):
+        return {plan.canonical(name): parameter for name, parameter in named_parameters(model)}
+    own = dict(model.named_parameters(remove_duplicate=False))
+    called = {name: plan.units.name(name, widths) for name in plan.parameters}
+    return {name: own[short] for name, short in called.items() if short in own}
+
+
+def names_of(model: nn.Module, plan: Plan, widths: Mapping[str, int] = WHOLE) -> dict[int, str]:
     """The names of parameters in a plan, by their ids."""
-    return {id(parameter): name for name, parameter in parameters_of(model, plan).items()}
+    return {id(parameter): name for name, parameter in parameters_of(model, plan, widths).items()}
+
+
+def lacks_modules(plan: Plan, widths: Mapping[str, int]) -> bool:
+    """Whether modules are left out at these widths, so that others have moved up."""
+    return any(widths.get(name, group.size) < group.size for name, group in plan.units.groups.items())
 
 
 def picked(visit: Visit, rows: int, batch: int) -> Tensor:

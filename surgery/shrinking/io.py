@@ -19,7 +19,8 @@ from surgery.modules.tensors import named_tensors
 from surgery.plan.plan import Plan
 from surgery.planning.make import make_plan
 from surgery.shrinking.apart import SAME, apart
-from surgery.shrinking.shrink import RECORD, M, Record, cut_copy, tell, wrapped_as
+from surgery.shrinking.record import RECORD, Record
+from surgery.shrinking.shrink import M, cut_copy, tell, wrapped_as
 from surgery.twin.elastic import is_wrapped
 
 FORMAT = "model-surgery/1"
@@ -162,6 +163,12 @@ def _names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
+def _orders(value: object) -> bool:
+    """Whether it can be orders of modules; files of models that have none may lack them."""
+    lists = value.values() if isinstance(value, dict) else [] if value is None else [None]
+    return all(isinstance(order, list) and all(type(unit) is int for unit in order) for order in lists)
+
+
 def _options(value: object) -> bool:
     return (
         isinstance(value, dict)
@@ -181,6 +188,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "sha256": lambda value: isinstance(value, str),
     "model": lambda value: isinstance(value, str),
     "options": _options,
+    "orders": _orders,
 }
 
 

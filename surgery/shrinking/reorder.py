@@ -12,6 +12,8 @@ from surgery.errors import InputError, ProofError
 from surgery.modules.arguments import counted
 from surgery.modules.copying import unrun
 from surgery.modules.inputs import Examples
+from surgery.modules.sharded import whole
+from surgery.modules.tensors import named_tensors
 from surgery.modules.verify import compare
 from surgery.plan.groups import DEPTH, Group
 from surgery.plan.plan import Plan
@@ -29,7 +31,9 @@ def reorder(model: M, orders: Mapping[str, Sequence[int] | Tensor], example_inpu
 
     Args:
         model: a wrapped model, or any model together with example inputs; the copy is plain and at full width.
-        orders: group names or globs to permutations of their units.
+        orders: group names or globs to permutations of their units. Of units that are modules side by side (kind
+            "experts") the tensors change places; modules that run one after another cannot, `surgery.set_depth_order`
+            is for them.
         example_inputs: what the comparison runs on. Default: the inputs that the model was wrapped with.
 
     Raises InputError for an order that is no permutation, WidthError for an unknown group, ProofError where the outputs
@@ -77,11 +81,20 @@ def _order(group: Group, order: Sequence[int] | Tensor) -> Tensor:
 
 
 def _permuted(wrapped: M, plan: Plan, orders: Mapping[str, Tensor]) -> M:
+    moves = {name: order.tolist() for name, order in orders.items() if name in plan.units.groups}
+    tensors = dict(named_tensors(wrapped)) if moves else {}
+
     def take(name: str, tensor: Tensor) -> Tensor:
-        value = tensor.detach()
-        for dim, parts in enumerate(plan.layouts.get(name, ())):
+        source = plan.canonical(plan.units.moved(name, moves))
+        value = tensor.detach() if source == name else whole(tensors[source]).detach()
+        for dim, parts in enumerate(plan.layouts.get(source, ())):
             if set(orders) & set(layout.groups(parts)):
                 value = value.index_select(dim, layout.positions(parts, orders).to(value.device))
+        if value.shape != tensor.shape:
+            raise InputError(
+                f"{name} is {list(tensor.shape)} and {source} {list(value.shape)}: modules of {plan.model} that differ "
+                "in size cannot change places"
+            )
         return like(tensor, value)
 
     return plain_copy(wrapped, plan, take, plan.full())

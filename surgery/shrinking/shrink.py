@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from surgery.axes import layout
 from surgery.errors import InputError
 from surgery.modules.arguments import counted
 from surgery.modules.batchnorm import recalibrate as estimate
@@ -27,15 +26,14 @@ from surgery.refitting.refit import refit as fit
 from surgery.refitting.statistics import batches_of
 from surgery.shrinking.config import settle_config
 from surgery.shrinking.proof import prove, tolerance_of
+from surgery.shrinking.record import RECORD, record_of
 from surgery.twin.elastic import elastic_of, is_wrapped
 from surgery.twin.install import twin_of
 from surgery.twin.plain import plain_at
 from surgery.twin.setting import plan_of, ready, runnable
 from surgery.twin.statistics import Recalibrate, batches_for, stale, warn_stale
 
-RECORD = "surgery_record"
 M = TypeVar("M", bound=nn.Module)
-Record: TypeAlias = dict[str, Any]  # as it stands in the JSON of a saved model
 
 
 def prepared(model: M, examples: Examples | None) -> tuple[M, Plan, Examples]:
@@ -190,7 +188,7 @@ def _format(tensor: Tensor) -> torch.memory_format:
 def plain_copy(wrapped: M, plan: Plan, take: Callable[[str, Tensor], Tensor], widths: dict[str, int]) -> M:
     """A plain model with the tensors that `take` gives, the attributes of `widths`, and its record."""
     plain = plain_at(wrapped, plan, take, widths)
-    record = _record(vars(plain.model).get(RECORD), plan, widths)
+    record = record_of(vars(plain.model).get(RECORD), plan, widths)
     vars(plain.model)[RECORD] = record | {"rewritten": plain.rewritten, "replaced": plain.replaced}
     return plain.model
 
@@ -203,26 +201,3 @@ def unlearned_copy(wrapped: M) -> M:
 
     plan = plan_of(wrapped)
     return plain_copy(wrapped, plan, take, plan.full()).eval()
-
-
-def _cut_buffers(plan: Plan, widths: dict[str, int]) -> list[str]:
-    """The buffers that are cut, by the names that they have in a small model."""
-    names = (plan.units.name(name, widths) for name in plan.cut_tensors - set(plan.parameters))
-    return sorted(name for name in names if name is not None)
-
-
-def _record(before: Record | None, plan: Plan, widths: dict[str, int]) -> Record:
-    """What `save` needs to know. Of a model that was shrunk before, it is told as widths of the first, full one."""
-    record: Record = {
-        "widths": dict(widths),
-        "full": plan.full(),
-        "fingerprint": plan.fingerprint,
-        "options": dict(plan.options),
-        "orders": {name: list(group.order) for name, group in plan.units.groups.items() if group.order},
-        "cut_buffers": _cut_buffers(plan, widths),
-        "shapes": {name: [layout.width(dim, {}) for dim in dims] for name, dims in plan.layouts.items()},
-    }
-    if before is not None and set(plan.groups) == {name for name, width in before["widths"].items() if width > 1}:
-        record = {key: before[key] for key in record if key in before}
-        record["widths"] = {**before["widths"], **widths}
-    return record | {"step": {"fingerprint": plan.fingerprint, "widths": dict(widths)}}

@@ -16,7 +16,7 @@ from surgery.modules.arguments import counted
 from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
 from surgery.modules.tree import named_modules
-from surgery.plan.groups import Group
+from surgery.plan.groups import DEPTH, Group
 from surgery.plan.plan import Plan
 from surgery.refitting.orders import absorbed
 from surgery.refitting.statistics import apart, parameters_of
@@ -47,7 +47,8 @@ def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | No
 
     It computes what `model` computes, which `surgery.reorder` proves before it is returned. Wrap and train it: a
     pretrained model then starts from slices that are as good as its features allow. Groups that cut a tensor which the
-    state_dict does not hold, such as rotary frequencies, stay as they are: a saved model would lose their order.
+    state_dict does not hold, such as rotary frequencies, stay as they are: a saved model would lose their order. So do
+    modules that run one after another (kind "depth"), which `surgery.set_depth_order` is for.
 
     Args:
         model: a wrapped model, or any model together with example inputs.
@@ -75,6 +76,12 @@ def _orders(
         called = f"surgery.{name}({makers[name]})" if name in makers else "surgery.magnitude()"
         raise InputError(f"by is a criterion, such as {called}, got {by!r}")
     scores = by(unsharded(wrapped, plan, examples), plan)
+    chains = [name for name in scores if plan.groups[name].kind == DEPTH]
+    if chains:
+        raise InputError(
+            f"scores of {', '.join(chains)}: modules that run one after another cannot be sorted. "
+            "surgery.set_depth_order(wrapped, orders) says which of them small depths keep"
+        )
     silent = [name for name, value in scores.items() if not torch.as_tensor(value).count_nonzero()]
     if silent:
         warnings.warn(
@@ -175,13 +182,14 @@ class Taylor(Generic[B]):
     loss: Callable[[nn.Module, B], Tensor]
 
     def __call__(self, wrapped: nn.Module, plan: Plan) -> dict[str, Tensor]:
-        found = {name: torch.zeros(group.size, dtype=torch.float64) for name, group in plan.groups.items()}
+        groups = {name: group for name, group in plan.groups.items() if group.kind != DEPTH}
+        found = {name: torch.zeros(group.size, dtype=torch.float64) for name, group in groups.items()}
         empty = True
         with evaluating(wrapped), at_widths(wrapped, 1.0), torch.enable_grad():
             for batch in self.batches:
                 empty = False
                 products = _products(wrapped, plan, self.loss(wrapped, batch))
-                for name, group in plan.groups.items():
+                for name, group in groups.items():
                     for part in per_unit(plan, group, products):
                         found[name] += part.square()
         if empty:
@@ -211,7 +219,10 @@ def _products(wrapped: nn.Module, plan: Plan, loss: Tensor) -> dict[str, Tensor]
 
 
 def per_unit(plan: Plan, group: Group, elements: dict[str, Tensor]) -> Iterator[Tensor]:
-    """For each tensor and dimension that a group cuts, the sum of the elements of each unit, float64 on the CPU."""
+    """For each tensor and dimension that a group cuts, the sum of the elements of each unit, float64 on the CPU.
+
+    Of units that are modules side by side, tensors that correspond count as one.
+    """
     for name, dim in group.cuts:
         if name in elements:
             tensor = elements[name]
@@ -219,3 +230,17 @@ def per_unit(plan: Plan, group: Group, elements: dict[str, Tensor]) -> Iterator[
             owner = units(plan.layouts[name][dim], group.name)
             total = torch.zeros(group.size, dtype=torch.float64)
             yield total.index_add(0, owner[owner >= 0], sums.double().cpu()[owner >= 0])
+    for names in _corresponding(group, elements):
+        yield torch.stack([elements[name].sum().double().cpu() for name in names])
+
+
+def _corresponding(group: Group, names: Iterable[str]) -> Iterator[list[str]]:
+    """The tensors of a group's modules, those of all units that do the same together."""
+    known = set(names)
+    for listed in group.lists if group.kind != DEPTH else ():
+        for children in zip(*listed.units, strict=True):
+            first, *others = (f"{listed.child(child)}." for child in children)
+            for name in sorted(name for name in known if name.startswith(first)):
+                found = [name, *(other + name.removeprefix(first) for other in others)]
+                if known.issuperset(found):
+                    yield found

@@ -56,8 +56,8 @@ class Paper:
         drawn = {}
         for name, chance, place in zip(plan.free, chances[::2], chances[1::2], strict=True):
             group = plan.groups[name]
-            step = math.lcm(self.step, group.granularity)
-            cuts = range(-(-self.lower // group.granularity) * group.granularity, group.size, step)
+            lower, step = (1, 1) if group.counted else (self.lower, self.step)
+            cuts = range(group.at_least(lower), group.size, math.lcm(step, group.granularity))
             if chance < self.p and len(cuts):
                 drawn[group.name] = cuts[int(place * len(cuts))]
         return drawn
@@ -68,8 +68,8 @@ def paper(p: float = 0.5, lower: int = 1, step: int = 1, rescale: bool = False) 
 
     Args:
         p: the probability that a group is cut at a training forward; otherwise it is full.
-        lower: the smallest width that is drawn.
-        step: the distance between widths that may be drawn. Widths are multiples of the granularity too.
+        lower: the smallest width of features that is drawn.
+        step: the distance between widths of features that may be drawn. Widths are multiples of the granularity too.
         rescale: multiply kept features by size / width, as the paper does before the activation. The factor is folded
             into the parameters that make the features, when training and when shrinking alike.
     """

@@ -159,17 +159,20 @@ def _settled(twin: nn.Module, plan: Plan | None, state: State, saved: dict[str, 
             f"the state is of another model than this {type(twin).__name__}, or of one with other groups: wrap the "
             "model that it was saved of, with the same fixed= and only="
         )
+    orders = saved.get("orders", {})
+    if not isinstance(orders, dict) or not all(isinstance(order, list) for order in orders.values()):
+        raise InputError(f"the orders of modules in this state of a training cannot be read: {orders!r}")
     try:
-        plan = plan.ordered(saved.get("orders", {}))
+        plan = plan.ordered(orders)
         chosen = plan.widths(saved["widths"])
         estimated = None if saved["statistics"] is None else plan.widths(saved["statistics"])
     except WidthError as error:
         raise InputError(f"the state has widths that this {type(twin).__name__} cannot have: {error}") from error
 
     def settle() -> None:
-        state.plan = plan
-        state.setting.chosen, state.estimated = chosen, estimated
-        state.setting.forget()
+        state.setting.chosen = chosen
+        state.put_order(plan)
+        state.estimated = estimated
         state.sync()
 
     return settle

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from surgery.training.step import twin_in
 from surgery.twin.setting import plan_of, ready
 from surgery.twin.state import Widths
 
+Pass: TypeAlias = tuple[Plan, Widths]
 # Elements of one parameter, and before a step: the value, and what the state has of the parameter's own shape.
 Before = tuple[Tensor, Tensor, dict[str, Tensor]]
 
@@ -30,10 +31,10 @@ class Touched:
     """What `step_touched` gives: its hooks on an optimizer, until `remove()`."""
 
     def __init__(self, optimizer: Optimizer, twin: nn.Module, cut: Mapping[str, Tensor]):
-        self._plan, self._state = plan_of(twin), ready(twin)
+        self._state = ready(twin)
         self._names = {id(parameter): name for name, parameter in cut.items()}
         self._held = list(cut.values())  # so that no other tensor gets the id of one
-        self._passes: list[Widths] = []
+        self._passes: list[Pass] = []
         self._saved: list[Before] = []
         self._listener = self._passed  # one object, to be found again
         self._state.listeners.append(self._listener)
@@ -45,8 +46,9 @@ class Touched:
 
     def _passed(self, widths: Widths) -> None:
         """There is a pass at these widths."""
-        if widths not in self._passes:
-            self._passes.append(widths)
+        plan = self._state.plan  # of this moment: `set_depth_order` puts another one there
+        if plan is not None and not any(plan is known and widths == at for known, at in self._passes):
+            self._passes.append((plan, widths))
 
     def remove(self) -> None:
         """Let the optimizer step as it always does."""
@@ -79,12 +81,12 @@ class Touched:
         self._passes.clear()
 
     def _of(self, optimizer: Optimizer) -> list[Tensor]:
-        """The parameters of an optimizer that widths cut."""
+        """The parameters of an optimizer that widths cut or leave out."""
         return [p for group in optimizer.param_groups for p in group["params"] if id(p) in self._names]
 
     def _mask(self, parameter: Tensor) -> Tensor | None:
         """The elements that are touched; None where all are. What has a gradient is, whichever way that came."""
-        mask = union(self._plan, self._names[id(parameter)], parameter, self._passes)
+        mask = union(self._names[id(parameter)], parameter, self._passes)
         if mask is None or parameter.grad is None:
             return None
         gradient = parameter.grad
@@ -95,8 +97,9 @@ def step_touched(optimizer: Optimizer, wrapped: nn.Module) -> Touched:
     """From now on, each step of the optimizer changes only what passes since the last one have touched.
 
     Elements of parameters that lie beyond the widths of all these passes keep their value, and so does the optimizer's
-    state of them: no momentum, no weight decay, no decay of second moments. Where one of the passes had the full width,
-    as in each `surgery.train_step` that trains it, steps are what they were, to the bit.
+    state of them: no momentum, no weight decay, no decay of second moments. So do modules that none of them ran. Where
+    one of the passes had the full width, as in each `surgery.train_step` that trains it, steps are what they were, to
+    the bit.
 
     A pass is a forward of the model, or of a part of it, with gradients. Elements that have got a gradient in another
     way are touched, too. A step before which there was no pass is an ordinary one. State of another shape than the
@@ -125,7 +128,8 @@ def step_touched(optimizer: Optimizer, wrapped: nn.Module) -> Touched:
         raise InputError("the optimizer has no parameter of this model: make it from wrapped.parameters()")
     if any(map(is_sharded, held)):
         raise InputError("the parameters are sharded, so a rank cannot tell which elements it holds: step as always")
-    return Touched(optimizer, twin, {name: own[name] for name in plan.cut_tensors & own.keys()})
+    follows = {name for name in own if name in plan.cut_tensors or plan.units.homes(name)}
+    return Touched(optimizer, twin, {name: own[name] for name in follows})
 
 
 def _stepping(optimizer: Optimizer) -> Optimizer:
@@ -134,14 +138,17 @@ def _stepping(optimizer: Optimizer) -> Optimizer:
     return inner if isinstance(inner, Optimizer) and "_optimizer_step_pre_hooks" not in vars(optimizer) else optimizer
 
 
-def union(plan: Plan, name: str, parameter: Tensor, passes: Iterable[Widths]) -> Tensor | None:
-    """The elements of a parameter that some of the widths keep; None where all are, or where there are no widths."""
+def union(name: str, parameter: Tensor, passes: Iterable[Pass]) -> Tensor | None:
+    """The elements of a parameter that some of the passes have; None where all are, or where there are no passes."""
     mask = None
-    for widths in passes:
-        parts = cutting.kept(plan.layouts[name], widths)
-        if parts is None:
+    for plan, widths in passes:
+        there = plan.units.there(name, widths)
+        parts = cutting.kept(plan.layouts.get(name, ()), widths) if there else None
+        if there and parts is None:
             return None
         mask = torch.zeros_like(parameter, dtype=torch.bool) if mask is None else mask
+        if parts is None:
+            continue
         cutting.write(mask, torch.ones_like(cutting.read(mask, parts)), parts)
     return mask
 

@@ -36,8 +36,11 @@ def _there(elastic: Elastic, children: dict[str, Any]) -> dict[str, Any]:
 def left_out(module: nn.Module, args: Any, kwargs: Any) -> tuple[bool, Any]:
     """Whether a module is left out at the current widths, and what it hands on then in the place of a result."""
     elastic = elastic_of(module)
-    plan = None if elastic is None else elastic.state.plan
-    if elastic is None or elastic.passing is None or plan is None or elastic.state.setting.full:
+    if elastic is None or elastic.passing is None:
+        return False, None
+    elastic.state.sync()  # in a backward pass, which computes it again
+    plan = elastic.state.plan
+    if plan is None or elastic.state.setting.full:
         return False, None
     if plan.units.there(elastic.path, elastic.state.setting.current):
         return False, None

@@ -82,10 +82,16 @@ class Compiled:
         return made
 
     def _made(self, twin: nn.Module, state: State, widths: Widths) -> Skeleton:
-        reason = "its modules change again and again" if self.renewed > WIDTHS else unfit(twin, state)
-        if reason is not None:
-            raise Unfit(reason)
-        return Skeleton(twin, state, widths, self.compile)
+        with state.whole():  # all modules of the twin, of which the skeleton has those that are there
+            reason = "its modules change again and again" if self.renewed > WIDTHS else unfit(twin, state)
+            if reason is not None:
+                raise Unfit(reason)
+            return Skeleton(twin, state, widths, self.compile)
+
+    def forget(self) -> None:
+        """The same widths mean other modules from now on."""
+        self.skeletons.clear()
+        self.seen.clear()
 
     def _tell(self, twin: nn.Module, state: State, reason: str) -> None:
         message = UNCOMPILED.format(model=type(twin).__name__, reason=reason)

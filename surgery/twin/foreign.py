@@ -57,7 +57,8 @@ def explained(twin: nn.Module, state: State) -> Iterator[None]:
     except SurgeryError:
         raise
     except Exception as error:
-        found = [] if state.setting.full else list(changed_parts(twin))
+        with state.whole():  # all modules, by the names that they have in the whole model
+            found = [] if state.setting.full else list(changed_parts(twin))
         if not found:
             raise
         raise InputError(f"{found[0][1]}: {REMEDY} ({type(error).__name__}: {error})") from error

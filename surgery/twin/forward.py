@@ -12,6 +12,7 @@ from torch._compile import _disable_dynamo
 
 from surgery.errors import InputError
 from surgery.modules.inputs import tensors
+from surgery.twin.absent import joined
 from surgery.twin.children import left_out
 from surgery.twin.compiled import note_traced
 from surgery.twin.elastic import Elastic, elastic_of, state_of, synced
@@ -103,6 +104,7 @@ def _root(elastic: Elastic, base: Any, module: Any, args: Any, kwargs: Any, put:
         forward.root -= 1
         done, forward.now = forward.now, before
     assert done is not None
+    output = joined(state, module, done, output)
     note_statistics(state, widths, drawing)
     watch(state, module, output)
     if drawing and state.plan is not None:

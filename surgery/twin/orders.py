@@ -24,28 +24,24 @@ def set_depth_order(wrapped: nn.Module, orders: Mapping[str, Sequence[int] | Ten
     then.
     """
     state, plan = ready(wrapped), plan_of(wrapped)
-    state.plan = ordered = plan.ordered(orders)
-    if state.estimated is not None and state.estimated != ordered.full():
-        state.estimated = None
-    state.setting.forget()
-    state.set_current(state.setting.chosen)
+    state.put_order(plan.ordered(orders))
 
 
 def depth_orders(wrapped: nn.Module) -> dict[str, list[int]]:
     """The order of each group of modules that run one after another, as `set_depth_order` takes it."""
-    return {name: list(group.order) for name, group in plan_of(wrapped).units.groups.items() if group.order}
+    return plan_of(wrapped).units.orders
 
 
 @contextlib.contextmanager
 def keeping(wrapped: nn.Module, group: str, units: Collection[int]) -> Iterator[None]:
-    """Run at full width, without those modules of a group that are not in `units`. Nothing is drawn inside."""
+    """Run at full width, without those modules of a group that are not in `units`: whole steps. Nothing is drawn."""
     state, plan = ready(wrapped), plan_of(wrapped)
     others = [unit for unit in range(plan.groups[group].size) if unit not in units]
-    state.plan = plan.ordered({group: [*sorted(units), *others]})
-    state.setting.forget()
+    estimated = state.estimated
+    state.put_order(plan.ordered({group: [*sorted(units), *others]}))
     try:
         with at_widths(wrapped, {group: len(units)}):
             yield
     finally:
-        state.plan = plan
-        state.setting.forget()
+        state.put_order(plan)
+        state.estimated = estimated

@@ -63,7 +63,7 @@ class Pair:
     def follow(self) -> None:
         """Give the plain module the attributes that the twin's has now. Raises Stale, and Unfit for what it cannot."""
         mine, its, own = vars(self.twin), vars(self.plain), self.own
-        if type(self.twin) is not self.cls or self.twin._modules != self.children:
+        if type(self.twin) is not self.cls or _children(self.twin) != self.children:
             raise Stale
         for name, value in own.items():
             if mine.get(name, Absent) is not value:
@@ -131,7 +131,8 @@ class Skeleton:
         assert state.plan is not None
         plain = plain_at(twin, state.plan, lambda _, tensor: tensor, widths).model
         modules = dict(named_modules(plain))
-        self.pairs = [_pair(module, modules[path]) for path, module in named_modules(twin)]
+        there = ((state.plan.units.name(path, widths), module) for path, module in named_modules(twin))
+        self.pairs = [_pair(module, modules[path]) for path, module in there if path is not None]
         self.follow()
         self.run = compile(_with_code_of_its_own(plain))
 
@@ -166,7 +167,13 @@ def _pair(twin: nn.Module, plain: nn.Module) -> Pair:
         vars(plain).update(elastic.constants)
         names = {"forward", *elastic.attributes, *elastic.constants, *elastic.methods}
         own |= {name: vars(twin).get(name, Absent) for name in names}
-    return Pair(twin, plain, elastic, own, dict(twin._modules), type(twin))
+    return Pair(twin, plain, elastic, own, dict(_children(twin)), type(twin))
+
+
+def _children(module: nn.Module) -> dict[str, nn.Module | None]:
+    """All modules inside of one, whichever are there at the present widths."""
+    found: dict[str, nn.Module | None] = vars(module)["_modules"]
+    return found
 
 
 def _is_of_module(value: Any) -> bool:

@@ -15,6 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from surgery.modules.inputs import Batches, Placed
 from surgery.plan.plan import Draw, Plan
+from surgery.twin.backward import Backward
 from surgery.twin.callers import COPIED_TO_AVERAGE, within
 
 Widths = dict[str, int]
@@ -86,6 +87,7 @@ class ForwardInProgress:
         now: the pass under way.
         recomputed: the pass that a backward pass has reached.
         without_gradients: forwards without gradients since the last one with them.
+        backward: where several ranks train, what the backward pass under way has come to.
     """
 
     root: int = 0
@@ -94,6 +96,7 @@ class ForwardInProgress:
     now: Pass | None = None
     recomputed: Pass | None = None
     without_gradients: int = 0
+    backward: Backward = field(default_factory=Backward)
 
     def pass_(self) -> Pass | None:
         """The pass that code belongs to which reads a tensor now. Compiled code keeps no slices, and has none."""
@@ -129,6 +132,7 @@ class Fast(Protocol):
     """What runs a compiled twin."""
 
     def at(self, twin: nn.Module, state: State, widths: Widths) -> Callable[..., Any] | None: ...
+    def forget(self) -> None: ...
 
 
 def full_width(plan: Plan, generator: torch.Generator) -> Mapping[str, int | float]:
@@ -215,6 +219,16 @@ class State:
     def set_current(self, widths: Widths) -> None:
         """Make `widths` those that reads give."""
         self.setting.set_current(widths, {} if self.plan is None else self.plan.full())
+
+    def put_order(self, plan: Plan) -> None:
+        """Have a plan that is the same but for the order of modules: widths mean others of them from now on."""
+        if self.estimated is not None and self.estimated != plan.full():
+            self.estimated = None
+        self.plan = plan
+        self.setting.forget()
+        if self.compiled is not None:
+            self.compiled.forget()
+        self.set_current(self.setting.chosen)
 
     def sync(self) -> None:
         """Outside a forward: the widths that are set, or in a backward pass those of the forward that it reached."""

@@ -16,7 +16,8 @@ import surgery
 from surgery.modules.inputs import Inputs, tensors
 from surgery.modules.tensors import aliases, parts_of
 from surgery.modules.verify import output
-from surgery.shrinking.shrink import RECORD, tolerance_of
+from surgery.shrinking.record import RECORD
+from surgery.shrinking.shrink import tolerance_of
 from tests.laws import laws
 
 from . import memory

@@ -19,7 +19,7 @@ def blocks(plan: Plan, most: int) -> dict[str, tuple[str, ...]]:
     groups = [plan.groups[name] for name in plan.free]
     if len(groups) <= most:
         return {group.name: plan.tied(group.name) for group in groups}
-    for kind in (_by_name, _by_size, _all):
+    for kind in (_by_name, _by_size, _counted, _all):
         kinds: dict[tuple[object, ...], list[Group]] = {}
         for group in groups:
             kinds.setdefault(kind(group), []).append(group)
@@ -31,11 +31,15 @@ def blocks(plan: Plan, most: int) -> dict[str, tuple[str, ...]]:
 
 
 def _by_name(group: Group) -> tuple[object, ...]:
-    return group.size, group.granularity, re.sub(r"\d+", "#", group.name)
+    return group.size, group.granularity, group.counted, re.sub(r"\d+", "#", group.name)
 
 
 def _by_size(group: Group) -> tuple[object, ...]:
-    return group.size, group.granularity
+    return group.size, group.granularity, group.counted
+
+
+def _counted(group: Group) -> tuple[object, ...]:
+    return (group.counted,)
 
 
 def _all(group: Group) -> tuple[object, ...]:

@@ -102,13 +102,20 @@ def choices_of(plan: Plan, axes: Mapping[str, Sequence[str]], fitting: Allowed, 
     columns = {name: column for column, name in enumerate(plan.groups)}
     result = []
     for axis, names in axes.items():
-        rows = [fitting(dict.fromkeys(names, step)) for step in STEPS]
+        rows = [fitting(dict.fromkeys(names, step)) for step in _steps(plan, names)]
         distinct = list(dict.fromkeys(tuple(widths[name] for name in names) for widths in rows))
         widths, sizes = torch.tensor(distinct), torch.tensor([plan.groups[name].size for name in names])
         shares = (widths / sizes).mean(1)
         losses, times = _measured(found, axis, names, plan, shares)
         result.append(Choices(torch.tensor([columns[name] for name in names]), widths, shares, losses, times))
     return result
+
+
+def _steps(plan: Plan, names: Sequence[str]) -> list[float]:
+    """Fractions, the widest first. Of modules each one counts."""
+    groups = [plan.groups[name] for name in names]
+    each = {w / g.size for g in groups if g.counted for w in range(g.smallest, g.size, g.granularity)}
+    return sorted({*STEPS, *each}, reverse=True)
 
 
 def allowed(plan: Plan, spec: float | Mapping[str, float], multiple: int, minimum: Mapping[str, int]) -> dict[str, int]:

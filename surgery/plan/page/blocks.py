@@ -107,7 +107,7 @@ class Blocks:
         stuck = sum(item.elements for item in view.fixed.get(real, ()))
         return tag(
             "figure",
-            picture(dims, view.plan.groups, view.largest, view.widths, tall),
+            picture(dims, view.plan.groups, view.largest, view.widths, tall, gone=not view.there(tensor)),
             tag(
                 "figcaption",
                 tag("b", tensor.rpartition(".")[2]),
@@ -124,7 +124,7 @@ class Blocks:
         full, kept = view.plan.parameters[real], view.kept(tensor)
         shown = [dim for dim in view.dims(tensor) if layout.width(dim, {}) > 1] or list(view.dims(tensor))
         said = [", by ".join(told(dim, view.plan.groups) for dim in shown), f" ({full:,} elements"]
-        said.append(f", {kept:,} kept)" if kept < full else ")")
+        said.append(")" if kept == full else f", {kept:,} kept)" if kept else ", left out)")
         if names := view.group_names(tensor):
             said += [f"; {'groups' if len(names) > 1 else 'group'} ", ", ".join(names)]
         if real != tensor:
@@ -136,5 +136,7 @@ class Blocks:
 
 def _shape(view: View, tensor: str, full: bool) -> str:
     """`64 × 3 × 7 × 7`, of the whole tensor or of what is kept."""
+    if not full and not view.there(tensor):
+        return "left out"
     sizes = (layout.width(dim, {} if full else view.widths) for dim in view.dims(tensor))
     return " × ".join(f"{size:,}" for size in sizes) or "1"

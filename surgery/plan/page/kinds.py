@@ -9,7 +9,7 @@ from surgery.plan.groups import Group
 
 SIGNS = {
     "heads": "H", "kv_heads": "KV", "residual": "R", "head_width": "W", "embedding": "E", "channels": "C",
-    "inner": "I", "ffn": "F", "hidden": "M",
+    "inner": "I", "ffn": "F", "hidden": "M", "depth": "D", "experts": "X",
 }  # fmt: skip
 LETTER = 6.2  # about the room that a letter of a label takes, in pixels
 

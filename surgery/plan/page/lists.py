@@ -15,6 +15,7 @@ from surgery.plan.page.kinds import SIGNS, style_of, words
 from surgery.plan.page.picture import picture
 from surgery.plan.page.sides import SMALLEST
 from surgery.plan.page.view import View
+from surgery.plan.table import offered
 
 NUMERIC = ("size", "kept", "step", "parameters", "MACs", "elements")
 NOTES = {
@@ -118,6 +119,7 @@ def notes(view: View) -> Element | None:
     paths = folded([(path,) for path in sorted(view.plan.rewrites)])
     said = [f"The forward of {path or 'the model itself'} is rewritten: its code holds sizes that must follow."
             for (path,) in paths]  # fmt: skip
+    said += [f"Not asked for, but available: {line}." for line in offered(view.plan)]
     items = [tag("li", text) for text in (*said, *view.plan.notes)]
     return tag("section", tag("h2", "Notes"), tag("ul", *items)) if items else None
 

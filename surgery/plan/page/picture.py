@@ -18,7 +18,12 @@ LEFT = TOP = LABEL + BAND
 
 
 def picture(
-    dims: Sequence[Layout], groups: Mapping[str, Group], largest: int, widths: Mapping[str, int], tall: bool = False
+    dims: Sequence[Layout],
+    groups: Mapping[str, Group],
+    largest: int,
+    widths: Mapping[str, int],
+    tall: bool = False,
+    gone: bool = False,
 ) -> Element:
     """One tensor.
 
@@ -28,6 +33,7 @@ def picture(
         largest: the largest dimension of all pictures, for the scale.
         widths: what is kept; groups that are left out are full.
         tall: leave room above, so that a vector stands beside matrices.
+        gone: all of it is left out.
     """
     places = _drawn(dims)
     sides = [side(dims[place], largest, widths) for place in places]
@@ -40,7 +46,8 @@ def picture(
         body = [*_half(rows, across, groups, upright=True), *_half(columns, height, groups, upright=False)]
     else:
         body = [*_vector(rows, height, groups)]
-    inside = [*_extruded(across, height, deep), *body, _hollow(rows, columns, across, height), _outline(across, height)]
+    away = _all_hollow(across, height, bool(columns)) if gone else _hollow(rows, columns, across, height)
+    inside = [*_extruded(across, height, deep), *body, away, _outline(across, height)]
     full_width, full_height = LEFT + across + deep + 1, top + height + deep + 1
     return tag(
         "svg",
@@ -114,6 +121,12 @@ def _hollow(rows: Side | None, columns: Side | None, w: float, h: float) -> Elem
     strips = [f"M{-band:g} {a * h:.4g}H{w:g}V{b * h:.4g}H{-band:g}z" for a, b in (rows.gaps if rows else ())]
     strips += [f"M{a * w:.4g} {-BAND:g}H{b * w:.4g}V{h:g}H{a * w:.4g}z" for a, b in (columns.gaps if columns else ())]
     return tag("path", class_="hollow", d="".join(strips)) if strips else None
+
+
+def _all_hollow(w: float, h: float, columns: bool) -> Element:
+    """What lies over a tensor that is left out."""
+    return tag("path", class_="hollow", d=f"M{-BAND if columns else 0:g} {-BAND if columns else 0:g}H{w:g}V{h:g}H"
+                                          f"{-BAND if columns else 0:g}z")  # fmt: skip
 
 
 def _outline(w: float, h: float) -> Element:

@@ -49,20 +49,29 @@ class View:
         known = self.plan.layouts.get(real)
         return ((layout.Unit(self.plan.parameters[real]),),) if known is None else known
 
+    def there(self, name: str) -> bool:
+        """Whether the modules that a parameter lies in are kept: by this name, if it has several."""
+        return self.plan.units.reached(name, self.widths)
+
     def kept(self, name: str) -> int:
         """How many elements of a parameter are kept."""
+        if not self.there(name):
+            return 0
         return math.prod(layout.width(dim, self.widths) for dim in self.dims(name))
 
     def elements(self, names: Iterable[str]) -> tuple[int, int]:
         """How many elements parameters have, and how many of them are kept; each is counted once."""
-        own = {self.real(name) for name in names}
-        return sum(self.plan.parameters[name] for name in own), sum(map(self.kept, own))
+        own: dict[str, int] = {}
+        for name in names:
+            own[self.real(name)] = max(own.get(self.real(name), 0), self.kept(name))
+        return sum(self.plan.parameters[name] for name in own), sum(own.values())
 
     def kinds(self, name: str) -> list[str]:
-        """The kinds of the groups that cut a parameter, and `fixed` where a part of it is."""
-        found = dict.fromkeys(self.plan.groups[group].kind for dim in self.dims(name) for group in layout.groups(dim))
+        """The kinds of the groups that cut a parameter or leave it out, and `fixed` where a part of it is."""
+        found = dict.fromkeys(self.plan.groups[group].kind for group in self.group_names(name))
         return [*found, *(["fixed"] if self.real(name) in self.fixed else [])]
 
     def group_names(self, name: str) -> list[str]:
-        """The groups that cut a parameter."""
-        return list(dict.fromkeys(group for dim in self.dims(name) for group in layout.groups(dim)))
+        """The groups that cut a parameter, and those that leave out modules that it lies in."""
+        cut = [group for dim in self.dims(name) for group in layout.groups(dim)]
+        return list(dict.fromkeys([*cut, *self.plan.units.above(name)]))

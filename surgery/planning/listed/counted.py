@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from surgery.axes.formulas import Field
 from surgery.plan.groups import EXPERTS
 from surgery.planning.listed.chain import Chain
 from surgery.planning.listed.experiment import Laboratory
@@ -27,4 +28,15 @@ def evident(chain: Chain, laboratory: Laboratory) -> Choices:
         others = replace(follows, counts=tuple(other for other in follows.counts if other != place))
         if laboratory.without([replace(chain.drop([chain.free[-1]]), setting=others.setting)]).wrong is None:
             follows = others
+    return _needed(chain, laboratory, follows)
+
+
+def _needed(chain: Chain, laboratory: Laboratory, follows: Choices) -> Choices:
+    """Without lists in objects, such as configurations, that happen to have as many entries: the model needs those."""
+    for place in follows.picks:
+        if any(isinstance(step, Field) for step in place[1]):
+            others = replace(follows, picks=tuple(other for other in follows.picks if other != place))
+            drop = replace(chain.drop([chain.free[0]]), setting=others.setting)
+            if laboratory.without([drop]).wrong is None:
+                follows = others
     return follows

@@ -50,10 +50,9 @@ def group_of(one: Found, step: int) -> Group:
     """The group that a list becomes."""
     free = [unit for unit in range(one.size) if unit not in one.required]
     ordered = one.kind == DEPTH or one.required
-    return Group(
+    group = Group(
         one.name,
         one.size,
-        step,
         sets=tuple(dict.fromkeys(str(Attribute(module, path, 0)) for module, path, _ in _formulas(one))),
         kind=one.kind,
         least=max(1, len(one.required)),
@@ -61,6 +60,7 @@ def group_of(one: Found, step: int) -> Group:
         order=(*sorted(one.required), *free) if ordered else (),
         stays=tuple(sorted(one.required)),
     )
+    return group.stepped(step)
 
 
 def _counted(plan: Plan, one: Found, macs: Sequence[Layout]) -> Group:

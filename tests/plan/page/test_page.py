@@ -22,6 +22,7 @@ from surgery.plan.groups import KINDS
 from surgery.plan.page.kinds import SIGNS, label
 from tests.models import attention, convolutional, language, recurrent, vision_transformers
 from tests.models.case import Case
+from tests.models.deep import Deep, X
 
 PAGE = resource("surgery.plan.page", "page.css")
 MODELS = (convolutional, vision_transformers, language, attention, recurrent)
@@ -208,3 +209,24 @@ def test_labels_are_as_long_as_there_is_room() -> None:
     said = [label(("a", "b"), groups, 64, room) for room in (200, 80, 50, 30, 5)]
     assert said == ["heads 4 × head width 16", "H 4 × W 16", "H4×W16", "H×W", ""]
     assert label((), groups, 1000, 50) == "1,000"
+
+
+# ---- modules that come and go
+
+
+def test_modules_that_are_left_out_are_drawn_as_gone(tmp_path: Path) -> None:
+    plan = surgery.inspect(Deep(), X, depth={"layers.depth": [2, 0, 1, 3]})
+    text = written(plan, tmp_path, widths={"layers.depth": 2})
+    assert text.count("→ left out<") == 12  # six tensors in each of the layers 1 and 3
+    assert text.count("elements, left out)") == 12
+    before = written(plan, tmp_path)
+    assert "→ left out" not in before and text.count('class="hollow"') - before.count('class="hollow"') >= 12
+    cost = plan.cost_model.at(plan.widths({"layers.depth": 2}))
+    assert f"{cost.params:,}" in text
+
+
+def test_modules_that_may_go_have_the_kind_of_their_group(tmp_path: Path) -> None:
+    text = written(surgery.inspect(Deep(), X, depth=True, rehearse=False), tmp_path)
+    cards = re.findall(r'class="(layer [^"]*)"[^>]*aria-label="([^"]*)"', text)
+    kinds = {path: classes for classes, path in cards}
+    assert "k-depth" in kinds["layers.0.up"] and "k-depth" not in kinds["head"]
