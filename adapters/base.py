@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import nn
 
+from surgery.adapters.stack import Stack
 from surgery.axes import signature
 from surgery.axes.algebra import Dim, Dims, pin
 from surgery.errors import AxisError
@@ -46,23 +47,6 @@ class LayerCall:
         if layer is not None:
             self.parts[len(self.macs)] = layer
         self.macs.append(dims)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Layers inside of a layer that run one after another, each on what the one before has made.
-
-    Attributes:
-        count: the attribute that holds how many they are.
-        tensors: the names of the tensors of each, one by one the same things.
-        entries: attributes with as many entries for each of them.
-        names: attributes with as many entries for each of them, which those that stay take over from the first.
-    """
-
-    count: str
-    tensors: tuple[tuple[str, ...], ...]
-    entries: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
 
 
 class Adapter:

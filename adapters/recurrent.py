@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from surgery.adapters.base import Adapter, LayerCall, Made, Stack, adapter
+from surgery.adapters.base import Adapter, LayerCall, Made, adapter
+from surgery.adapters.stack import Stack
 from surgery.axes.algebra import Dim, Dims, concat, fresh, pin, unify
 from surgery.nested import fold
 

@@ -79,6 +79,7 @@ NEVERS = [
     ("surgery.planning.conformance", "surgery.plan"),
     ("surgery.planning.listed", "surgery.planning.analysis"),
     ("surgery.planning.listed", "surgery.twin"),
+    ("surgery.planning.experts", "surgery.twin"),
     ("surgery.exporting.probe", "surgery"),  # a script, which runs where the library is not
     ("surgery.exporting.helpers", "surgery"),  # what is copied must need no part of the library
     ("surgery.demo.models", "surgery"),  # ordinary models, which know nothing of the library

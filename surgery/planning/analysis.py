@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import fx
 
 from surgery.adapters.base import Adapter, LayerCall, adapter_class, adapter_for, attribute_path
 from surgery.axes import signature
-from surgery.axes.algebra import Axis, Dim, Dims, axes_of, extent, fresh, pin, resolve
-from surgery.axes.sizes import Size, origin_of
+from surgery.axes.algebra import Axis, Dim, Dims, axes_of, fresh, pin
 from surgery.capture.callsites import line
 from surgery.capture.frames import Frame, info
 from surgery.capture.record import Capture
@@ -23,8 +21,8 @@ from surgery.capture.trace import foreign
 from surgery.errors import AxisError
 from surgery.modules.containers import unreachable
 from surgery.modules.tensors import Parts, aliases
-from surgery.nested import mapped
 from surgery.planning.listed.found import Experts
+from surgery.planning.values import check, fill, fixed, pin_all
 from surgery.rules.base import Call, SizeConstraint, run, tensors_in
 from surgery.rules.registry import find
 
@@ -71,7 +69,7 @@ class Analysis:
     def add(self, capture: Capture) -> None:
         """Apply the rules to one recorded run; what goes in and what comes out is fixed."""
         self.run(capture, ())
-        _pin_all([self.values[node] for node in capture.root.counted], "it is an output of the model")
+        pin_all([self.values[node] for node in capture.root.counted], "it is an output of the model")
 
     def run(self, capture: Capture, inputs: Sequence[Dims]) -> list[Dims]:
         """Apply the rules to a recorded run with known dimensions of its input tensors; returns those that come out."""
@@ -103,7 +101,7 @@ class Analysis:
     def value(self, node: fx.Node, capture: Capture) -> Any:
         """The dimensions of what a call makes, as its rule or adapter says. What they do not explain is pinned."""
         if node.op == "placeholder":
-            return _fixed(info(node).shape, "it is an input of the model")
+            return fixed(info(node).shape, "it is an input of the model")
         if node.op == "get_attr":
             return self.tensor(str(node.target))
         if node.target is operator.getitem:
@@ -116,7 +114,7 @@ class Analysis:
                 value = self._layer_call(node, args, kwargs, where, capture)
             else:
                 value = self._rule_call(node, args, kwargs, where, capture)
-            _check(value, info(node).shape)
+            check(value, info(node).shape)
             return value
         except Unexplained as error:
             reason = f"{error} at {line(info(node).where)}"
@@ -124,10 +122,10 @@ class Analysis:
             # a rule that cannot read a call must not end the analysis: what it leaves unexplained is pinned
             kind = "adapter" if node.op == "call_module" else "rule"
             reason = f"the {kind} for {where} does not cover this call ({str(error) or type(error).__name__})"
-        _pin_all((args, kwargs), reason)
+        pin_all((args, kwargs), reason)
         if node.op == "call_module":
             self._pin_layer(str(node.target), reason)
-        return _fixed(info(node).shape, reason)
+        return fixed(info(node).shape, reason)
 
     def _rule_call(self, node: fx.Node, args: Any, kwargs: Any, where: str, capture: Capture) -> Any:
         function: Any = node.target
@@ -242,7 +240,7 @@ class Analysis:
     def _pin_layer(self, path: str, reason: str) -> None:
         layer = self.modules[path]
         for name, _ in (*layer.named_parameters(prefix=path), *layer.named_buffers(prefix=path)):
-            _pin_all(self.tensor(name), reason)
+            pin_all(self.tensor(name), reason)
 
 
 def group_axes(analysis: Analysis) -> list[Axis]:
@@ -261,47 +259,6 @@ class Unexplained(Exception):
 
 def _describe(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else call_name(node.target)
-
-
-def fill(value: Any, get: Callable[[fx.Node], Any], node: fx.Node | None = None, site: tuple[Any, ...] = ()) -> Any:
-    """Recorded arguments with values in place of nodes. With `node`, integers learn their site."""
-
-    def known(leaf: Any, path: tuple[Any, ...]) -> Any:
-        if isinstance(leaf, fx.Node):
-            return get(leaf)
-        if node is not None and isinstance(leaf, int) and not isinstance(leaf, bool):
-            return Size(leaf, origin_of(leaf), (node, path))
-        return leaf
-
-    return mapped(value, known, path=site)
-
-
-def _pin_all(values: Any, reason: str) -> None:
-    """Pin the dimensions of tensors, and those in which their values are places."""
-    for dims in tensors_in(values):
-        for dim in (*dims, dims.into or ()):
-            pin(dim, reason)
-
-
-def _fixed(shape: Any, reason: str) -> Any:
-    """A result about which nothing is known, with every dimension pinned."""
-
-    def made(leaf: Any, _: tuple[Any, ...]) -> Any:
-        return None if leaf is None else Dims(fresh(size, reason) for size in leaf)
-
-    return mapped(shape, made, whole=torch.Size)
-
-
-def _check(value: Any, shape: Any) -> None:
-    """A rule's answer must have the recorded shape; a wrong rule is found here rather than believed."""
-    if isinstance(shape, torch.Size):
-        got = [extent(resolve(dim)) for dim in value]
-        if got != list(shape):
-            raise AxisError(f"the rule says {got}, the operation made {list(shape)}")
-    elif isinstance(shape, list | dict):
-        for key in range(len(shape)) if isinstance(shape, list) else shape:
-            if shape[key] is not None:
-                _check(value[key], shape[key])
 
 
 def pin_held(analysis: Analysis) -> None:

@@ -26,12 +26,12 @@ from surgery.plan.ties import TieSpec
 from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
+from surgery.planning.experts.routers import candidates
+from surgery.planning.experts.settled import available, join, settle
+from surgery.planning.followed import follows
 from surgery.planning.freeze import Freezer, coarser_dtypes
-from surgery.planning.listed.experts import available, join, settle
-from surgery.planning.listed.followed import follows
 from surgery.planning.listed.frozen import with_modules
 from surgery.planning.listed.lists import Lists, find_lists
-from surgery.planning.listed.routers import candidates
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
 from surgery.planning.silent import read_silently

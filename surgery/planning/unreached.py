@@ -16,7 +16,8 @@ from surgery.capture.record import Capture, capture
 from surgery.errors import CaptureError
 from surgery.modules.code.bytecode import mentions
 from surgery.modules.inputs import Inputs
-from surgery.planning.analysis import Analysis, fill
+from surgery.planning.analysis import Analysis
+from surgery.planning.values import fill
 from surgery.rules.base import tensors_in
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ from surgery.modules.containers import containers, located, swapped
 from surgery.modules.sharded import is_sharded
 from surgery.plan import cutting
 from surgery.twin.following import following
-from surgery.twin.memory import Absent, Gathered, Memory, Shown, Stored
+from surgery.twin.memory import Gathered, Memory, Shown, Stored
 from surgery.twin.parallel import check_even, check_there, out_of_reach
 from surgery.twin.state import State, in_backward
 
@@ -259,21 +258,6 @@ class Elastic:
 
 def _version(tensor: Tensor) -> int:
     return -1 if tensor.is_inference() else tensor._version
-
-
-def put_back(modules: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> None:
-    """Give modules the attributes that they had before forwards set them. What modules share, they share again."""
-    copies: dict[int, Any] = {}
-    for module, before in modules:
-        for name, value in before.items():
-            if value is Absent:
-                vars(module).pop(name, None)
-            elif isinstance(value, Tensor):
-                vars(module)[name] = value
-            else:
-                if id(value) not in copies:
-                    copies[id(value)] = copy.copy(value)
-                vars(module)[name] = copies[id(value)]
 
 
 def elastic_of(module: nn.Module) -> Elastic | None:

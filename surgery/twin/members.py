@@ -27,6 +27,7 @@ from surgery.twin.elastic import KEY, Elastic, elastic_of, is_wrapped, state_of,
 from surgery.twin.foreign import REMEDY
 from surgery.twin.forward import around, forward_of, named_members, untraced
 from surgery.twin.memory import Stored
+from surgery.twin.slices import Slice
 from surgery.twin.state import in_backward
 from surgery.twin.status import line
 from surgery.twin.writing import assign
@@ -115,32 +116,6 @@ class Member:
     def register_buffer(self: Any, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         if not _taken(self, name, tensor):
             super().register_buffer(name, tensor, persistent)  # type: ignore[misc]
-
-
-FLAG = (
-    "below full width an attribute gives a slice, and to set its requires_grad would not reach the parameter: use "
-    "requires_grad_() of the module, or the tensors of parameters()"
-)
-
-
-class Slice(Tensor):
-    """A slice of a frozen tensor, outside of forwards: a tensor in all, but that its flag is not the parameter's."""
-
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
-
-    @property
-    def requires_grad(self) -> bool:
-        return self.as_subclass(Tensor).requires_grad
-
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None:
-        raise InputError(FLAG)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        raise InputError(FLAG)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.as_subclass(Tensor).__reduce_ex__(protocol)
 
 
 def _whole(module: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Absent:
@@ -64,3 +66,18 @@ class Memory:
         """Let go of what belongs to one forward."""
         for kept in (self.gathered, self.shown, self.assigned, self.lent):
             kept.clear()
+
+
+def put_back(modules: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> None:
+    """Give modules the attributes that they had before forwards set them. What modules share, they share again."""
+    copies: dict[int, Any] = {}
+    for module, before in modules:
+        for name, value in before.items():
+            if value is Absent:
+                vars(module).pop(name, None)
+            elif isinstance(value, Tensor):
+                vars(module)[name] = value
+            else:
+                if id(value) not in copies:
+                    copies[id(value)] = copy.copy(value)
+                vars(module)[name] = copies[id(value)]

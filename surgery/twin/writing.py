@@ -13,8 +13,8 @@ from surgery.errors import InputError
 from surgery.modules.contents import Contents
 from surgery.modules.tree import OF_ANY
 from surgery.plan import cutting
-from surgery.twin.elastic import KEY, Elastic, elastic_of, put_back
-from surgery.twin.memory import Absent, Stored
+from surgery.twin.elastic import KEY, Elastic, elastic_of
+from surgery.twin.memory import Absent, Stored, put_back
 from surgery.twin.state import State, Widths
 
 _OWN = OF_ANY | {KEY}

@@ -25,8 +25,9 @@ from surgery.axes.samples import Samples
 from surgery.capture.record import Capture, capture
 from surgery.modules.inputs import Inputs
 from surgery.modules.tensors import parts_of
-from surgery.planning.analysis import Analysis, fill
+from surgery.planning.analysis import Analysis
 from surgery.planning.freeze import freeze
+from surgery.planning.values import fill
 
 
 @dataclass

@@ -17,8 +17,9 @@ from surgery.capture.record import capture
 from surgery.errors import AxisError
 from surgery.modules.inputs import Inputs, tensors, widened
 from surgery.modules.tensors import parts_of
-from surgery.planning.analysis import Analysis, fill
+from surgery.planning.analysis import Analysis
 from surgery.planning.conformance.layers import Alone, mapped, owner_of, relist
+from surgery.planning.values import fill
 from surgery.rules.base import tensors_in
 
 AXIS = "axis"  # what the axis of a trial is called in layouts: there is only one at a time

@@ -1,4 +1,4 @@
 """Groups whose units are modules: which lists of modules there are, and which of these may be left out.
 
-It makes recordings and compares them. Never: a twin, or a plan that is finished.
+It makes recordings and compares them. Never: the analysis, or twins.
 """

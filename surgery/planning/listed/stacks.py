@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import fx, nn
 
-from surgery.adapters.base import Stack, adapter_for
+from surgery.adapters.base import adapter_for
+from surgery.adapters.stack import Stack
 from surgery.capture.callsites import line
 from surgery.capture.frames import info
 from surgery.capture.record import Capture

@@ -14,11 +14,11 @@ from surgery.modules.inputs import Examples, runs
 from surgery.plan.groups import EXPERTS, Listed
 from surgery.plan.selecting import covers
 from surgery.planning.analysis import Analysis, group_axes
+from surgery.planning.experts.exchange import Exchange
+from surgery.planning.experts.interchange import Experiment, refused
+from surgery.planning.experts.routers import CONTAINERS, routed
 from surgery.planning.freeze import freeze
-from surgery.planning.listed.exchange import Exchange
 from surgery.planning.listed.found import Experts
-from surgery.planning.listed.interchange import Experiment, refused
-from surgery.planning.listed.routers import CONTAINERS, routed
 from surgery.planning.names import axis_names
 from surgery.rules.base import tensors_in
 

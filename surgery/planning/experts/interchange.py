@@ -22,8 +22,8 @@ from surgery.modules.outputs import picked
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import Output, WithoutDropout, difference, proving
 from surgery.nested import all_tensors
-from surgery.planning.listed.exchange import ALLOWED, Exchange, like, permuted
-from surgery.planning.listed.reaching import Reach
+from surgery.planning.experts.exchange import ALLOWED, Exchange, like, permuted
+from surgery.planning.experts.reaching import Reach
 
 TRIALS, MOST = 3, 10  # with other weights each; more where not every unit was reached
 SEED = 0

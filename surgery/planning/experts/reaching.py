@@ -14,7 +14,7 @@ from surgery.modules.tensors import Parts
 from surgery.modules.verify import difference, proving
 from surgery.nested import all_tensors
 from surgery.plan.groups import Listed
-from surgery.planning.listed.exchange import ALLOWED, Exchange, permuted
+from surgery.planning.experts.exchange import ALLOWED, Exchange, permuted
 
 
 @dataclass(frozen=True)
