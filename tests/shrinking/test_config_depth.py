@@ -228,7 +228,7 @@ def test_what_a_class_makes_by_place_must_be_what_is_there(name: str, tmp_path: 
     set_depth_order(wrapped, {STACK: order})
     small: Any = surgery.shrink(wrapped, {STACK: 2})
     kept = ", ".join(map(str, sorted(order[:2])))
-    assert small.config.layers == 4
+    assert small.config.layers == 2
     surgery.save(small, tmp_path / "small")
     for one in (small, surgery.load(tmp_path / "small", made(cls), X)):
         with pytest.raises(surgery.InputError, match=rf"{message}.*stack\.blocks\.depth \(2 of 4: {kept}\).*an order"):

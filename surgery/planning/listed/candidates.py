@@ -16,6 +16,7 @@ from surgery.nested import fold
 from surgery.plan.groups import DEPTH, EXPERTS, Listed
 from surgery.planning.listed.calls import Call, Run, alike, inside, working
 
+ROOT = "self"  # the model itself, in names of groups: as its code calls it
 _LISTS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 
 
@@ -27,7 +28,7 @@ class Candidate:
         name, kind, lists: of the group that it may become.
         held: units that must stay, since what comes out has not the shape of what goes in.
         unlike: units that stay, since no other is of their class; single layers, since no other of their class may go.
-            A list of such units has a role for each.
+            A list of such units has a role for each. And stages: what may go of them are their own units.
         place: the argument that a stand-in for a unit would hand on; None where there can be none.
     """
 
@@ -64,32 +65,41 @@ def candidates(captures: Sequence[Capture], parts: Parts) -> list[Candidate]:
     busy = working(runs, parts)
     groups = list(_zipped([*_containers(parts, busy)], runs, busy))
     groups += [(listed,) for listed in _by_name(parts, runs, busy)]
-    return _named(one for one in (_of_a_kind(one, parts, busy) for one in _judged(groups, runs)) if _some_free(one))
+    judged = list(_judged(groups, runs))
+    kinds = (_of_a_kind(one, judged, parts, busy) for one in judged)
+    return _named(one for one in kinds if len(one.held | one.unlike) < one.size)
 
 
-def _some_free(one: Candidate) -> bool:
-    return len(one.held | one.unlike) < one.size
-
-
-def _of_a_kind(one: Candidate, parts: Parts, busy: frozenset[str]) -> Candidate:
-    """A candidate that knows which of its units are unlike all others."""
+def _of_a_kind(one: Candidate, judged: Sequence[Candidate], parts: Parts, busy: frozenset[str]) -> Candidate:
+    """A candidate that knows which of its units are unlike all others, or stages: lists of blocks themselves."""
     if one.kind == EXPERTS:
         return one
     classes = [type(parts.modules[one.children(unit)[0]]) for unit in range(one.size)]
-    single = [_layers(one.children(unit), parts, busy) < 2 for unit in range(one.size)]
+    layers = [_layers(one.children(unit), busy) for unit in range(one.size)]
     free = [unit for unit in range(one.size) if unit not in one.held]
+    blocks = [child for other in judged if other is not one for child in _blocks(other, busy)]
 
     def likes(unit: int) -> int:
-        others = free if single[unit] else range(one.size)
+        others = free if len(layers[unit]) < 2 else range(one.size)
         return sum(classes[other] is classes[unit] for other in others if other != unit)
 
-    return replace(one, unlike=frozenset(unit for unit in free if not likes(unit)))
+    def is_stage(unit: int) -> bool:
+        inner = [child for child in blocks if any(inside(child, own) for own in one.children(unit))]
+        return 2 * sum(any(inside(layer, child) for child in inner) for layer in layers[unit]) > len(layers[unit])
+
+    return replace(one, unlike=frozenset(unit for unit in free if not likes(unit) or is_stage(unit)))
 
 
-def _layers(paths: Sequence[str], parts: Parts, busy: frozenset[str]) -> int:
-    """How many layers that work are in some modules."""
-    inside_ = [path for path in busy if any(inside(path, one) for one in paths)]
-    return sum(not any(inside(other, path) for other in inside_ if other != path) for path in inside_)
+def _layers(paths: Sequence[str], busy: frozenset[str]) -> list[str]:
+    """The layers that work in some modules: nothing else that works is inside of them."""
+    found = [path for path in busy if any(inside(path, one) for one in paths)]
+    return [path for path in found if not any(inside(other, path) for other in found if other != path)]
+
+
+def _blocks(one: Candidate, busy: frozenset[str]) -> list[str]:
+    """The units of a list of which some may go, where they are more than single layers."""
+    units = [one.children(unit) for unit in range(one.size)] if one.kind == DEPTH else []
+    return [child for children in units for child in children if len(_layers(children, busy)) > 1]
 
 
 def _containers(parts: Parts, busy: frozenset[str]) -> Iterator[Listed]:
@@ -243,7 +253,7 @@ def _named(found: Iterable[Candidate]) -> list[Candidate]:
     """Candidates by the paths of their lists; by their first units too, where one module holds several."""
     named: dict[str, Candidate] = {}
     for one in found:
-        name = f"{one.path}.{one.kind}".lstrip(".")
+        name = f"{one.path or ROOT}.{one.kind}"
         if name in named:
             name = f"{one.children(0)[0]}.{one.kind}"
         named[name] = replace(one, name=name)

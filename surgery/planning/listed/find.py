@@ -46,7 +46,7 @@ def find(
     for chain in chains:
         chain.wrong = refused(chain.candidate, tied, laboratory)
         chain.required.update({unit: _held(chain.candidate, unit, laboratory) for unit in chain.candidate.held})
-        chain.required.update(dict.fromkeys(chain.candidate.unlike, "no other module of its kind is in the list"))
+        chain.required.update(dict.fromkeys(chain.candidate.unlike, "no other block of its kind is in the list"))
     for level in _levels([chain for chain in chains if chain.wrong is None]):
         together([chain for chain in level if chain.candidate.kind != EXPERTS], laboratory)
         for chain in level:

@@ -21,6 +21,7 @@ from surgery.nested import fold, is_object
 from surgery.planning.listed.bindings import Bindings
 from surgery.planning.listed.calls import Run, above, alike
 from surgery.planning.listed.shorter import Drop
+from surgery.planning.listed.sums import term, terms
 from surgery.planning.listed.turns import loops, turns_of
 from surgery.planning.listed.writes import written
 
@@ -80,12 +81,12 @@ class Comparison:
         return before[-1] if before else self.starts[0][1]
 
     def steps(self, run: Run) -> list[fx.Node]:
-        """The calls of a run that are compared."""
-        return run.nodes
+        """The calls of a run that are compared. `sum` begins with zero: the first term plus zero is that term."""
+        return [node for node in run.nodes if self.value(node) is node]
 
     def value(self, node: fx.Node) -> fx.Node:
         """The call whose result a value is."""
-        return node
+        return term(node)
 
     def step_through(self) -> None:
         """Find the partner of each call. Raises Differs where there is none."""
@@ -184,12 +185,34 @@ class Comparison:
             return known is other
         if gone.op in ("get_attr", "placeholder") or gone in self.used or not alike(gone, other):
             return False
+        if self.is_rest(other, gone, new):
+            return True
         owner = self.owner(gone)
         begin = next((begin for begin, child in self.starts if child == owner), self.whole.index[gone])
         if self.whole.index.get(other, -1) >= begin:
             return False
         new[gone] = other
         return True
+
+    def is_rest(self, other: fx.Node, gone: fx.Node, new: dict[fx.Node, fx.Node]) -> bool:
+        """Whether a value is what is left of a sum of which the other terms are left out."""
+        left = [one for one in terms(gone) if not self.absent(one)]
+        if gone in self.used or len(left) != 1 or not alike(gone, other):
+            return False
+        (rest,) = left
+        if rest is not other and self.match.instead.get(rest) is not other and not self.is_rest(other, rest, new):
+            return False
+        new[gone] = other
+        return True
+
+    def absent(self, node: fx.Node) -> bool:
+        """Whether nothing is left of a value: it is of a module that is left out, or a sum of such."""
+        if node.op == "get_attr" or node in self.used:
+            return False
+        if self.whole.within(node, self.children) is not None:
+            return True
+        found = terms(node)
+        return bool(found) and all(map(self.absent, found))
 
     def check_left_out(self) -> None:
         """Raises Differs where something is not called that is no part of what is left out, or shared by all."""

@@ -11,7 +11,7 @@ from surgery.errors import InputError, some
 from surgery.modules.inputs import Examples
 from surgery.modules.tensors import Parts
 from surgery.plan.groups import DEPTH, EXPERTS
-from surgery.planning.listed.candidates import available
+from surgery.planning.listed.candidates import ROOT, available
 from surgery.planning.listed.find import find
 from surgery.planning.listed.found import Found
 from surgery.planning.listed.stacks import stacks
@@ -57,7 +57,7 @@ def find_lists(
     Raises InputError where something was asked for that is not there.
     """
     layered, stuck = stacks(parts, captures)
-    known = [Known(*one, (one[0].removesuffix(f".{one[1]}"),)) for one in available(captures, parts)]
+    known = [Known(*one, (_path(one[0], one[1]),)) for one in available(captures, parts)]
     known += [Known(one.name, one.kind, one.size, tuple(listed.path for listed in one.lists)) for one in layered]
     asked = {DEPTH: depth, EXPERTS: experts}
     wanted = {one.name for one in known if selects(asked[one.kind], one)}
@@ -67,6 +67,12 @@ def find_lists(
     found += [one for one in layered if one.name in wanted]
     others = tuple((one.name, one.kind, one.size) for one in known if one.name not in wanted)
     return Lists(found, [*notes, *(stuck if depth is True else ())], others)
+
+
+def _path(name: str, kind: str) -> str:
+    """The module that a group is named for."""
+    path = name.removesuffix(f".{kind}")
+    return "" if path == ROOT else path
 
 
 def _check(depth: bool | list[str], known: Sequence[Known]) -> None:

@@ -15,6 +15,7 @@ from surgery.capture.record import Capture
 from surgery.modules.tensors import Parts
 from surgery.nested import fold
 from surgery.plan.groups import DEPTH, Listed
+from surgery.planning.listed.candidates import ROOT
 from surgery.planning.listed.found import Found
 
 
@@ -47,7 +48,7 @@ def _found(path: str, module: nn.Module, stack: Stack, calls: frozenset[fx.Node]
     ]
     size = len(stack.tensors)
     return Found(
-        name=f"{path}.depth".lstrip("."),
+        name=f"{path or ROOT}.depth",
         kind=DEPTH,
         size=size,
         lists=(Listed(path, stack.tensors, renumbered=False, own=True),),

@@ -7,7 +7,7 @@ keep is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,9 +36,23 @@ def told(parts: Parts, one: Found) -> Found:
         return one
     pairs = _Pairs(parts.modules, dict(built.named_modules(remove_duplicate=False)), units, widths)
     known = {place for place, _ in one.counts}
-    counts = tuple((place, 0) for place in dict.fromkeys(pairs.numbers(one.size)) if place not in known)
-    picks = tuple(place for place in dict.fromkeys(pairs.lists(one.size)) if place not in one.picks)
+    numbers, entries = (_in_all(one, list(found)) for found in (pairs.numbers(one.size), pairs.lists(one.size)))
+    counts = tuple((place, 0) for place in numbers if place not in known)
+    picks = tuple(place for place in entries if place not in one.picks)
     return replace(one, counts=(*one.counts, *counts), picks=(*one.picks, *picks))
+
+
+def _in_all(one: Found, places: Sequence[Place]) -> list[Place]:
+    """Places, those in a unit as they are in all: one unit is not there in the shorter model."""
+    found: dict[Place, None] = {}
+    for path, steps in places:
+        found[path, steps] = None
+        for listed in one.lists:
+            for names in zip(*listed.units, strict=False):
+                for child in map(listed.child, names):
+                    if path == child or path.startswith(f"{child}."):
+                        found.update({(f"{listed.child(n)}{path[len(child) :]}", steps): None for n in names})
+    return list(found)
 
 
 def _built(model: nn.Module, units: Units, widths: Mapping[str, int]) -> nn.Module | None:

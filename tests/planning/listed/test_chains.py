@@ -77,7 +77,7 @@ def test_few_runs_are_needed():
 
 def test_a_sequence_of_layers_with_norms_and_activations():
     one = only(nn.Sequential(nn.Flatten(), *hidden(D, 12, 12, 12), nn.Linear(12, 3)), X[:, 0])
-    assert one.name == "depth" and one.lists[0].units == (("1", "2", "3"), ("4", "5", "6"), ("7", "8", "9"), ("10",))
+    assert one.name == "self.depth" and one.lists[0].units == (("1", "2", "3"), ("4", "5", "6"), ("7", "8", "9"), ("10",))
     assert set(one.required) == {0, 3} and "another shape" in one.required[0]
 
 
@@ -360,7 +360,7 @@ class Attributes(nn.Module):
 def test_attributes_that_are_called_one_after_another():
     one = only(Attributes())
     (listed,) = one.lists
-    assert one.name == "depth" and listed.units == (("first",), ("second",), ("third",))
+    assert one.name == "self.depth" and listed.units == (("first",), ("second",), ("third",))
     assert listed.passing == 0 and not listed.renumbered
 
 
@@ -379,7 +379,7 @@ class Stages(nn.Module):
 
 def test_lists_in_units_of_lists():
     found, notes = searched(Stages(), X)
-    assert set(found) == {"stages.depth", "stages.0.depth", "stages.1.depth"} and not notes
+    assert set(found) == {"stages.0.depth", "stages.1.depth"} and not notes  # what may go of a stage are its blocks
 
 
 class Tied(Residual):
