@@ -175,7 +175,8 @@ def mixed(uniform: Shared | Grid | None = None, independent: float = 0.25, p: fl
 
 
 DEPTHS = (1 / 4, 1 / 2, 3 / 4)
-TURNS = 3  # depths alone, widths alone, both
+# What is cut, each as likely (docs/benchmarks.md, depth and width): whether depths are, and whether widths are.
+TURNS = ((True, False), (True, False), (False, True), (False, True), (True, True))
 APART = 0.25  # how often lists of modules have depths of their own
 
 
@@ -198,18 +199,18 @@ class Deep:
         widths = {name: width for name, width in drawn.items() if name not in lists}
         if not widths and any(plan.groups[name].kind != DEPTH for name in plan.free):
             return drawn  # a draw of depths alone
-        turn = int(torch.randint(TURNS, (1,), generator=generator))
+        shorter, narrower = TURNS[int(torch.randint(len(TURNS), (1,), generator=generator))]
         apart = float(torch.rand(1, generator=generator)) < APART
         places = torch.randint(len(self.depths), (len(lists),), generator=generator).tolist()
         depths = {name: self.depths[places[i if apart else 0]] for i, name in enumerate(lists)}
-        return ({} if turn == 0 else widths) | ({} if turn == 1 else depths)
+        return (widths if narrower else {}) | (depths if shorter else {})
 
 
 def deep(draw: Draw | None = None, depths: Iterable[float] = DEPTHS) -> Deep:
-    """Where modules may be left out: in a third of the cuts depths alone, in a third widths alone, else both.
+    """Where modules may be left out: in two of five cuts depths alone, in two widths alone, in one both.
 
-    Drawn together all the time, each is learnt at the other's worst. A model without such groups draws what `draw`
-    gives.
+    Drawn together all the time, each is learnt at the other's worst; never together, models that are both shorter and
+    narrower are not learnt. A model without such groups draws what `draw` gives.
 
     Args:
         draw: where the widths come from. Default: `surgery.mixed()`. What it leaves full stays full.

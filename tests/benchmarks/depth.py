@@ -22,7 +22,7 @@ from tests.benchmarks.plots import lines
 from tests.benchmarks.run import Run
 
 Value = dict[str, Any]
-BUDGETS = (0.75, 0.5, 0.33, 0.2)  # of the time of the full model
+BUDGETS = (0.6, 0.4, 0.25)  # of the time of the full model
 SEARCHED, EVALUATIONS = (0.5, 0.25), 60  # budgets of MACs that a search is given, and how often it may look
 ROUNDS = 15
 

@@ -58,7 +58,7 @@ def timed(fit: Callable[[], object]) -> float:
 
 
 # The language model.
-RATE, STEPS = 6e-3, 600
+RATE, STEPS = 6e-3, 400
 
 
 def decoder() -> nn.Module:
@@ -92,7 +92,7 @@ def next_byte(logits: Tensor, y: Tensor) -> Tensor:
 
 
 # The residual network.
-CHANNELS, BLOCKS, EPOCHS, BATCH, HIGHEST = (16, 32, 64), 4, 3, 128, 6e-3
+CHANNELS, BLOCKS, EPOCHS, BATCH, HIGHEST = (16, 32, 64), 4, 2, 128, 6e-3
 
 
 def residual() -> nn.Module:
