@@ -65,7 +65,7 @@ rule("unique", "unique_consecutive", "cartesian_prod", "combinations")(_listed("
 rule("take", "put")(_listed("indexed by position"))
 
 
-@rule(torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.numpy, *_PYTHON)
+@rule(torch.Tensor.tolist, torch.Tensor.item, *_PYTHON)
 def numbers(x: Dims, *_: object, **__: object) -> None:
     """Python's own code gets the values, one by one."""
     for dim in x:

@@ -18,7 +18,7 @@ from surgery.modules.containers import containers, located, swapped
 from surgery.modules.sharded import is_sharded
 from surgery.plan import cutting
 from surgery.twin.following import following
-from surgery.twin.memory import Gathered, Memory, Shown, Stored
+from surgery.twin.memory import Absent, Gathered, Memory, Shown, Stored, version_of
 from surgery.twin.parallel import check_even, check_there, out_of_reach
 from surgery.twin.state import State, in_backward
 
@@ -120,7 +120,7 @@ class Elastic:
             value, copied = value.contiguous(), True
         writable = self.is_buffer(module, name, tensor) or not (torch.is_grad_enabled() or value.is_inference())
         if writable and copied and self.state.forward.depth:
-            self.memory.gathered[name] = Gathered(value, _version(value), tensor)
+            self.memory.gathered[name] = Gathered(value, version_of(value), tensor)
             self.state.writes.dirty.append(module)
         elif copied and self.writes_data and self.state.forward.depth and name not in self.memory.lent:
             self.memory.lent[name] = Gathered(value, 0, tensor)
@@ -163,14 +163,15 @@ class Elastic:
         parts = self.kept(name)
         if name in self.memory.assigned or parts is None:
             return
-        if _version(found.value) != found.version or found.value.is_inference():
+        if version_of(found.value) != found.version or found.value.is_inference():
             cutting.write(found.whole, found.value, parts)
         elif self.is_buffer(module, name, found.whole) and module.training:
             cutting.write(found.whole.data, found.value, parts)  # batch_norm changes its statistics without counting it
 
     def attribute(self, name: str, value: Any) -> Any:
         """An attribute at the current widths."""
-        return self.cached(name, lambda: self._replaced(name, value))
+        made = self.memory.made_at(name, self.state.setting.version)
+        return made if made is not Absent else self.cached(name, lambda: self._replaced(name, value))
 
     def _replaced(self, name: str, value: Any) -> Any:
         """A value with the integers in it that follow the widths."""
@@ -184,14 +185,15 @@ class Elastic:
         """Whether a value that a forward sets is of the modules that are there: no other forward is to see it."""
         listed = any(isinstance(formula, Picked) for _, formula in self.attributes.get(name, ()))
         if listed and self.state.inside and not self.state.setting.full:
-            self.memory.cache[name] = self.state.setting.version, value
+            self.memory.made[name] = self.state.setting.version, value
             return True
         return False
 
     def show(self, module: nn.Module, name: str, value: Any) -> Any:
         """A container that holds tensors of the twin, with their slices in it. One forward sees one container."""
-        if self.memory.cache.get(name, (-1, None))[0] == self.state.setting.version:
-            return self.memory.cache[name][1]  # `keep` has it
+        made = self.memory.made_at(name, self.state.setting.version)
+        if made is not Absent:
+            return made
         moment = self.state.setting.version, torch.is_grad_enabled()
         shown = self.memory.shown.get(name)
         if self.state.forward.depth and shown is not None and shown.moment == moment and shown.source is value:
@@ -254,10 +256,6 @@ class Elastic:
                 "present widths): it was replaced after wrapping. Wrap the model again"
             )
         return True
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
 
 
 def elastic_of(module: nn.Module) -> Elastic | None:

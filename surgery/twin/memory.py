@@ -50,17 +50,24 @@ class Memory:
 
     Attributes:
         cache: what follows from the widths alone, with the version of the widths that it was made at.
+        made: what forwards have set that is of the modules that are there, with the version of the widths.
         wholes: the full shapes of tensors, once they were needed.
         gathered, shown, assigned, lent: of one forward; `assigned` are new values of buffers, `lent` gathered slices
             of parameters that code may write into through `data`, which leaves no trace.
     """
 
     cache: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    made: dict[str, tuple[int, Any]] = field(default_factory=dict)
     wholes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     gathered: dict[str, Gathered] = field(default_factory=dict)
     shown: dict[str, Shown] = field(default_factory=dict)
     assigned: dict[str, Tensor] = field(default_factory=dict)
     lent: dict[str, Gathered] = field(default_factory=dict)
+
+    def made_at(self, name: str, version: int) -> Any:
+        """What a forward has set at this version of the widths; `Absent` where there is nothing."""
+        known, value = self.made.get(name, (-1, None))
+        return value if known == version else Absent
 
     def forget(self) -> None:
         """Let go of what belongs to one forward."""
@@ -81,3 +88,8 @@ def put_back(modules: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> None:
                 if id(value) not in copies:
                     copies[id(value)] = copy.copy(value)
                 vars(module)[name] = copies[id(value)]
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was changed."""
+    return -1 if tensor.is_inference() else tensor._version

@@ -54,7 +54,7 @@ PINNED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "as long as the features": (lambda y: y * torch.DoubleTensor([0.1] * 16), "values differ by position"),
     "hidden code": (lambda y: flipped(y), "unknown origin"),
     "hidden code, then a constant": (lambda y: flipped(y) * torch.DoubleTensor([2.0]), "unknown origin"),
-    "data of the features": (lambda y: y * torch.DoubleTensor(y.tolist()), "no rule for tolist"),
+    "data of the features": (lambda y: y * torch.DoubleTensor(y.tolist()), "values are read as numbers at tolist"),
 }
 
 
