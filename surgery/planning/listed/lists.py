@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from surgery.capture.record import Capture
@@ -37,6 +37,14 @@ class Lists:
     def runs(self) -> Iterator[Capture]:
         """The recorded runs without some of the modules."""
         yield from {id(run): run for one in self.found for run in one.runs}.values()
+
+    def claim(self, paths: Iterable[str]) -> None:
+        """Leave lists to the axes whose units their modules are."""
+        taken = set(paths)
+        names = {f"{path or ROOT}.{EXPERTS}" for path in taken}
+        self.found = [one for one in self.found if not taken & {listed.path for listed in one.lists}]
+        self.notes = [note for note in self.notes if note.partition(":")[0] not in names]
+        self.available = tuple(one for one in self.available if one[0] not in names)
 
     def give_up(self, groups: Mapping[str, str], steps: Mapping[str, int]) -> None:
         """Let lists be as they are, each for its reason. Others go in larger steps."""
