@@ -132,7 +132,7 @@ def _drafted(parts: Parts, examples: Examples, asked: Asked, other: Inputs | Non
     pin_unread(analysis)
     pin_constants(analysis)
     if asked.experts:
-        notes += settle(analysis, examples, None if asked.experts is True else asked.experts)
+        notes += settle(analysis, examples, None if asked.experts is True else asked.experts, lists.patterns)
         lists.claim(listed.path for one in analysis.experts.values() for listed in one.lists)
     solution = _solved(analysis, examples)
     notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))

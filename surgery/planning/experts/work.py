@@ -6,10 +6,11 @@ sent to experts, how much each has to do depends on data: fewer experts have mor
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -37,10 +38,11 @@ def owned(analysis: Analysis) -> dict[fx.Node, frozenset[Owner]]:
     for run in map(Run, (capture for capture in analysis.captures if not capture.training)):
         if worked.keys() & run.index.keys():
             for axis, known in analysis.experts.items():
-                units = {listed.child(n): i for listed in known.lists for i, all_ in enumerate(listed.units) for n in all_}
+                units = {
+                    listed.child(n): i for listed in known.lists for i, all_ in enumerate(listed.units) for n in all_
+                }
                 for scope in _scopes(analysis, run, axis):
-                    each = _Each(analysis, run, axis, scope, units)
-                    for node, unit in each.work() if each.alike() else ():
+                    for node, unit in _Each(analysis, run, axis, scope, units).work():
                         found.setdefault(node, set()).add((axis, unit))
     return {node: frozenset(owners) for node, owners in found.items()}
 
@@ -48,8 +50,8 @@ def owned(analysis: Analysis) -> dict[fx.Node, frozenset[Owner]]:
 def _scopes(analysis: Analysis, run: Run, axis: Axis) -> list[str]:
     """The modules whose code goes through experts: those around a list of them, and those that take parts by number."""
     lists = [listed.path.rpartition(".")[0] for listed in analysis.experts[axis].lists]
-    taken = [run.path(node) for node in run.nodes if _part(analysis, node, axis) is not None]
-    return list(dict.fromkeys((*lists, *taken)))
+    parts = [run.path(node) for node in run.nodes if taken(analysis, node, axis) is not None]
+    return list(dict.fromkeys((*lists, *parts)))
 
 
 @dataclass
@@ -59,6 +61,8 @@ class _Each:
     Attributes:
         scope: the path of the module.
         units: of modules that are units, by their paths.
+        labels: the unit that a call is for, as it is a part of it, or reads what is; `MIXED` where that are several.
+        parts: the calls that are parts of units: in their modules, or such that take a unit out of a tensor.
     """
 
     analysis: Analysis
@@ -66,54 +70,75 @@ class _Each:
     axis: Axis
     scope: str
     units: Mapping[str, int]
+    labels: dict[fx.Node, int] = field(default_factory=dict)
+    parts: set[fx.Node] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.labels: dict[fx.Node, int] = {}
         for node in self.run.nodes:
-            label = self._label(node)
-            if label is not None:
-                self.labels[node] = label
+            unit = self._unit(node)
+            given = {self.labels[value] for value in _given(node) if value in self.labels}
+            if unit is not None:
+                self.parts.add(node)
+                self.labels[node] = unit
+            elif given:
+                self.labels[node] = given.pop() if len(given) == 1 else MIXED
 
-    def _label(self, node: fx.Node) -> int | None:
-        """The unit that a call is for; None where it is for none of them, or not known."""
+    def _unit(self, node: fx.Node) -> int | None:
+        """The unit that a call is a part of; None for any other."""
         own = self.run.within(node, self.units)
         if own is not None and inside(own, self.scope):
             return self.units[own]
-        if inside(self.run.path(node), self.scope):
-            taken = _part(self.analysis, node, self.axis)
-            if taken is not None:
-                return taken
-        given = {self.labels[value] for value in _given(node) if value in self.labels}
-        return None if not given else given.pop() if len(given) == 1 else MIXED
+        return taken(self.analysis, node, self.axis) if inside(self.run.path(node), self.scope) else None
 
     def work(self) -> Iterator[tuple[fx.Node, int]]:
-        """The calls that multiply and add for one unit, and for which."""
-        for (node, _), dim in zip(self.analysis.workers, self.analysis.macs, strict=True):
-            if self.labels.get(node, MIXED) != MIXED and self.axis not in axes_of(dim):
-                yield node, self.labels[node]
+        """The calls that multiply and add for one unit, and for which; none where data says how much each has to do.
 
-    def alike(self) -> bool:
-        """Whether each unit has the same to do, and nothing in data says how much."""
-        amounts: list[Counter[int]] = [Counter() for _ in range(self.axis.size)]
-        for (node, _), dim in zip(self.analysis.workers, self.analysis.macs, strict=True):
-            if self.labels.get(node, MIXED) != MIXED:
-                amounts[self.labels[node]][extent(dim)] += 1
-        return all(amounts) and all(amount == amounts[0] for amount in amounts) and not self._by_data()
+        Those that lead to a unit alone are of it where all others have such calls, too: what results are added to is
+        none of the first one's.
+        """
+        own, before = self._amounts(self.labels), self._amounts(self._leading(self.labels))
+        if not all(each and _sizes(each) == _sizes(own[0]) for each in own) or self._by_data():
+            return
+        common = functools.reduce(operator.and_, map(_sizes, before))
+        inner = self._leading(self.parts)
+        for unit, each in enumerate(own):
+            yield from ((node, unit) for node, _ in each)
+            left = common.copy()
+            for node, size in sorted(before[unit], key=lambda one: one[0] not in inner):
+                if left[size]:
+                    left[size] -= 1
+                    yield node, unit
 
-    def _by_data(self) -> bool:
-        """Whether data says how much some unit has to do: in calls for it, or in those that lead to these alone."""
-        every, leads = (1 << self.axis.size) - 1, dict.fromkeys(self.run.nodes, 0)
+    def _amounts(self, labels: Mapping[fx.Node, int]) -> list[list[tuple[fx.Node, int]]]:
+        """For each unit, the calls with its label that multiply and add, and how much."""
+        found: list[list[tuple[fx.Node, int]]] = [[] for _ in range(self.axis.size)]
+        for (node, _), dim in zip(self.analysis.workers, self.analysis.macs, strict=True):
+            label = labels.get(node, MIXED)
+            if label != MIXED and self.axis not in axes_of(dim):
+                found[label].append((node, extent(dim)))
+        return found
+
+    def _leading(self, to: Container[fx.Node]) -> dict[fx.Node, int]:
+        """Calls for no unit of which what they make goes into one unit alone, at these calls for it, and which."""
+        found: dict[fx.Node, set[int]] = {}
         for node in reversed(self.run.nodes):
             label = self.labels.get(node)
-            if label is not None and label != MIXED and _sized_by_data(node):
-                return True
-            if label is None and leads[node] not in (0, every) and (_sized_by_data(node) or _takes(node)):
-                return True
-            mark = leads[node] if label is None else 0 if label == MIXED else 1 << label
+            mark = found.get(node, set()) if label is None else {label} if node in to else set()
             for value in _given(node):
-                if value in leads:
-                    leads[value] |= mark
-        return False
+                if value not in self.labels:
+                    found.setdefault(value, set()).update(mark)
+        return {node: next(iter(units)) for node, units in found.items() if len(units) == 1 and node in self.run.index}
+
+    def _by_data(self) -> bool:
+        """Whether data says how much some unit has to do: in calls for it, or in those that lead to it alone."""
+        before = self._leading(self.parts)
+        if any(_sized_by_data(node) for node in (*self.labels, *before) if self.labels.get(node) != MIXED):
+            return True
+        asked = [Counter[str]() for _ in range(self.axis.size)]
+        for node, unit in before.items():
+            if call_name(node.target) in _PARTS:  # by numbers, which may have been data: not where they are the same
+                asked[unit][str(node.args[1:])] += 1
+        return any(each != asked[0] for each in asked)
 
 
 def _given(node: fx.Node) -> Iterator[fx.Node]:
@@ -128,12 +153,11 @@ def _sized_by_data(node: fx.Node) -> bool:
     return name in _BY_DATA or (name == "__getitem__" and any(masks))
 
 
-def _takes(node: fx.Node) -> bool:
-    """Whether a call takes a part of a tensor, by numbers."""
-    return call_name(node.target) in _PARTS and not any(True for _ in fold(node.args[1:], fx.Node))
+def _sizes(amounts: Iterable[tuple[fx.Node, int]]) -> Counter[int]:
+    return Counter(size for _, size in amounts)
 
 
-def _part(analysis: Analysis, node: fx.Node, axis: Axis) -> int | None:
+def taken(analysis: Analysis, node: fx.Node, axis: Axis) -> int | None:
     """The unit of an axis that a call takes out of a tensor that has it; None for any other call."""
     if call_name(node.target) not in _PARTS or not node.args or not isinstance(node.args[0], fx.Node):
         return None
@@ -141,7 +165,7 @@ def _part(analysis: Analysis, node: fx.Node, axis: Axis) -> int | None:
     if not isinstance(analysis.values.get(node), Dims) or any(axis in axes_of(dim) for dims in made for dim in dims):
         return None
     if node.target is operator.getitem:  # one of the parts that a call has made
-        source = node.args[0].args[0] if node.args[0].args else None
+        source = node.args[0].args[0] if call_name(node.args[0].target) in _PARTS else None
         dims = analysis.values.get(source) if isinstance(source, fx.Node) else None
         return _unit(axis, node.args[1]) if isinstance(dims, Dims) and _has(dims, axis) else None
     places = [i for i, dim in enumerate(given[0]) if axis in axes_of(dim)] if given else []
@@ -157,7 +181,7 @@ def _index(node: fx.Node, place: int, rank: int) -> Any:
     name, rest = call_name(node.target), [*node.args[1:], *node.kwargs.values()]
     if name in ("select", "narrow"):
         return rest[1] if len(rest) > 1 and rest[0] in (place, place - rank) else None
-    index = list(rest[0]) if isinstance(rest[0], tuple) else rest[:1]
+    index: list[Any] = list(rest[0]) if isinstance(rest[0], tuple) else rest[:1]
     if any(one is None or isinstance(one, bool | fx.Node) for one in index):
         return None
     if Ellipsis in index:

@@ -27,12 +27,14 @@ class Lists:
         notes: why modules that were asked for stay.
         available: name, kind and size of those that were not asked for.
         steps: the granularity of groups that go in steps.
+        patterns: those that select some list of experts.
     """
 
     found: list[Found] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     available: tuple[tuple[str, str, int], ...] = ()
     steps: dict[str, int] = field(default_factory=dict)
+    patterns: frozenset[str] = frozenset()
 
     def runs(self) -> Iterator[Capture]:
         """The recorded runs without some of the modules."""
@@ -74,7 +76,9 @@ def find_lists(
     found = [told(parts, one) if one.kind == DEPTH else one for one in found]
     found += [one for one in layered if one.name in wanted]
     others = tuple((one.name, one.kind, one.size) for one in known if one.name not in wanted)
-    return Lists(found, [*notes, *(stuck if depth is True else ())], others)
+    sets = [one for one in known if one.kind == EXPERTS]
+    patterns = {p for p in (experts if isinstance(experts, list) else ()) if any(selects([p], one) for one in sets)}
+    return Lists(found, [*notes, *(stuck if depth is True else ())], others, patterns=frozenset(patterns))
 
 
 def _path(name: str, kind: str) -> str:
