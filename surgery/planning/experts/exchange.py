@@ -50,7 +50,7 @@ def permuted(parts: Parts, exchange: Exchange, orders: Mapping[str, Tensor]) -> 
     named = {name: parts.tensors[first] for first, names in aliases(parts).items() for name in names} if moves else {}
 
     def take(name: str, tensor: Tensor) -> Tensor:
-        source = _source(name, moves)
+        source = source_of(name, moves)
         held = tensor if source == name else named.get(source)
         if held is None or held.shape != tensor.shape:
             raise ProofError(f"{name} cannot change places with {source}, which has another shape")
@@ -70,7 +70,7 @@ def _moves(exchange: Exchange, orders: Mapping[str, Tensor]) -> Iterator[tuple[s
             yield from zip(map(listed.child, listed.units[unit]), map(listed.child, listed.units[source]), strict=True)
 
 
-def _source(name: str, moves: Mapping[str, str]) -> str:
+def source_of(name: str, moves: Mapping[str, str]) -> str:
     """What a tensor is called in the module whose tensors come to its place."""
     found = next((path for path in moves if name.startswith(f"{path}.")), None)
     return name if found is None else moves[found] + name.removeprefix(found)

@@ -286,3 +286,11 @@ class Inception(nn.Module):
 
 
 SETS = (Ensemble, Branches, Averaged, AveragedByNumber, Inception)
+
+
+class Dilated(Inception):
+    """Branches differ by what they are, not by their tensors alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv1d(6, 6, 3, padding=by, dilation=by) for by in range(1, 5))
