@@ -74,7 +74,8 @@ class _Each:
     parts: set[fx.Node] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        for node in self.run.nodes:
+        self.nodes = [node for node in self.run.nodes if inside(self.run.path(node), self.scope)]
+        for node in self.nodes:
             unit = self._unit(node)
             given = {self.labels[value] for value in _given(node) if value in self.labels}
             if unit is not None:
@@ -88,7 +89,7 @@ class _Each:
         own = self.run.within(node, self.units)
         if own is not None and inside(own, self.scope):
             return self.units[own]
-        return taken(self.analysis, node, self.axis) if inside(self.run.path(node), self.scope) else None
+        return taken(self.analysis, node, self.axis)
 
     def work(self) -> Iterator[tuple[fx.Node, int]]:
         """The calls that multiply and add for one unit, and for which; none where data says how much each has to do.
@@ -121,13 +122,13 @@ class _Each:
     def _leading(self, to: Container[fx.Node]) -> dict[fx.Node, int]:
         """Calls for no unit of which what they make goes into one unit alone, at these calls for it, and which."""
         found: dict[fx.Node, set[int]] = {}
-        for node in reversed(self.run.nodes):
+        for node in reversed(self.nodes):
             label = self.labels.get(node)
             mark = found.get(node, set()) if label is None else {label} if node in to else set()
             for value in _given(node):
                 if value not in self.labels:
                     found.setdefault(value, set()).update(mark)
-        return {node: next(iter(units)) for node, units in found.items() if len(units) == 1 and node in self.run.index}
+        return {node: next(iter(found[node])) for node in self.nodes if len(found.get(node, ())) == 1}
 
     def _by_data(self) -> bool:
         """Whether data says how much some unit has to do: in calls for it, or in those that lead to it alone."""
