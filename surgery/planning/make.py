@@ -26,6 +26,7 @@ from surgery.plan.ties import TieSpec
 from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
+from surgery.planning.experts.frozen import with_experts
 from surgery.planning.experts.routers import candidates
 from surgery.planning.experts.settled import available, join, settle
 from surgery.planning.followed import follows
@@ -131,7 +132,8 @@ def _drafted(parts: Parts, examples: Examples, asked: Asked, other: Inputs | Non
     pin_unread(analysis)
     pin_constants(analysis)
     if asked.experts:
-        notes += settle(analysis, examples, None if asked.experts is True else asked.experts)
+        notes += settle(analysis, examples, None if asked.experts is True else asked.experts, lists.patterns)
+        lists.claim(listed.path for one in analysis.experts.values() for listed in one.lists)
     solution = _solved(analysis, examples)
     notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))
     draft = _Draft(analysis, examples, axis_names(analysis), min_widths(analysis), notes, lists)
@@ -197,7 +199,7 @@ class _Draft:
     def plan(self, solution: Solution) -> Plan:
         lists = self.lists
         plan = Freezer(self.analysis, solution, self.names, self.coarse, (*self.notes, *lists.notes)).plan()
-        plan = replace(plan, available=lists.available)
+        plan = with_experts(replace(plan, available=lists.available), self.analysis, self.names)
         return with_modules(plan, lists.found, self.analysis.workers, lists.steps)
 
     def give_up(self, groups: Mapping[str, str], steps: Mapping[str, int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
@@ -16,9 +16,9 @@ from surgery.modules.arguments import counted
 from surgery.modules.inputs import Examples
 from surgery.modules.modes import evaluating
 from surgery.modules.tree import named_modules
-from surgery.plan.groups import DEPTH, Group
+from surgery.plan.groups import DEPTH, EXPERTS, Group
 from surgery.plan.plan import Plan
-from surgery.refitting.orders import absorbed
+from surgery.refitting.orders import ByReaders, absorbed
 from surgery.refitting.statistics import apart, parameters_of
 from surgery.shrinking.reorder import reorder, unsaved
 from surgery.shrinking.shrink import M, prepared, unsharded
@@ -56,7 +56,8 @@ def sort(model: M, example_inputs: Examples | None = None, *, by: Criterion | No
         by: `surgery.absorbed(batches)`, which is the best for a trained model, `surgery.activation(batches)`,
             `surgery.magnitude(...)`, `surgery.taylor(...)`, or a callable (wrapped model, plan) -> scores, a tensor of
             one number per unit for each group that is to be sorted; higher is more important. Default: `absorbed` on
-            the batches that the model was wrapped with (`calibration=`); without any, `magnitude()`.
+            the batches that the model was wrapped with (`calibration=`); without any, `magnitude()`. Branches that are
+            modules, with no axis that goes with them, are always sorted by the size of their weights.
 
     Raises InputError for scores that are not finite or not one per unit, and what `reorder` raises.
     """
@@ -75,7 +76,10 @@ def _orders(
     if not callable(by) or (name in makers and not isinstance(by, type)):
         called = f"surgery.{name}({makers[name]})" if name in makers else "surgery.magnitude()"
         raise InputError(f"by is a criterion, such as {called}, got {by!r}")
-    scores = by(unsharded(wrapped, plan, examples), plan)
+    whole = unsharded(wrapped, plan, examples)
+    scores = by(whole, plan)
+    if isinstance(by, ByReaders):
+        scores = {**_of_modules(whole, plan, scores), **scores}
     chains = [name for name in scores if plan.groups[name].kind == DEPTH]
     if chains:
         raise InputError(
@@ -93,6 +97,13 @@ def _orders(
     return {
         name: _descending(plan.groups[name], value) for name, value in scores.items() if not unsaved(model, plan, name)
     }
+
+
+def _of_modules(wrapped: nn.Module, plan: Plan, known: Container[str]) -> dict[str, Tensor]:
+    """Scores of groups that are made of modules side by side alone, by the size of their weights: no axis is read."""
+    alone = {name for name, group in plan.groups.items() if group.kind == EXPERTS and not group.cuts}
+    found = magnitude()(wrapped, plan) if any(name not in known for name in alone) else {}
+    return {name: score for name, score in found.items() if name in alone}
 
 
 def _descending(group: Group, scores: object) -> Tensor:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from surgery.axes import layout
 from surgery.axes.layout import Layout
+from surgery.errors import ProofError
 from surgery.modules.copying import copy_of
-from surgery.modules.tensors import Parts
+from surgery.modules.tensors import Parts, aliases
 from surgery.plan.groups import Listed
 
 # Differences allowed, by the coarsest float type that took part: nothing but the order of sums may differ.
@@ -39,23 +40,40 @@ class Exchange:
 
 
 def permuted(parts: Parts, exchange: Exchange, orders: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of a model with the units of axes in another order."""
+    """A copy of a model with the units of axes in another order.
+
+    Modules stay where they are, and get the tensors of others: numbers that they carry are those of their places.
+
+    Raises ProofError where that cannot be, since they differ.
+    """
+    moves = dict(_moves(exchange, orders))
+    named = {name: parts.tensors[first] for first, names in aliases(parts).items() for name in names} if moves else {}
 
     def take(name: str, tensor: Tensor) -> Tensor:
-        value = tensor.detach()
+        source = source_of(name, moves)
+        held = tensor if source == name else named.get(source)
+        if held is None or held.shape != tensor.shape:
+            raise ProofError(f"{name} cannot change places with {source}, which has another shape")
+        value = held.detach()
         for dim, part in enumerate(exchange.layouts.get(name, ())):
             if set(orders) & set(layout.groups(part)):
                 value = value.index_select(dim, layout.positions(part, orders).to(value.device))
         return like(tensor, value)
 
-    made = copy_of(parts, take)
+    return copy_of(parts, take).model
+
+
+def _moves(exchange: Exchange, orders: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """For each module that is a unit, the one whose tensors come to its place."""
     for name, listed in ((name, listed) for name, all_ in exchange.lists.items() for listed in all_):
-        children = made.modules[listed.path]._modules
-        before = dict(children)
-        for unit, source in enumerate(orders[name].tolist()):
-            for one, other in zip(listed.units[unit], listed.units[source], strict=True):
-                children[one] = before[other]
-    return made.model
+        for unit, source in enumerate(orders[name].tolist() if name in orders else ()):
+            yield from zip(map(listed.child, listed.units[unit]), map(listed.child, listed.units[source]), strict=True)
+
+
+def source_of(name: str, moves: Mapping[str, str]) -> str:
+    """What a tensor is called in the module whose tensors come to its place."""
+    found = next((path for path in moves if name.startswith(f"{path}.")), None)
+    return name if found is None else moves[found] + name.removeprefix(found)
 
 
 def like(tensor: Tensor, value: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from surgery.axes.algebra import Axis, Dim, axes_of, extent, pin, resolve, unify
@@ -23,12 +23,14 @@ from surgery.planning.names import axis_names
 from surgery.rules.base import tensors_in
 
 
-def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def settle(
+    analysis: Analysis, examples: Examples, wanted: Sequence[str] | None, others: Collection[str] = ()
+) -> tuple[str, ...]:
     """Decide which axes are experts; a note for each that is none. All that were left open and are none are pinned.
 
     Axes that are read unit by unit in one forward, of one size, are one. Each axis that code chooses from is tried:
     its units are permuted, with the modules of a list if there are as many. `wanted` are globs over their names;
-    None: all.
+    None: all. The `others` among them are for lists of modules that no router chooses from.
 
     Raises WidthError for a glob that fits none.
     """
@@ -36,7 +38,7 @@ def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str] | None)
     open_ = [axis for axis in group_axes(analysis) if axis.held]
     worth = {axis: names[axis] for axis in open_ if axis in chosen}
     for pattern in wanted or ():
-        if not any(covers(pattern, name) for name in worth.values()):
+        if pattern not in others and not any(covers(pattern, name) for name in worth.values()):
             raise WidthError(f"experts: {pattern!r} fits none of {', '.join(worth.values()) or '(none)'}")
     tried = [axis for axis, name in worth.items() if wanted is None or any(covers(pattern, name) for pattern in wanted)]
     for axis in open_:
@@ -45,8 +47,19 @@ def settle(analysis: Analysis, examples: Examples, wanted: Sequence[str] | None)
     _Trial(analysis, examples).decide(tried)
     _require(analysis)
     _follow_loops(analysis)
-    none = {axis: name for axis, name in names.items() if axis in chosen and axis.held and axis.pin}
+    none = {axis: name for axis, name in {**_pinned(analysis, chosen), **names}.items() if axis in chosen and axis.pin}
     return tuple(f"{name} ({axis.size}) is chosen from, and no group: {axis.pin}" for axis, name in none.items())
+
+
+def _pinned(analysis: Analysis, chosen: Collection[Axis]) -> dict[Axis, str]:
+    """Axes that could be experts, but for what pinned them before; each by the first parameter that has it."""
+    found: dict[Axis, str] = {}
+    for name in analysis.parameters:
+        for i, dim in enumerate(analysis.tensors.get(name, ())):
+            for axis in axes_of(dim):
+                if axis in chosen and axis.pin and axis.size in analysis.candidates:
+                    found.setdefault(axis, f"{name}.{i}")
+    return found
 
 
 def join(analysis: Analysis) -> None:
@@ -129,7 +142,8 @@ def _lists(analysis: Analysis, axis: Axis) -> Iterator[Listed]:
         for capture in analysis.captures
         for frame in capture.frames
         for node in frame.nodes
-        if any(axis in axes_of(dim) for dims in tensors_in(analysis.values.get(node)) for dim in dims)
+        for value in (node, *node.all_input_nodes)
+        if any(axis in axes_of(dim) for dims in tensors_in(analysis.values.get(value)) for dim in dims)
     }
     for path, module in analysis.modules.items():
         if not isinstance(module, CONTAINERS) or len(module) != axis.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from surgery.modules.inputs import Inputs
 from surgery.modules.tensors import Parts
 from surgery.plan.groups import EXPERTS
 from surgery.planning.listed.calls import Run
+from surgery.planning.listed.decided import Decided
 from surgery.planning.listed.law import Comparison, Differs, Match
 from surgery.planning.listed.sets import SideBySide
 from surgery.planning.listed.shorter import Drop, leave_out
@@ -42,6 +44,7 @@ class Laboratory:
     parts: Parts
     examples: Sequence[Inputs]
     whole: Sequence[Run]
+    decided: bool = False  # what is chosen in them does not depend on data
 
     def without(self, drops: Sequence[Drop]) -> Result:
         """What comes of leaving these out, in all runs of the examples."""
@@ -49,7 +52,8 @@ class Laboratory:
         gone: dict[fx.Node, str] = {}
         for run, whole in zip(self.examples, self.whole, strict=True):
             try:
-                made.append(capture(self.parts, run, alter=lambda copied: leave_out(copied, drops)))
+                with Decided() if self.decided else contextlib.nullcontext():
+                    made.append(capture(self.parts, run, alter=lambda copied: leave_out(copied, drops)))
                 gone.update(self._compared(whole, Run(made[-1]), list(drops)).gone)
             except Differs as error:
                 return Result(str(error))

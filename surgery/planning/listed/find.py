@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from torch import fx
-
 from surgery.capture.callsites import line
 from surgery.capture.frames import info
 from surgery.capture.record import Capture
@@ -16,6 +14,7 @@ from surgery.planning.listed.calls import Run, inside
 from surgery.planning.listed.candidates import Candidate, candidates
 from surgery.planning.listed.chain import Chain, explore
 from surgery.planning.listed.counted import evident
+from surgery.planning.listed.decided import as_recorded, decided
 from surgery.planning.listed.experiment import Laboratory
 from surgery.planning.listed.found import Found
 from surgery.planning.listed.order import order_matters
@@ -39,7 +38,9 @@ def find(
     The model, its buffers and the global random state stay as they were.
     """
     whole = [capture for capture in captures if not capture.training]
-    laboratory = Laboratory(parts, runs(examples), [Run(capture) for capture in whole])
+    recorded = [Run(capture) for capture in whole]
+    steady = decided(parts, runs(examples), whole)
+    laboratory = Laboratory(parts, runs(examples), steady or recorded, steady is not None)
     chosen = [one for one in candidates(whole, parts) if one.name in names]
     chains = [Chain(one, choices(one, parts)) for one in chosen]
     tied = [names for names in aliases(parts).values() if len(names) > 1]
@@ -56,7 +57,8 @@ def find(
     for chain in chains:
         if chain.wrong is None and chain.free:
             chain.follows = evident(chain, laboratory)
-    return [_found(c, laboratory) for c in chains if _may(c)], [_note(c) for c in chains if not _may(c)]
+            _tell_work(chain, laboratory, recorded)
+    return [_found(c) for c in chains if _may(c)], [_note(c) for c in chains if not _may(c)]
 
 
 def _may(chain: Chain) -> bool:
@@ -87,15 +89,29 @@ def _held(candidate: Candidate, unit: int, laboratory: Laboratory) -> str:
     return "what comes out has another shape than what goes in"
 
 
-def _found(chain: Chain, laboratory: Laboratory) -> Found:
-    candidate, setting = chain.candidate, chain.setting
-    work: dict[fx.Node, int] = dict(chain.work)
-    units = {child: unit for unit in range(candidate.size) for child in candidate.children(unit)}
-    for run in laboratory.whole:
+def _tell_work(chain: Chain, laboratory: Laboratory, recorded: Sequence[Run]) -> None:
+    """Tell of the recorded calls, not of those in the laboratory, which are not made without a unit."""
+    units = {child: unit for unit in range(chain.candidate.size) for child in chain.candidate.children(unit)}
+    if laboratory.whole is not recorded:
+        outside = {
+            n: unit
+            for run in laboratory.whole
+            for n in run.nodes
+            if run.within(n, units) is None and (unit := chain.work.get(n)) is not None
+        }
+        work = as_recorded(outside, laboratory.whole, recorded)
+        if work is None:
+            chain.wrong = "how much is done beside it depends on what is chosen"
+        chain.work = work or {}
+    for run in recorded:
         for node in run.nodes:
             own = run.within(node, units)
             if own is not None:
-                work[node] = units[own]
+                chain.work[node] = units[own]
+
+
+def _found(chain: Chain) -> Found:
+    candidate, setting = chain.candidate, chain.setting
     return Found(
         candidate.name,
         candidate.kind,
@@ -105,7 +121,7 @@ def _found(chain: Chain, laboratory: Laboratory) -> Found:
         setting.counts,
         setting.indices,
         setting.picks,
-        work=work,
+        work=chain.work,
         runs=tuple(chain.runs),
     )
 

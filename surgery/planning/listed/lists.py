@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from surgery.capture.record import Capture
@@ -27,16 +27,26 @@ class Lists:
         notes: why modules that were asked for stay.
         available: name, kind and size of those that were not asked for.
         steps: the granularity of groups that go in steps.
+        patterns: those that select some list of experts.
     """
 
     found: list[Found] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     available: tuple[tuple[str, str, int], ...] = ()
     steps: dict[str, int] = field(default_factory=dict)
+    patterns: frozenset[str] = frozenset()
 
     def runs(self) -> Iterator[Capture]:
         """The recorded runs without some of the modules."""
         yield from {id(run): run for one in self.found for run in one.runs}.values()
+
+    def claim(self, paths: Iterable[str]) -> None:
+        """Leave lists to the axes whose units their modules are."""
+        taken = set(paths)
+        names = {f"{path or ROOT}.{EXPERTS}" for path in taken}
+        self.found = [one for one in self.found if not taken & {listed.path for listed in one.lists}]
+        self.notes = [note for note in self.notes if note.partition(":")[0] not in names]
+        self.available = tuple(one for one in self.available if one[0] not in names)
 
     def give_up(self, groups: Mapping[str, str], steps: Mapping[str, int]) -> None:
         """Let lists be as they are, each for its reason. Others go in larger steps."""
@@ -66,7 +76,9 @@ def find_lists(
     found = [told(parts, one) if one.kind == DEPTH else one for one in found]
     found += [one for one in layered if one.name in wanted]
     others = tuple((one.name, one.kind, one.size) for one in known if one.name not in wanted)
-    return Lists(found, [*notes, *(stuck if depth is True else ())], others)
+    sets = [one for one in known if one.kind == EXPERTS]
+    patterns = {p for p in (experts if isinstance(experts, list) else ()) if any(selects([p], one) for one in sets)}
+    return Lists(found, [*notes, *(stuck if depth is True else ())], others, patterns=frozenset(patterns))
 
 
 def _path(name: str, kind: str) -> str:

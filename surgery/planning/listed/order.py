@@ -9,8 +9,9 @@ from torch.utils import _pytree as pytree
 from surgery.modules.copying import copy_of
 from surgery.modules.inputs import Examples, Inputs, runs
 from surgery.modules.modes import forked, seed
-from surgery.modules.tensors import Parts
+from surgery.modules.tensors import Parts, aliases
 from surgery.modules.verify import compare
+from surgery.planning.experts.exchange import source_of
 from surgery.planning.listed.candidates import Candidate
 
 SPREAD = 0.1  # of the noise on weights: trained ones may be alike, or zero
@@ -19,8 +20,8 @@ SPREAD = 0.1  # of the noise on weights: trained ones may be alike, or zero
 def order_matters(candidate: Candidate, parts: Parts, examples: Examples) -> str | None:
     """Why units are not interchangeable; None where they are.
 
-    The model runs with its units in reverse, and with the first one last; with noise on all weights, since units that
-    hold the same ones would come to the same in any order. In float64 where it runs in that.
+    The model runs with the tensors of its units in reverse, and with those of the first one last; with noise on all
+    weights, since units that hold the same ones would come to the same in any order. In float64 where it runs in that.
     """
     if not _alike(candidate, parts):
         return "they are not of one class with tensors of the same shapes"
@@ -57,12 +58,15 @@ def _differs(
     with forked(frozenset()):
         seed(frozenset())
         tensors = {name: _noisy(name in parts.parameters, tensor, dtype) for name, tensor in parts.tensors.items()}
-    first, second = (copy_of(parts, lambda name, _: tensors[name]) for _ in range(2))
-    for listed in candidate.lists:
-        table = second.modules[listed.path]._modules
-        kept = dict(table)
-        for unit, other in enumerate(order):
-            table.update({a: kept[b] for a, b in zip(listed.units[unit], listed.units[other], strict=True)})
+    moves = {
+        listed.child(one): listed.child(other)
+        for listed in candidate.lists
+        for unit, source in enumerate(order)
+        for one, other in zip(listed.units[unit], listed.units[source], strict=True)
+    }
+    named = {name: first for first, names in aliases(parts).items() for name in names}
+    first = copy_of(parts, lambda name, _: tensors[name])
+    second = copy_of(parts, lambda name, _: tensors[named[source_of(name, moves)]])
     given = tuple(_cast(run, dtype) for run in runs(examples))
     try:
         for run in given:

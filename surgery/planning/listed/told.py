@@ -36,14 +36,22 @@ def told(parts: Parts, one: Found) -> Found:
         return one
     pairs = _Pairs(parts.modules, dict(built.named_modules(remove_duplicate=False)), units, widths)
     known = {place for place, _ in one.counts}
-    numbers, entries = (_in_all(one, list(found)) for found in (pairs.numbers(one.size), pairs.lists(one.size)))
+    numbers, entries = (
+        [place for place in _in_all(one, list(found)) if _holds(parts, place)]  # not all units need be of one class
+        for found in (pairs.numbers(one.size), pairs.lists(one.size))
+    )
     counts = tuple((place, 0) for place in numbers if place not in known)
     picks = tuple(place for place in entries if place not in one.picks)
     return replace(one, counts=(*one.counts, *counts), picks=(*one.picks, *picks))
 
 
+def _holds(parts: Parts, place: Place) -> bool:
+    path, steps = place
+    return path in parts.modules and steps[0] in vars(parts.modules[path])
+
+
 def _in_all(one: Found, places: Sequence[Place]) -> list[Place]:
-    """Places, those in a unit as they are in all: one unit is not there in the shorter model."""
+    """Places, those in a unit as they would be in all: one unit is not there in the shorter model."""
     found: dict[Place, None] = {}
     for path, steps in places:
         found[path, steps] = None

@@ -121,17 +121,51 @@ def test_router_logits_that_are_returned_pin_the_experts() -> None:
         surgery.verify(wrapped, small, inputs)
 
 
-def test_modules_that_a_switch_chooses_are_units() -> None:
+def switch() -> nn.Module:
     config = transformers.SwitchTransformersConfig(
         vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_sparse_encoder_layers=1, num_heads=4,
         num_experts=4, expert_capacity=4,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = transformers.SwitchTransformersEncoderModel(config).eval()
-    plan = surgery.inspect(model, INPUTS, experts=True, rehearse=False)
-    (group,) = experts(plan).values()
+        return transformers.SwitchTransformersEncoderModel(config).eval()
+
+
+def test_modules_that_a_switch_chooses_are_units(tmp_path) -> None:
+    wrapped = surgery.wrap(switch(), INPUTS, experts=True)
+    ((name, group),) = experts(plan_of(wrapped)).items()
     (listed,) = group.lists
     assert listed.path == "encoder.block.1.layer.1.mlp.experts" and not listed.renumbered
     assert listed.units == tuple((f"expert_{i}",) for i in range(4))
     assert {name.rpartition(".")[2] for name in group.sets} == {"out_features", "num_experts"}
+    surgery.reorder(wrapped, {name: [2, 0, 3, 1]})
+    for width in (1, 2, 3):
+        small = surgery.shrink(wrapped, {name: width})
+        assert list(small.get_submodule(listed.path)._modules) == [f"expert_{i}" for i in range(width)]
+        with surgery.at_widths(wrapped, {name: width}):
+            surgery.verify(wrapped, small, surgery.inputs(input_ids=TOKENS.flip(1)[:, :11]))
+        cost_is_counted(wrapped, small, {name: width}, INPUTS, macs=False)  # what has no room is dropped
+    surgery.save(small, tmp_path / "small")
+    surgery.verify(small, surgery.load(tmp_path / "small", switch(), INPUTS), INPUTS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_the_experts_in_half_the_layers(name: str, tmp_path) -> None:
+    model = built(name, num_hidden_layers=4)
+    wrapped = surgery.wrap(model, INPUTS, experts=True, depth=True)
+    plan, half = plan_of(wrapped), {"experts": 0.5, "depth": 0.5}
+    (depth,) = (group for group in plan.groups.values() if group.kind == "depth")
+    assert (depth.size, depth.least) == (4, 1)
+    small = surgery.shrink(wrapped, half)
+    assert small.config.num_hidden_layers == len(small.model.layers) == 2
+    with surgery.at_widths(wrapped, half):
+        surgery.verify(wrapped, small, surgery.inputs(input_ids=TOKENS.flip(1)[:, :11]))
+        cost_is_counted(wrapped, small, surgery.widths(wrapped), INPUTS, macs=False)
+    said: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    tokens = small.generate(TOKENS[:, :4], **said)
+    assert torch.equal(tokens, small.generate(TOKENS[:, :4], use_cache=False, **said))
+    with surgery.at_widths(wrapped, half):
+        assert torch.equal(tokens, wrapped.generate(TOKENS[:, :4], **said))
+    small.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path, experts_implementation="eager").eval()
+    surgery.verify(small, again, INPUTS)
