@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -11,6 +13,7 @@ from surgery.modules.inputs import Examples, Inputs, runs
 from surgery.modules.modes import forked, seed
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import compare
+from surgery.planning.listed.calls import inside
 from surgery.planning.listed.candidates import Candidate
 
 SPREAD = 0.1  # of the noise on weights: trained ones may be alike, or zero
@@ -19,7 +22,8 @@ SPREAD = 0.1  # of the noise on weights: trained ones may be alike, or zero
 def order_matters(candidate: Candidate, parts: Parts, examples: Examples) -> str | None:
     """Why units are not interchangeable; None where they are.
 
-    The model runs with its units in reverse, and with the first one last; with noise on all weights, since units that
+    The model runs with the weights of its units in reverse, and with those of the first one last, as `reorder` moves
+    them: units that hold other numbers beside, such as dilations, are not. With noise on all weights, since units that
     hold the same ones would come to the same in any order. In float64 where it runs in that.
     """
     if not _alike(candidate, parts):
@@ -57,12 +61,9 @@ def _differs(
     with forked(frozenset()):
         seed(frozenset())
         tensors = {name: _noisy(name in parts.parameters, tensor, dtype) for name, tensor in parts.tensors.items()}
-    first, second = (copy_of(parts, lambda name, _: tensors[name]) for _ in range(2))
-    for listed in candidate.lists:
-        table = second.modules[listed.path]._modules
-        kept = dict(table)
-        for unit, other in enumerate(order):
-            table.update({a: kept[b] for a, b in zip(listed.units[unit], listed.units[other], strict=True)})
+    taken = {name: tensors[other] for name, other in _moved(candidate, tensors, order).items()}
+    first = copy_of(parts, lambda name, _: tensors[name])
+    second = copy_of(parts, lambda name, _: taken.get(name, tensors[name]))
     given = tuple(_cast(run, dtype) for run in runs(examples))
     try:
         for run in given:
@@ -70,6 +71,15 @@ def _differs(
     except Exception as error:  # whatever fails here must not end planning: the modules stay
         return str(error)
     return None
+
+
+def _moved(candidate: Candidate, tensors: Iterable[str], order: list[int]) -> dict[str, str]:
+    """For each tensor of a unit, that of the unit that takes its place: modules stay, with what else they hold."""
+    moved = {}
+    for unit, other in enumerate(order):
+        for child, from_child in zip(candidate.children(unit), candidate.children(other), strict=True):
+            moved.update({name: from_child + name[len(child) :] for name in tensors if inside(name, child)})
+    return moved
 
 
 def _noisy(learned: bool, tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
