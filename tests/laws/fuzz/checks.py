@@ -152,13 +152,14 @@ def every_width(trial: Trial) -> None:
                 ran(twin, trial.taken[False][-1])
         small = surgery.shrink(twin, widths)
         names = alike.attributes(small)
+        whole = all(widths[name] == group.size for name, group in trial.plan.groups.items() if group.lists)
         short = {name: width for name, width in widths.items() if width != trial.plan.groups[name].size}
         for training in MODES:
             twin.train(training), small.train(training)
             for i, inputs in enumerate([*trial.taken[training], *trial.taken[training][:1]]):
                 what = f"at {short}, forward {i}, training {training}"
                 with surgery.at_widths(twin, widths):
-                    narrow(what, (small, twin), inputs, names)
+                    narrow(what, (small, twin), inputs, names if whole else {})
 
 
 def narrow(what: str, pair: tuple[nn.Module, nn.Module], inputs: Inputs, names: Mapping[str, list[str]]) -> None:

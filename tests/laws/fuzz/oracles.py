@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import surgery
+from surgery.modules.inputs import Inputs
 from tests.laws.fuzz import alike
 from tests.laws.fuzz.checks import Check, Trial, Wrong, kept, ran, same
 from tests.laws.without import leaves, leaving_out_is_handing_on
@@ -132,8 +133,8 @@ def _floats(model: nn.Module, other: nn.Module) -> None:
 
 def left_out(trial: Trial) -> None:
     """Law 13, for each list: the original code, in which what is left out hands on what it is given."""
-    if GATED in trial.program.source:
-        return  # a module that is left out takes its gate with it
+    if GATED in trial.program.source or _draws(trial.build(), trial.program.inputs[0]):
+        return  # a module that is left out takes its gate with it, and draws no numbers
     full = trial.plan.full()
     for name, group in trial.plan.groups.items():
         if group.kind == "depth" and not any(one.own for one in group.lists):
@@ -144,6 +145,14 @@ def left_out(trial: Trial) -> None:
             for inputs in trial.taken[False]:
                 if dict(leaves(ran(copy.deepcopy(small), inputs))):  # not of records; models keep what they have seen
                     leaving_out_is_handing_on(trial.build(), copy.deepcopy(small), plan, widths, inputs, 1e-8)
+
+
+def _draws(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a forward draws random numbers."""
+    ran(model, inputs)
+    after = torch.get_rng_state()
+    torch.manual_seed(0)
+    return not torch.equal(after, torch.get_rng_state())
 
 
 ORACLES: tuple[Check, ...] = (zeroed, rebuilt, left_out)
