@@ -41,6 +41,16 @@ class Between(Residual):
         return self.head(x)
 
 
+class LastApart(Residual):
+    """An activation after all but the last, which is called behind the loop."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        *body, last = self.layers
+        for layer in body:
+            x = layer(x).tanh()
+        return self.head(last(x))
+
+
 class Middle(Residual):
     """Something in the middle."""
 
@@ -123,7 +133,7 @@ class FromFile(Residual):
 
 
 REQUIRED = {
-    Flipped: {0, 1, 2}, Between: {3}, Middle: {0, 2, 3}, EveryOther: {0, 1, 2}, Swapped: {0, 3},
+    Flipped: {0, 1, 2}, Between: {3}, LastApart: {3}, Middle: {0, 2, 3}, EveryOther: {0, 1, 2}, Swapped: {0, 3},
     SecondHalfFirst: {0, 2, 3}, Picked: {0, 1}, HalfWay: {0, 1, 2}, FromArray: {0, 1, 2}, FromFile: {0, 1, 2},
 }  # fmt: skip
 
