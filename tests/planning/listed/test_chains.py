@@ -77,7 +77,12 @@ def test_few_runs_are_needed():
 
 def test_a_sequence_of_layers_with_norms_and_activations():
     one = only(nn.Sequential(nn.Flatten(), *hidden(D, 12, 12, 12), nn.Linear(12, 3)), X[:, 0])
-    assert one.name == "self.depth" and one.lists[0].units == (("1", "2", "3"), ("4", "5", "6"), ("7", "8", "9"), ("10",))
+    assert one.name == "self.depth" and one.lists[0].units == (
+        ("1", "2", "3"),
+        ("4", "5", "6"),
+        ("7", "8", "9"),
+        ("10",),
+    )
     assert set(one.required) == {0, 3} and "another shape" in one.required[0]
 
 
