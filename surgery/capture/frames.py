@@ -24,6 +24,7 @@ class NodeInfo:
         frame: the number of the call of a module that it was made in; None outside of all.
         order: of the dimensions of its first argument in memory, for calls that name places there.
         called: the functions from the forward of the current module to the call of a layer.
+        data: the values of a tensor that no call made.
     """
 
     shape: Any
@@ -33,6 +34,7 @@ class NodeInfo:
     frame: int | None
     order: tuple[int, ...] | None = None
     called: Chain = ()
+    data: torch.Tensor | None = field(default=None, compare=False)
 
     @property
     def described(self) -> tuple[Any, ...]:

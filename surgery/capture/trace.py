@@ -7,7 +7,7 @@ import operator
 import sys
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -167,6 +167,9 @@ class Trace:
         else:
             node = self.node("call_function", foreign, () if stored else tuple(before), {}, tensor, where)
             self.unknown += [] if stored else [tensor]
+        if stored or node.target is torch.tensor:
+            with torch._C.DisableTorchFunction():
+                node.meta[INFO] = replace(info(node), data=tensor.detach().clone())
         self.register(tensor, node)
         return node
 

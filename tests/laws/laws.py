@@ -77,27 +77,36 @@ def shrunk_is_wrapped(
     return small
 
 
-def slices_nest(wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int], inputs: tuple) -> None:
+def slices_nest(wrapped: nn.Module, small: nn.Module, widths: Mapping[str, int], inputs: tuple, **lists: bool) -> None:
     """Law 3: shrinking to `widths` and then further is shrinking there at once."""
-    left = surgery.inspect(small, inputs).groups
+    left = surgery.inspect(small, inputs, **lists).groups
     if not left or set(left) != {name for name, width in widths.items() if width > 1}:
         return  # groups of width 1 are gone, and with them the numbers in the names of their neighbours
-    further = {name: group.granularity * max(1, group.size // group.granularity // 2) for name, group in left.items()}
-    again = surgery.shrink(small, further, inputs, recalibrate=False)
+    least = {name: group.least for name, group in plan_of(wrapped).groups.items()}
+    further = {name: group.at_least(max(least[name], group.size // 2)) for name, group in left.items()}
+    again = surgery.shrink(surgery.wrap(small, inputs, **lists), further, recalibrate=False)
     surgery.verify(again, surgery.shrink(wrapped, {**widths, **further}, recalibrate=False), inputs, tolerance=EXACT)
 
 
 def order_is_free(
-    model: nn.Module, plan: surgery.Plan, inputs: Examples, generator: torch.Generator, tolerance: float = EXACT
+    model: nn.Module,
+    plan: surgery.Plan,
+    inputs: Examples,
+    generator: torch.Generator,
+    tolerance: float = EXACT,
+    wrapped: nn.Module | None = None,
 ) -> None:
-    """Law 4: permuting the units of every group changes no output. Modules that run one after another have an order."""
+    """Law 4: permuting the units of every group changes no output. Modules that run one after another have an order.
+
+    A plan that has lists of modules as groups is that of a wrapped model.
+    """
     free = {name: group for name, group in plan.groups.items() if group.kind != "depth"}
     orders = {name: torch.randperm(group.size, generator=generator) for name, group in free.items()}
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "reorder permuted buffers"
         )  # RoPE's frequencies; said so, and tested elsewhere
-        permuted = surgery.reorder(model, orders, inputs)
+        permuted = surgery.reorder(model, orders, inputs) if wrapped is None else surgery.reorder(wrapped, orders)
     compare(model, permuted, inputs, tolerance, ("the model", "the permuted model"), apart=plan.states)
 
 
@@ -227,22 +236,25 @@ class untouched:
             assert torch.equal(a, b)
 
 
-def all_laws(model: nn.Module, inputs: tuple, others: tuple, seed: int, macs: bool = True) -> surgery.Plan:
-    """Every law on one model. Returns the plan, so that callers can say what it had to offer."""
+def all_laws(
+    model: nn.Module, inputs: tuple, others: tuple, seed: int, macs: bool = True, **lists: bool
+) -> surgery.Plan:
+    """Every law on one model, with `lists` of modules as asked for. Returns the plan, for what it had to offer."""
     generator = torch.Generator().manual_seed(seed)
-    plan = surgery.inspect(model, inputs)
+    plan = surgery.inspect(model, inputs, **lists)
     everything_is_accounted_for(plan, model)
     if not plan.groups:
         return plan
     with untouched(model, inputs):
-        wrapped = surgery.wrap(model, inputs, draw=surgery.paper(p=0.8), generator=generator)
+        wrapped = surgery.wrap(model, inputs, draw=surgery.paper(p=0.8), generator=generator, **lists)
         full_width_is_the_model(model, wrapped, others)
-        order_is_free(model, plan, others, generator)
+        order_is_free(model, plan, others, generator, wrapped=wrapped if lists else None)
         for i, widths in enumerate((smallest(plan), *(random_widths(plan, generator) for _ in range(2)))):
             small = shrunk_is_wrapped(wrapped, widths, others)
-            assert type(small) is type(model) and list(small.state_dict()) == list(model.state_dict())
+            assert type(small) is type(model)
+            assert lists or list(small.state_dict()) == list(model.state_dict())  # names move up in shorter lists
             gradients_stay_inside(wrapped, widths, others)
             cost_is_counted(wrapped, small, widths, inputs, macs)
             if i == 2:
-                slices_nest(wrapped, small, widths, others)
+                slices_nest(wrapped, small, widths, others, **lists)
     return plan

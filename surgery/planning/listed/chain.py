@@ -59,6 +59,10 @@ class Chain:
             return [self.free[-1:], self.free[1:]]
         return [turn for turn in (self.free[1::2], self.free[::2]) if turn]
 
+    def ends(self) -> list[int]:
+        """The first and the last unit that may go: all others move up without the first, and none without the last."""
+        return list(dict.fromkeys((*self.free[:1], *self.free[-1:])))
+
     def but_one(self) -> list[int]:
         """All units that can go at once."""
         return self.free if self.required else self.free[1:]
@@ -80,6 +84,7 @@ def explore(chain: Chain, laboratory: Laboratory) -> None:
         return
     for turn in chain.turns():
         _split(chain, laboratory, turn)
+    _alone(chain, laboratory)
     if chain.free:
         _at_once(chain, laboratory)
 
@@ -114,6 +119,19 @@ def _split(chain: Chain, laboratory: Laboratory, units: list[int]) -> None:
         middle = len(units) // 2
         _split(chain, laboratory, units[:middle])
         _split(chain, laboratory, units[middle:])
+
+
+def _alone(chain: Chain, laboratory: Laboratory) -> None:
+    """Leave out the first one alone, then the last one. Where that is wrong, each must be right alone."""
+    if chain.candidate.kind == EXPERTS:
+        return
+
+    def wrong(unit: int) -> str | None:
+        return laboratory.without([chain.drop([unit])]).wrong
+
+    if any(wrong(unit) is not None for unit in chain.ends()):
+        reasons = {unit: reason for unit in chain.free if (reason := wrong(unit)) is not None}
+        chain.required.update(reasons)
 
 
 def _at_once(chain: Chain, laboratory: Laboratory) -> None:

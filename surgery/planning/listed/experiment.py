@@ -16,7 +16,8 @@ from surgery.modules.tensors import Parts
 from surgery.plan.groups import EXPERTS
 from surgery.planning.listed.calls import Run
 from surgery.planning.listed.decided import Decided
-from surgery.planning.listed.law import Comparison, Differs, Match
+from surgery.planning.listed.law import Comparison
+from surgery.planning.listed.match import Differs, Match
 from surgery.planning.listed.sets import SideBySide
 from surgery.planning.listed.shorter import Drop, leave_out
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Container
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import fx
@@ -19,37 +18,19 @@ from surgery.capture.callsites import line
 from surgery.capture.frames import Frame, info
 from surgery.nested import fold, is_object
 from surgery.planning.listed.bindings import Bindings
-from surgery.planning.listed.calls import Run, above, alike
+from surgery.planning.listed.calls import Run, above, alike, same_data
+from surgery.planning.listed.match import Differs, Match
 from surgery.planning.listed.shorter import Drop
 from surgery.planning.listed.sums import term, terms
 from surgery.planning.listed.turns import loops, turns_of
 from surgery.planning.listed.writes import written
 
 
-class Differs(Exception):
-    """A shorter run does something else than the whole one without the modules that are left out."""
-
-
-@dataclass
-class Match:
-    """What two runs have in common.
-
-    Attributes:
-        partner: of each call of the shorter run, the one of the whole run.
-        instead: for results that the shorter run has not: the one that is read in their place.
-        gone: the calls that the shorter run does not make, and the module for which each was made.
-    """
-
-    partner: dict[fx.Node, fx.Node] = field(default_factory=dict)
-    instead: dict[fx.Node, fx.Node] = field(default_factory=dict)
-    gone: dict[fx.Node, str] = field(default_factory=dict)
-
-
 class Comparison:
     """Two runs in step: each call of the shorter one is the next of the whole one that it could be."""
 
     def __init__(self, whole: Run, short: Run, drops: list[Drop], learned: Container[str]):
-        self.whole, self.short, self.learned = whole, short, learned
+        self.whole, self.short, self.drops, self.learned = whole, short, drops, learned
         self.match = Match()
         self.bindings = Bindings()
         self.frames = self.bindings.frames
@@ -110,7 +91,7 @@ class Comparison:
         """Whether a call of the whole run is one of the shorter run. If so, they are partners from now on."""
         if a.op != b.op or a.target != b.target or not self.same_result(a, b):
             return False
-        if not self.same_turn(a, b):
+        if not self.same_turn(a, b) or not same_data(a, b):
             return False
         frames: dict[int, int] = {}
         pairs: list[tuple[fx.Node, fx.Node]] = []
@@ -220,12 +201,21 @@ class Comparison:
             if node in self.used:
                 continue
             self._check_gone(node)
+            self.check_turn(node)
             owner = self.owner(node)
             if owner is None:
                 raise Differs(f"{line(info(node).where)} is not reached any more")
             self.match.gone[node] = owner
         for node in self.match.gone:
             self._check_written(node)
+
+    def check_turn(self, node: fx.Node) -> None:
+        """Raises Differs where what is gone was computed in the turn of a unit that stays."""
+        if self.whole.within(node, self.children) is None and any(
+            node in turns and turns[node] not in drop.units
+            for drop, (turns, _) in zip(self.drops, self.turns, strict=True)
+        ):
+            raise Differs(f"{line(info(node).where)} is not computed any more for a module that stays")
 
     def _check_written(self, node: fx.Node) -> None:
         """Raises Differs where what is gone has written into a tensor that others read: nothing stands for that."""

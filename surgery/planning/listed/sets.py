@@ -9,7 +9,8 @@ from torch import fx
 
 from surgery.capture.frames import info
 from surgery.planning.listed.calls import Run, alike
-from surgery.planning.listed.law import Comparison, Differs
+from surgery.planning.listed.law import Comparison
+from surgery.planning.listed.match import Differs
 from surgery.planning.listed.shorter import Drop
 from surgery.planning.listed.sums import term
 
@@ -24,6 +25,9 @@ class SideBySide(Comparison):
     def same_turn(self, a: fx.Node, b: fx.Node) -> bool:
         """In which turn results are added up is no matter."""
         return True
+
+    def check_turn(self, node: fx.Node) -> None:
+        """What is added up in the first turn is no call of its unit alone."""
 
     def same_result(self, a: fx.Node, b: fx.Node) -> bool:
         """Lists of results, stacked, are shorter; what the model returns in the end is not."""

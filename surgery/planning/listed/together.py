@@ -29,6 +29,8 @@ def together(chains: Sequence[Chain], laboratory: Laboratory) -> None:
 def _rounds(chains: Sequence[Chain], laboratory: Laboratory) -> list[tuple[list[Drop], Result]] | None:
     """Every other unit of all chains left out, the others, all but one; and of one chain, where others could matter.
 
+    Then the first unit of each alone, and the last: what counts in pairs, or from the middle, is right without half.
+
     None where something of it is wrong.
     """
     rounds = [[chain.drop(turn) for chain in chains for turn in chain.turns()[i : i + 1]] for i in (0, 1)]
@@ -42,7 +44,9 @@ def _rounds(chains: Sequence[Chain], laboratory: Laboratory) -> list[tuple[list[
         if result.wrong is not None:
             return None
         learned.append((drops, result))
-    return learned
+    alone = [[chain.drop([unit]) for chain in chains for unit in chain.ends()[i : i + 1]] for i in (0, 1)]
+    right = all(laboratory.without(drops).wrong is None for drops in alone if drops and drops not in rounds)
+    return learned if right else None
 
 
 def _apart(drop: Drop, laboratory: Laboratory) -> bool:

@@ -52,10 +52,12 @@ def turns_of(run: Run, known: Loops) -> dict[fx.Node, int]:
     for frame, steps in run.steps.items():
         bounds = known.bounds.get(run.frames[frame].path or "")
         for turn in _turns(steps) if bounds else ():
+            inside = [step for step in turn if bounds and bounds[0] <= step.offsets <= bounds[1]]
             units = _units(run, turn, known.units)
-            if len(units) == 1 and bounds:
-                inside = (step.node for step in turn if bounds[0] <= step.offsets <= bounds[1])
-                found.update(dict.fromkeys(inside, units.pop()))
+            if len(units) > 1:  # the last turn, and a unit that is called behind the loop
+                units = _units(run, inside, known.units)
+            if len(units) == 1:
+                found.update(dict.fromkeys((step.node for step in inside), units.pop()))
     return found
 
 

@@ -112,6 +112,8 @@ def forwards(what: str, pair: tuple[nn.Module, nn.Module], inputs: Inputs, names
 
 def untouched(trial: Trial) -> None:
     """What is made of a model and of a twin leaves them as they were, what modules keep included."""
+    least = laws.smallest(trial.plan)
+    plain = 0.5 if trial.program.recipe.lists else least  # a plain model has no lists that are groups
     for twin, makes in ((False, ("wrap", "inspect", "shrink")), (True, ("shrink", "reorder", "inspect"))):
         model = copy.deepcopy(trial.twin) if twin else trial.build()
         names, example = alike.attributes(trial.build()), trial.program.inputs[0]
@@ -120,9 +122,7 @@ def untouched(trial: Trial) -> None:
                 ran(model, example)
         before = alike.kept(model, names), {key: t.clone() for key, t in model.state_dict().items()}
         for name in makes:
-            more = (
-                ({"shrink": laws.smallest(trial.plan), "reorder": {}}[name],) if name in ("shrink", "reorder") else ()
-            )
+            more = ({"shrink": least if twin else plain, "reorder": {}}[name],) if name in ("shrink", "reorder") else ()
             getattr(surgery, name)(model, *more, *(() if twin else (example,)))
             same(
                 f"{name} of a {'twin' if twin else 'model'} changes what it keeps", before[0], alike.kept(model, names)
@@ -152,13 +152,14 @@ def every_width(trial: Trial) -> None:
                 ran(twin, trial.taken[False][-1])
         small = surgery.shrink(twin, widths)
         names = alike.attributes(small)
+        whole = all(widths[name] == group.size for name, group in trial.plan.groups.items() if group.lists)
         short = {name: width for name, width in widths.items() if width != trial.plan.groups[name].size}
         for training in MODES:
             twin.train(training), small.train(training)
             for i, inputs in enumerate([*trial.taken[training], *trial.taken[training][:1]]):
                 what = f"at {short}, forward {i}, training {training}"
                 with surgery.at_widths(twin, widths):
-                    narrow(what, (small, twin), inputs, names)
+                    narrow(what, (small, twin), inputs, names if whole else {})
 
 
 def narrow(what: str, pair: tuple[nn.Module, nn.Module], inputs: Inputs, names: Mapping[str, list[str]]) -> None:
@@ -179,7 +180,8 @@ def narrow(what: str, pair: tuple[nn.Module, nn.Module], inputs: Inputs, names: 
 def order(trial: Trial) -> None:
     """Law 4, on each input that the model takes."""
     plan = trial.plan
-    orders = {name: torch.randperm(group.size, generator=trial.generator) for name, group in plan.groups.items()}
+    free = {name: group for name, group in plan.groups.items() if group.kind != "depth"}
+    orders = {name: torch.randperm(group.size, generator=trial.generator) for name, group in free.items()}
     permuted = surgery.reorder(copy.deepcopy(trial.twin), orders).eval()
     model = trial.build()
     for inputs in trial.taken[False]:
@@ -203,7 +205,7 @@ def gradients_inside(trial: Trial) -> None:
 
 def smaller_again(trial: Trial) -> None:
     """Law 3: a small model is a model like any other, and smaller ones nest. For every other program."""
-    if trial.program.recipe.seed % 2:
+    if trial.program.recipe.seed % 2 or trial.program.recipe.lists:
         return
     widths, example = laws.random_widths(trial.plan, trial.generator), trial.program.inputs[0]
     small = surgery.shrink(copy.deepcopy(trial.twin), widths).eval()

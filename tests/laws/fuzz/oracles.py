@@ -18,10 +18,13 @@ import torch
 from torch import nn
 
 import surgery
+from surgery.modules.inputs import Inputs
 from tests.laws.fuzz import alike
 from tests.laws.fuzz.checks import Check, Trial, Wrong, kept, ran, same
+from tests.laws.without import leaves, leaving_out_is_handing_on
 
 TRIED = 3  # groups
+GATED = "zip(self.gates, self.blocks)"
 Shapes: TypeAlias = "tuple[tuple[str, tuple[int, ...]], ...]"  # of all parameters
 
 
@@ -30,7 +33,8 @@ def zeroed(trial: Trial) -> None:
     plan = trial.plan
     model = trial.build()
     owners = {path: type(module).__name__ for path, module in model.named_modules()}
-    free = [name for name, group in plan.groups.items() if all(_exact(trial, owners, t) for t, _ in group.cuts)]
+    groups = {name: group for name, group in plan.groups.items() if not group.lists}
+    free = [name for name, group in groups.items() if all(_exact(trial, owners, t) for t, _ in group.cuts)]
     for name in free[:TRIED]:
         group = plan.groups[name]
         width = max(group.granularity, group.size // 2 // group.granularity * group.granularity)
@@ -66,7 +70,7 @@ def rebuilt(trial: Trial) -> None:
     shapes: dict[Shapes, list[tuple[str, int]]] = {}
     whole = {name: tuple(p.shape) for name, p in trial.build().named_parameters()}
     for name, group in plan.groups.items():
-        for width in range(group.granularity, group.size, group.granularity):
+        for width in range(group.granularity, group.size, group.granularity) if not group.lists else ():
             shapes.setdefault(_shapes(plan, whole, {**full, name: width}), []).append((name, width))
     found: dict[Shapes, list[tuple[str, int]]] = {}
     for key, size in trial.program.sizes.items():
@@ -127,4 +131,28 @@ def _floats(model: nn.Module, other: nn.Module) -> None:
         vars(modules[path]).update({name: v for name, v in vars(module).items() if type(v) is float})
 
 
-ORACLES: tuple[Check, ...] = (zeroed, rebuilt)
+def left_out(trial: Trial) -> None:
+    """Law 13, for each list: the original code, in which what is left out hands on what it is given."""
+    if GATED in trial.program.source or _draws(trial.build(), trial.program.inputs[0]):
+        return  # a module that is left out takes its gate with it, and draws no numbers
+    full = trial.plan.full()
+    for name, group in trial.plan.groups.items():
+        if group.kind == "depth" and not any(one.own for one in group.lists):
+            twin, units = copy.deepcopy(trial.twin), torch.randperm(group.size, generator=trial.generator)
+            surgery.set_depth_order(twin, {name: units})
+            widths = {**full, name: group.at_least(group.size // 2)}
+            small, plan = surgery.shrink(twin, widths).eval(), surgery.inspect(twin)
+            for inputs in trial.taken[False]:
+                if dict(leaves(ran(copy.deepcopy(small), inputs))):  # not of records; models keep what they have seen
+                    leaving_out_is_handing_on(trial.build(), copy.deepcopy(small), plan, widths, inputs, 1e-8)
+
+
+def _draws(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a forward draws random numbers."""
+    ran(model, inputs)
+    after = torch.get_rng_state()
+    torch.manual_seed(0)
+    return not torch.equal(after, torch.get_rng_state())
+
+
+ORACLES: tuple[Check, ...] = (zeroed, rebuilt, left_out)

@@ -50,6 +50,9 @@ class Output:
 """
 
 
+REPEATED = 3  # how many of a piece stand in a list
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a program is drawn from: parts can be left out, and the others stay as they are."""
@@ -57,10 +60,11 @@ class Recipe:
     seed: int
     kind: str
     pieces: tuple[tuple[str, str], ...]  # the fragment's name, and the seed of its choices
+    lists: bool = False  # whether pieces stand in lists of several, of which some may be left out
 
     @property
     def story(self) -> str:
-        return f"{self.kind}: " + " > ".join(name for name, _ in self.pieces)
+        return f"{self.kind}{' in lists' * self.lists}: " + " > ".join(name for name, _ in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def recipe(seed: int) -> Recipe:
     random = Random(seed)
     kind = random.choice(list(TABLES))
     pieces = tuple((random.choice(NAMES[kind]), f"{seed}/{i}") for i in range(random.choice((1, 1, 2, 2, 3))))
-    return Recipe(seed, kind, pieces)
+    return Recipe(seed, kind, pieces, lists=seed % 4 == 3)
 
 
 def program(drawn: Recipe) -> Program:
@@ -98,7 +102,7 @@ def program(drawn: Recipe) -> Program:
         text = expand(fragment.text, drawing, WORDS, {})
         stored = store(text, own, {"c": sizes[at], **values}, args, drawing)
         texts.append(stored.text)
-        calls.append(stored.given)
+        calls += [stored.given] * (REPEATED if drawn.lists and fragment.out == "c" else 1)
         rebuilds &= stored.rebuilds
         exact |= {own} if fragment.exact else set()
         at = at if fragment.out == "c" else f"b{i}_{fragment.out}"

@@ -48,7 +48,7 @@ def tried(drawn: Recipe) -> Outcome:
                 if not all(made.inputs[0] in runs for runs in taken.values()):
                     return Outcome(drawn, BROKEN, stage, _why(module, made))
                 stage = "wrap"
-                twin = surgery.wrap(built(module), made.inputs[0]).eval()
+                twin = surgery.wrap(built(module), made.inputs[0], depth=drawn.lists, experts=drawn.lists).eval()
                 plan, generator = surgery.inspect(twin), torch.Generator().manual_seed(drawn.seed)
                 trial = Trial(made, module, plan, twin, generator, taken)
                 for check in (*CHECKS, *ORACLES):

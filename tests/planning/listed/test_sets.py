@@ -104,3 +104,21 @@ def test_equal_weights_are_told_apart():
     for branch in net.branches[1:]:
         branch.load_state_dict(net.branches[0].state_dict())
     assert not searched(net, X)[0]
+
+
+class Dilated(nn.Module):
+    """Branches with weights of one shape, that reach differently far."""
+
+    def __init__(self, *dilations: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv1d(D, D, 3, padding=d, dilation=d) for d in dilations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x[..., None].expand(-1, -1, 9).cumsum(2)
+        return sum(branch(wide) for branch in self.branches)
+
+
+def test_units_that_differ_in_more_than_their_weights_are_no_set():
+    assert set(searched(Dilated(1, 1, 1), X)[0]) == {"branches.experts"}
+    found, notes = searched(Dilated(1, 2, 3), X)
+    assert not found and "in another order" in notes[0]
