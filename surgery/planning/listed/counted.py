@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from surgery.axes.formulas import Field
 from surgery.plan.groups import EXPERTS
 from surgery.planning.listed.chain import Chain
 from surgery.planning.listed.experiment import Laboratory
@@ -19,7 +18,7 @@ def evident(chain: Chain, laboratory: Laboratory) -> Choices:
     effect follows only where the model is not right without.
     """
     if chain.candidate.kind == EXPERTS:  # an average is over as many as there are, whatever its loop is bounded by
-        return chain.follows
+        return _needed(chain, laboratory, chain.follows)
     follows, last = chain.follows, chain.candidate.size - 1
     for place in chain.follows.counts:
         bounded = Drop(chain.candidate, frozenset([last]), Setting(((place, 0),)), listed=False)
@@ -32,11 +31,9 @@ def evident(chain: Chain, laboratory: Laboratory) -> Choices:
 
 
 def _needed(chain: Chain, laboratory: Laboratory, follows: Choices) -> Choices:
-    """Without lists in objects, such as configurations, that happen to have as many entries: the model needs those."""
+    """Without lists that happen to have as many entries: names of classes, sizes of images. The model is right so."""
     for place in follows.picks:
-        if any(isinstance(step, Field) for step in place[1]):
-            others = replace(follows, picks=tuple(other for other in follows.picks if other != place))
-            drop = replace(chain.drop([chain.free[0]]), setting=others.setting)
-            if laboratory.without([drop]).wrong is None:
-                follows = others
+        others = replace(follows, picks=tuple(other for other in follows.picks if other != place))
+        if laboratory.without([replace(chain.drop([chain.free[0]]), setting=others.setting)]).wrong is None:
+            follows = others
     return follows

@@ -33,7 +33,7 @@ def with_modules(plan: Plan, found: Sequence[Found], workers: Sequence[Worker], 
         (*(present for one in found for present in _units(one, worker)), *dim)
         for dim, worker in zip(plan.macs, workers, strict=True)
     )
-    formulas = tuple(formula for one in found for formula in _formulas(one))
+    formulas = tuple(formula for one in found for formula in formulas_of(one))
     groups = {**plan.groups, **{one.name: group_of(one, steps.get(one.name, 1)) for one in found}}
     plan = dataclasses.replace(plan, groups=groups, macs=macs, formulas=(*plan.formulas, *formulas))
     counted = {one.name: _counted(plan, one, macs) for one in found}
@@ -53,7 +53,7 @@ def group_of(one: Found, step: int) -> Group:
     group = Group(
         one.name,
         one.size,
-        sets=tuple(dict.fromkeys(str(Attribute(module, path, 0)) for module, path, _ in _formulas(one))),
+        sets=tuple(dict.fromkeys(str(Attribute(module, path, 0)) for module, path, _ in formulas_of(one))),
         kind=one.kind,
         least=max(1, len(one.required)),
         lists=one.lists,
@@ -81,7 +81,7 @@ def _counted(plan: Plan, one: Found, macs: Sequence[Layout]) -> Group:
     )
 
 
-def _formulas(one: Found) -> Iterator[tuple[str, AttributePath, Origin]]:
+def formulas_of(one: Found) -> Iterator[tuple[str, AttributePath, Origin]]:
     """What follows which modules are there: how many they are, the place of each, and lists with an entry for each."""
     for (module, path), more in one.counts:
         count: Origin = LayoutSize((Unit(one.size, one.name),))

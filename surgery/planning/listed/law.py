@@ -17,6 +17,7 @@ from surgery.axes.sizes import Size
 from surgery.capture.callsites import line
 from surgery.capture.frames import Frame, info
 from surgery.nested import fold, is_object
+from surgery.planning.listed.alive import wasted
 from surgery.planning.listed.bindings import Bindings
 from surgery.planning.listed.calls import Run, above, alike, same_data
 from surgery.planning.listed.match import Differs, Match
@@ -259,6 +260,9 @@ class Comparison:
         for node in map(self.value, self.short.capture.root.returned):
             if node.op != "get_attr" and match.partner[node] not in returned:
                 raise Differs("the model returns something else without it")
+        lost = wasted(match.partner, self.whole, self.short)
+        if lost is not None:
+            raise Differs(f"what {line(info(lost).where)} makes is read by nobody without it")
         self._count()
 
     def _count(self) -> None:

@@ -21,25 +21,27 @@ from surgery.modules.plain_data import at
 from surgery.modules.tensors import Parts
 from surgery.plan.units import Units
 from surgery.planning.listed.found import Found, Place
-from surgery.planning.listed.frozen import group_of
+from surgery.planning.listed.frozen import formulas_of, group_of
 
 
 def told(parts: Parts, one: Found) -> Found:
     """A list with the counts and the lists by module that follow it in configurations, beside those that are known."""
-    widths = {one.name: one.size - 1}
-    units = Units({one.name: group_of(one, 1)})
-    try:
-        built = _built(parts.model, units, widths)
-    except Unfit:
-        return one
-    if built is None:
-        return one
-    pairs = _Pairs(parts.modules, dict(built.named_modules(remove_duplicate=False)), units, widths)
+    group, widths = group_of(one, 1), {one.name: one.size - 1}
+    numbers: dict[Place, None] = {}
+    entries: dict[Place, None] = {}
+    for gone in dict.fromkeys((group.order[-1], group.order[len(group.stays)])):  # one of them may be of a kind alone
+        order = [*(unit for unit in group.order if unit != gone), gone]
+        units = Units({one.name: group.ordered(order)})
+        try:
+            built = _built(parts.model, one, units, widths)
+        except Unfit:
+            continue
+        if built is None:
+            return one
+        pairs = _Pairs(parts.modules, dict(built.named_modules(remove_duplicate=False)), units, widths)
+        for found, listed in ((numbers, pairs.numbers(one.size)), (entries, pairs.lists(one.size))):
+            found.update({place: None for place in _in_all(one, list(listed)) if _holds(parts, place)})
     known = {place for place, _ in one.counts}
-    numbers, entries = (
-        [place for place in _in_all(one, list(found)) if _holds(parts, place)]  # not all units need be of one class
-        for found in (pairs.numbers(one.size), pairs.lists(one.size))
-    )
     counts = tuple((place, 0) for place in numbers if place not in known)
     picks = tuple(place for place in entries if place not in one.picks)
     return replace(one, counts=(*one.counts, *counts), picks=(*one.picks, *picks))
@@ -63,15 +65,15 @@ def _in_all(one: Found, places: Sequence[Place]) -> list[Place]:
     return list(found)
 
 
-def _built(model: nn.Module, units: Units, widths: Mapping[str, int]) -> nn.Module | None:
+def _built(model: nn.Module, one: Found, units: Units, widths: Mapping[str, int]) -> nn.Module | None:
     """What the class makes of the configuration with fewer modules; None where it is not built from one.
 
     Raises Unfit where no number of it says how many there are.
     """
-    config = config_of(model, ())
+    config, formulas = config_of(model, ()), tuple(formulas_of(one))
     if config is None:
         return None
-    shorter, _ = Fewer(model, "", units, (), widths).start(config, {})
+    shorter, _ = Fewer(model, "", units, formulas, widths).start(config, {})
     fit = Fit(model, (), config)
     try:
         with torch.device("meta"):
