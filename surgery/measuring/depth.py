@@ -63,7 +63,7 @@ def depth_order(
     plan = plan_of(wrapped)
     if by not in ("iterative", "influence", "even", "last"):
         raise InputError(f'by is "iterative", "influence", "even" or "last", got {by!r}')
-    names = plan.find(groups) if plan.units.groups else []
+    names = plan.lists(groups) if plan.units.groups else []
     lists = [plan.groups[name] for name in names]
     if not lists or any(group.kind != DEPTH for group in lists):
         raise InputError(f"{plan.model} has no group of kind depth that {groups!r} selects: wrap it with depth=True")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -119,10 +119,14 @@ class Group:
                 f"group {self.name} (kind {self.kind}) has its units in the order of its weights: sort or reorder the "
                 "model. An order of importance is one of modules that run one after another, kind depth"
             )
-        found = [int(unit) for unit in (order.tolist() if isinstance(order, Tensor) else order)]
-        if sorted(found) != list(range(self.size)):
-            raise InputError(f"group {self.name}: an order is a permutation of range({self.size}), got {found}")
-        return self._ranked(found)
+        found = order.tolist() if isinstance(order, Tensor) else order
+        if (
+            isinstance(found, str)
+            or not isinstance(found, Iterable)
+            or sorted(found := list(found)) != list(range(self.size))
+        ):
+            raise InputError(f"group {self.name}: an order is a permutation of range({self.size}), got {order!r}")
+        return self._ranked([int(unit) for unit in found])
 
     def stepped(self, granularity: int) -> Group:
         """The group with larger steps. Of modules that run one after another, neighbours then go together."""

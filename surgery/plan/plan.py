@@ -20,7 +20,7 @@ from surgery.axes.formulas import AttributePath, Constant, LayoutSize, Origin, R
 from surgery.axes.layout import Layout
 from surgery.errors import InputError
 from surgery.plan.costs import CostModel, cost_model
-from surgery.plan.groups import Fixed, Group, Rewrite, Swap
+from surgery.plan.groups import DEPTH, Fixed, Group, Rewrite, Swap
 from surgery.plan.page.report import report
 from surgery.plan.selecting import selected
 from surgery.plan.table import notation, plan_table
@@ -107,6 +107,11 @@ class Plan:
         """
         return selected(self.groups, pattern, self.model)
 
+    def lists(self, pattern: str) -> list[str]:
+        """The groups of modules that run one after another among those that a pattern selects; all, without such."""
+        found = self.find(pattern)
+        return [name for name in found if self.groups[name].kind == DEPTH] or found
+
     @functools.cached_property
     def free(self) -> tuple[str, ...]:
         """The groups that have widths of their own: not those that follow the first of a tie, or are always full."""
@@ -149,7 +154,9 @@ class Plan:
         What must stay comes first in any case. Raises InputError for what is no order of such a group, WidthError for a
         name that no group has.
         """
-        found = {name: order for pattern, order in orders.items() for name in self.find(pattern)}
+        if not isinstance(orders, Mapping):
+            raise InputError(f"orders is a mapping of groups to permutations of their units, got {orders!r}")
+        found = {name: order for pattern, order in orders.items() for name in self.lists(pattern)}
         changed = {name: self.groups[name].ordered(order) for name, order in found.items()}
         return dataclasses.replace(self, groups={**self.groups, **changed})
 

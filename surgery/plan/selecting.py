@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from surgery.errors import InputError, WidthError
-from surgery.plan.groups import KINDS, Group
+from surgery.plan.groups import DEPTH, EXPERTS, KINDS, Group
 
 SHOWN = 6  # groups named in a message
+LISTS = (DEPTH, EXPERTS)
 # All, none, or globs over names of groups and module paths; as a mapping, with an order of importance for each.
 Patterns: TypeAlias = "bool | str | Iterable[str] | Mapping[str, Sequence[int]]"
 
@@ -63,6 +64,7 @@ def selected(groups: Mapping[str, Group], pattern: str, model: str) -> list[str]
     raise WidthError(
         f"no group matches {pattern!r}. The groups of {model} are: {names or '(none)'}"
         + (f"; by kind: {listed}" if listed else "")
+        + (f". Such groups are there if they are asked for: wrap(model, x, {pattern}=True)" if pattern in LISTS else "")
     )
 
 
