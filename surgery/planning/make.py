@@ -12,23 +12,26 @@ from typing import Any
 from torch import nn
 
 from surgery.axes.algebra import Axis, pin, unify
+from surgery.axes.formulas import Origin
 from surgery.capture.record import Capture
 from surgery.capture.runs import record_runs
-from surgery.errors import CaptureError, InputError, some
+from surgery.errors import CaptureError, InputError
 from surgery.modules.caches import without_caches
 from surgery.modules.inputs import Batches, Examples, Inputs, runs
 from surgery.modules.outputs import Outputs
 from surgery.modules.tensors import Parts
 from surgery.modules.verify import TOLERANCES
-from surgery.plan.plan import Plan, per_group
+from surgery.plan.plan import Plan
 from surgery.plan.selecting import Patterns, covers, patterns_of
 from surgery.plan.ties import TieSpec
 from surgery.planning import rehearsal
 from surgery.planning.analysis import Analysis, group_axes, pin_held
 from surgery.planning.carried import unify_carried
+from surgery.planning.coarse import with_granularity
 from surgery.planning.experts.frozen import with_experts
 from surgery.planning.experts.routers import candidates
 from surgery.planning.experts.settled import available, join, settle
+from surgery.planning.experts.told import told
 from surgery.planning.followed import follows
 from surgery.planning.freeze import Freezer, coarser_dtypes
 from surgery.planning.listed.frozen import with_modules
@@ -36,6 +39,7 @@ from surgery.planning.listed.lists import Lists, find_lists
 from surgery.planning.names import axis_names, min_widths
 from surgery.planning.repeats import repeats
 from surgery.planning.silent import read_silently
+from surgery.planning.solving.expressions import Key
 from surgery.planning.solving.solve import Solution, solve
 from surgery.planning.supported import check_model
 from surgery.planning.tying import CONFIG, Sayable, named_ties, sayable, tied, tied_by_config
@@ -104,7 +108,7 @@ def make_plan(
     fixed, only = _listed(fixed, "fixed"), _listed(only, "only")
     said = Sayable()
     if tie == CONFIG:
-        lists = frozenset(follows(parts, _with_granularity(plan, granularity), examples))
+        lists = frozenset(follows(parts, with_granularity(plan, granularity), examples))
         said = sayable(parts, plan, examples, lists)
     if fixed or only:
         plan = draft.restricted(plan, fixed, only)
@@ -114,7 +118,7 @@ def make_plan(
     if plan.outputs:
         options["outputs"] = list(plan.outputs)
     options |= {key: value for key, value in (("depth", asked.depth), ("experts", asked.experts)) if value}
-    plan = replace(_with_granularity(plan, granularity), options=options, caches=caches)
+    plan = replace(with_granularity(plan, granularity), options=options, caches=caches)
     plan = plan.ordered(depth) if isinstance(depth, Mapping) else plan
     return tied_by_config(plan, said) if tie == CONFIG else tied(plan, named_ties(plan, tie))
 
@@ -136,7 +140,7 @@ def _drafted(parts: Parts, examples: Examples, asked: Asked, other: Inputs | Non
         lists.claim(listed.path for one in analysis.experts.values() for listed in one.lists)
     solution = _solved(analysis, examples)
     notes = (*notes, *_precision(parts, captures), *unread_integers(analysis))
-    draft = _Draft(analysis, examples, axis_names(analysis), min_widths(analysis), notes, lists)
+    draft = _Draft(analysis, examples, axis_names(analysis), min_widths(analysis), notes, lists, told(analysis))
     if not asked.experts:
         lists.available += tuple(available(analysis))
     return draft, _rehearsed(draft, draft.plan(solution), all_widths=asked.rehearse)
@@ -182,7 +186,8 @@ def _rehearsed(draft: _Draft, plan: Plan, all_widths: bool) -> Plan:
 class _Draft:
     """A plan while it is mended.
 
-    It has axes, their names, those of at least two units, notes, lists of modules, and refused `forwards`.
+    It has axes, their names, those of at least two units, notes, lists of modules, formulas that a configuration has
+    told, and refused `forwards`.
     """
 
     analysis: Analysis
@@ -191,6 +196,7 @@ class _Draft:
     coarse: dict[Axis, int]
     notes: tuple[str, ...]
     lists: Lists
+    told: Mapping[Key, Origin]
     forwards: dict[str, str] = field(default_factory=dict)
 
     def solved(self) -> Solution:
@@ -198,6 +204,8 @@ class _Draft:
 
     def plan(self, solution: Solution) -> Plan:
         lists = self.lists
+        for key, origin in self.told.items():
+            solution.formulas.setdefault(key, origin)
         plan = Freezer(self.analysis, solution, self.names, self.coarse, (*self.notes, *lists.notes)).plan()
         plan = with_experts(replace(plan, available=lists.available), self.analysis, self.names)
         return with_modules(plan, lists.found, self.analysis.workers, lists.steps)
@@ -277,20 +285,3 @@ def _precision(parts: Parts, captures: Sequence[Capture]) -> tuple[str, ...]:
     allowed = max(TOLERANCES[dtype] for dtype in coarse)
     names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in coarse))
     return (f"it computes partly in {names}: proofs allow a difference of {allowed:.0e} of the output's scale",)
-
-
-SHOWN = 4  # groups named in a note
-COARSE = (
-    "granularity: {} have fewer units than one step of it, and keep their full width. Give them a smaller one, "
-    "granularity={{'*': 16, 'a.group': 1}}, or name them in fixed= if that is meant"
-)
-
-
-def _with_granularity(plan: Plan, granularity: int | Mapping[str, int]) -> Plan:
-    groups = dict(plan.groups)
-    for name, value in per_group(plan, "granularity", granularity).items():
-        groups[name] = groups[name].stepped(value)
-    kept = [f"{group.name} ({group.size})" for group in groups.values() if group.granularity > group.size]
-    if granularity == 1 or not kept:
-        return replace(plan, groups=groups)
-    return replace(plan, groups=groups, notes=(*plan.notes, COARSE.format(some(kept, SHOWN))))

@@ -169,3 +169,21 @@ def test_half_the_experts_in_half_the_layers(name: str, tmp_path) -> None:
     small.save_pretrained(tmp_path)
     again = type(model).from_pretrained(tmp_path, experts_implementation="eager").eval()
     surgery.verify(small, again, INPUTS)
+
+
+@pytest.mark.slow
+def test_a_loss_over_all_routers_counts_the_experts_that_are_there():
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=6,
+    )  # fmt: skip
+    ids = torch.randint(3, 64, (4, 24))
+    twin = surgery.wrap(
+        transformers.MixtralForCausalLM(config), {"input_ids": ids}, experts=True, depth=True, tie="experts"
+    )
+    for _ in range(8):
+        twin.train()(ids, labels=ids, output_router_logits=True).loss.backward()
+    small = surgery.shrink(twin.eval(), {"experts": 3, "depth": 2})
+    assert small.num_experts == small.config.num_local_experts == 3
+    assert small(ids, labels=ids, output_router_logits=True).loss.isfinite()

@@ -621,3 +621,38 @@ def test_patterns_choose():
         surgery.inspect(Stages(), X, depth=["blocks"])
     with pytest.raises(InputError, match="depth is True, or globs"):
         surgery.inspect(Stages(), X, depth=3)
+
+
+class Labelled(Residual):
+    """Keeps as many names of classes as it has layers, which another method reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = [f"class {i}" for i in range(len(self.layers))]
+
+    def predict(self, x: Tensor) -> list[str]:
+        return [self.classes[i] for i in self(x).flatten(1).argmax(-1) % len(self.layers)]
+
+
+def test_lists_that_happen_to_be_as_long_stay():
+    assert not only(Labelled()).picks
+
+
+class Looked(Residual):
+    """Reads the states after some layers, by their places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = []
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i in (0, len(PLACES) - 1):
+                states.append(x)
+        return states[-1]
+
+
+PLACES = range(len(Residual().layers))
+
+
+def test_no_layer_may_go_if_what_others_make_is_read_by_nobody_then():
+    found, notes = searched(Looked(), X)
+    assert not found and "stay" in notes[0]
