@@ -41,7 +41,8 @@ def joined(state: State, module: nn.Module, done: Pass, output: Any) -> Any:
     def join(tensor: Tensor) -> Tensor:
         if not tensor.requires_grad:
             return tensor
-        result: Tensor = _Join.apply(backward, tensor, *absent)  # type: ignore[no-untyped-call]
+        joined: Any = _Join  # torch's own types say nothing of what `apply` gives, or too little
+        result: Tensor = joined.apply(backward, tensor, *absent)
         return result
 
     return pytree.tree_map_only(Tensor, join, output)
