@@ -18,10 +18,10 @@ X = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
 class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.inner = nn.Linear(4, 4)
+        self.inner, self.outer = nn.Linear(4, 4), nn.Linear(4, 4)
 
     def forward(self, scale: float, x: Tensor) -> Tensor:
-        return x + scale * self.inner(x).tanh()
+        return x + scale * self.outer(self.inner(x).tanh())
 
 
 class Named(nn.Module):

@@ -74,7 +74,8 @@ def gone(plan: surgery.Plan, widths: Mapping[str, int]) -> list[str]:
 def handing_on(model: nn.Module, paths: Collection[str]) -> nn.Module:
     """A copy in which these modules hand on what they are given."""
     made = copy.deepcopy(model)
-    for path in paths:
+    outermost = [path for path in paths if not any(path.startswith(f"{other}.") for other in paths)]
+    for path in outermost:
         parent, _, name = path.rpartition(".")
         owner = made.get_submodule(parent)
         owner._modules[name] = HandsOn(owner._modules[name])  # type: ignore[arg-type]

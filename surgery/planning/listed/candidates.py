@@ -80,7 +80,10 @@ def _of_a_kind(one: Candidate, judged: Sequence[Candidate], parts: Parts, busy: 
     blocks = [child for other in judged if other is not one for child in _blocks(other, busy)]
 
     def likes(unit: int) -> int:
-        others = free if len(layers[unit]) < 2 else range(one.size)
+        single = len(layers[unit]) < 2
+        if single and not isinstance(parts.modules[one.path], _LISTS):
+            return 0  # what stands in a block under a name of its own has a role there
+        others = free if single else range(one.size)
         return sum(classes[other] is classes[unit] for other in others if other != unit)
 
     def is_stage(unit: int) -> bool:
