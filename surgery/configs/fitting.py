@@ -191,16 +191,17 @@ class Fit:
 
     def build(self, config: Config) -> Sizes:
         """The sizes that the class gives a model. Raises Unfit where it refuses, or makes other tensors."""
-        sizes = self.sizes(self._made(config))
+        sizes = self.sizes(self.hollow(config))
         if set(of_tensors(sizes)) != set(of_tensors(self.target)):
             raise Unfit("its class builds other tensors from it")
         return sizes
 
     def names(self, config: Config) -> frozenset[str]:
         """The names of the tensors that the class gives a model. Raises Unfit where it refuses."""
-        return frozenset(name for name, _ in tensors_of(self._made(config)))
+        return frozenset(name for name, _ in tensors_of(self.hollow(config)))
 
-    def _made(self, config: Config) -> nn.Module:
+    def hollow(self, config: Config) -> nn.Module:
+        """The model that the class makes, on the meta device. Raises Unfit where it refuses."""
         try:
             with torch.device("meta"):
                 return self.make(copy.deepcopy(config))

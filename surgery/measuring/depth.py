@@ -27,6 +27,7 @@ from surgery.twin.setting import plan_of, runnable
 from surgery.twin.statistics import calibrated
 
 By: TypeAlias = Literal["iterative", "influence", "even", "last"]
+Outputs: TypeAlias = "tuple[Inputs, dict[str, Tensor]]"  # a run, and what the whole model gives for it
 Loss: TypeAlias = "Callable[[Collection[int]], float]"  # what a model loses that keeps these units alone
 
 
@@ -73,7 +74,8 @@ def depth_order(
         return {group.name: _even(group) for group in lists}
     given = _runs(wrapped, batches) if validate is None else []
     with evaluating(wrapped), torch.no_grad(), tqdm(disable=not progress, desc="depth_order", unit=" runs") as bar:
-        return {group.name: _measured(group, _loss(wrapped, group, given, validate, bar), by) for group in lists}
+        whole = [(run, _outputs(wrapped, run)) for run in given]
+        return {group.name: _measured(group, _loss(wrapped, group, whole, validate, bar), by) for group in lists}
 
 
 def _runs(wrapped: nn.Module, batches: Iterable[Batch] | None) -> list[Inputs]:
@@ -116,17 +118,16 @@ def _even(group: Group) -> list[int]:
 
 
 def _loss(
-    wrapped: nn.Module, group: Group, given: Sequence[Inputs], validate: Validate | None, bar: tqdm[object]
+    wrapped: nn.Module, group: Group, whole: Sequence[Outputs], validate: Validate | None, bar: tqdm[object]
 ) -> Loss:
-    """What a model loses that keeps some units of a group alone."""
-    whole = [_outputs(wrapped, run) for run in given]
+    """What a model loses that keeps some units of a group alone; `whole` are runs of the whole model."""
 
     def lost(units: Collection[int]) -> float:
         with keeping(wrapped, group.name, units):
             bar.update()
             if validate is not None:
                 return -as_score(validate(wrapped)).value
-            return sum(_apart(_outputs(wrapped, run), all_) for run, all_ in zip(given, whole, strict=True))
+            return sum(_apart(_outputs(wrapped, run), all_) for run, all_ in whole)
 
     return lost
 

@@ -154,10 +154,7 @@ def test_the_table_counts_the_tensors_that_come_and_go() -> None:
     assert row.split()[:5] == ["layers.depth", "depth", "4", "1", "24"]  # six tensors in each layer
 
 
-def test_what_was_not_asked_for_is_said_to_be_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    from surgery.planning.listed import lists
-
-    monkeypatch.setattr(lists, "available", lambda *args: (("layers.depth", DEPTH, 4),))
+def test_what_was_not_asked_for_is_said_to_be_available() -> None:
     plan = surgery.inspect(Deep(), X)
     assert "available: layers.depth (4 modules; depth=True)" in str(plan)
     assert json.loads(plan.to_json())["available"] == [{"name": "layers.depth", "kind": "depth", "size": 4}]

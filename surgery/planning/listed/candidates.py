@@ -54,13 +54,8 @@ class Candidate:
         return [listed.child(name) for listed in self.lists for name in listed.units[unit]]
 
 
-def available(captures: Sequence[Capture], parts: Parts) -> tuple[tuple[str, str, int], ...]:
-    """(name, kind, size) of the groups of modules that there may be. Nothing is run to find them."""
-    return tuple((found.name, found.kind, found.size) for found in candidates(captures, parts))
-
-
 def candidates(captures: Sequence[Capture], parts: Parts) -> list[Candidate]:
-    """The lists of modules with at least two units that work, of which one could be left out."""
+    """The lists of modules with at least two units that work, of which one could be left out. Nothing is run for it."""
     runs = [Run(capture) for capture in captures if not capture.training]
     busy = working(runs, parts)
     groups = list(_zipped([*_containers(parts, busy)], runs, busy))

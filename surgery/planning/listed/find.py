@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from surgery.capture.callsites import line
 from surgery.capture.frames import info
@@ -11,7 +11,7 @@ from surgery.modules.inputs import Examples, runs
 from surgery.modules.tensors import Parts, aliases
 from surgery.plan.groups import EXPERTS
 from surgery.planning.listed.calls import Run, inside
-from surgery.planning.listed.candidates import Candidate, candidates
+from surgery.planning.listed.candidates import Candidate
 from surgery.planning.listed.chain import Chain, explore
 from surgery.planning.listed.counted import evident
 from surgery.planning.listed.decided import as_recorded, decided
@@ -25,7 +25,7 @@ from surgery.planning.listed.together import together
 
 
 def find(
-    parts: Parts, captures: Sequence[Capture], examples: Examples, names: Collection[str]
+    parts: Parts, captures: Sequence[Capture], examples: Examples, chosen: Sequence[Candidate]
 ) -> tuple[list[Found], list[str]]:
     """The groups of modules that may be left out, and notes on lists of which nothing may.
 
@@ -33,7 +33,7 @@ def find(
         parts: of the model.
         captures: recordings of it on the examples.
         examples: what it was recorded on.
-        names: of groups, those in `available`.
+        chosen: the lists to look at, of those that `candidates` gives.
 
     The model, its buffers and the global random state stay as they were.
     """
@@ -41,7 +41,6 @@ def find(
     recorded = [Run(capture) for capture in whole]
     steady = decided(parts, runs(examples), whole)
     laboratory = Laboratory(parts, runs(examples), steady or recorded, steady is not None)
-    chosen = [one for one in candidates(whole, parts) if one.name in names]
     chains = [Chain(one, choices(one, parts)) for one in chosen]
     tied = [names for names in aliases(parts).values() if len(names) > 1]
     for chain in chains:

@@ -11,7 +11,7 @@ from surgery.errors import InputError, some
 from surgery.modules.inputs import Examples
 from surgery.modules.tensors import Parts
 from surgery.plan.groups import DEPTH, EXPERTS
-from surgery.planning.listed.candidates import ROOT, available
+from surgery.planning.listed.candidates import ROOT, Candidate, candidates
 from surgery.planning.listed.find import find
 from surgery.planning.listed.found import Found
 from surgery.planning.listed.stacks import stacks
@@ -67,12 +67,13 @@ def find_lists(
     Raises InputError where something was asked for that is not there.
     """
     layered, stuck = stacks(parts, captures)
-    known = [Known(*one, (_path(one[0], one[1]),)) for one in available(captures, parts)]
-    known += [Known(one.name, one.kind, one.size, tuple(listed.path for listed in one.lists)) for one in layered]
+    could = candidates(captures, parts)
     asked = {DEPTH: depth, EXPERTS: experts}
+    known: list[Candidate | Found] = [*could, *layered]
     wanted = {one.name for one in known if selects(asked[one.kind], one)}
     _check(depth, [one for one in known if one.kind == DEPTH])
-    found, notes = find(parts, captures, examples, wanted) if wanted else ([], [])
+    chosen = [one for one in could if one.name in wanted]
+    found, notes = find(parts, captures, examples, chosen) if chosen else ([], [])
     found = [told(parts, one) if one.kind == DEPTH else one for one in found]
     found += [one for one in layered if one.name in wanted]
     others = tuple((one.name, one.kind, one.size) for one in known if one.name not in wanted)
@@ -81,13 +82,7 @@ def find_lists(
     return Lists(found, [*notes, *(stuck if depth is True else ())], others, patterns=frozenset(patterns))
 
 
-def _path(name: str, kind: str) -> str:
-    """The module that a group is named for."""
-    path = name.removesuffix(f".{kind}")
-    return "" if path == ROOT else path
-
-
-def _check(depth: bool | list[str], known: Sequence[Known]) -> None:
+def _check(depth: bool | list[str], known: Sequence[Candidate | Found]) -> None:
     """Raises InputError for a pattern that selects no list. (Experts are known when a plan is made.)"""
     for pattern in depth if isinstance(depth, list) else ():
         if not any(selects([pattern], one) for one in known):
@@ -98,23 +93,13 @@ def _check(depth: bool | list[str], known: Sequence[Known]) -> None:
 SHOWN = 6  # names in a message
 
 
-@dataclass(frozen=True)
-class Known:
-    """What a list of modules is called, and the paths of the modules that hold it."""
-
-    name: str
-    kind: str
-    size: int
-    paths: tuple[str, ...]
-
-
-def selects(patterns: bool | list[str], one: Known) -> bool:
+def selects(patterns: bool | list[str], one: Candidate | Found) -> bool:
     """Whether a list was asked for: by its name or kind, or by the path of a module around it."""
     if isinstance(patterns, bool):
         return patterns
     return any(
         fnmatch.fnmatchcase(one.name, pattern)
         or pattern == one.kind
-        or any(f"{path}.".startswith(f"{pattern.rstrip('.')}.") for path in one.paths)
+        or any(f"{listed.path}.".startswith(f"{pattern.rstrip('.')}.") for listed in one.lists)
         for pattern in patterns
     )

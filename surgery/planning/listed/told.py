@@ -7,17 +7,16 @@ keep is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-import torch
 from torch import nn
 
 from surgery.configs.fewer import Fewer
-from surgery.configs.fields import fields, sequences
 from surgery.configs.fitting import Fit, Unfit
+from surgery.configs.followed import Pair
 from surgery.configs.kept import config_of
-from surgery.modules.plain_data import at
 from surgery.modules.tensors import Parts
 from surgery.plan.units import Units
 from surgery.planning.listed.found import Found, Place
@@ -38,8 +37,9 @@ def told(parts: Parts, one: Found) -> Found:
             continue
         if built is None:
             return one
-        pairs = _Pairs(parts.modules, dict(built.named_modules(remove_duplicate=False)), units, widths)
-        for found, listed in ((numbers, pairs.numbers(one.size)), (entries, pairs.lists(one.size))):
+        fewer = dict(built.named_modules(remove_duplicate=False))
+        pair = Pair(parts.modules, fewer, functools.partial(units.name, widths=widths))
+        for found, listed in ((numbers, pair.numbers(one.size)), (entries, pair.lists(one.size))):
             found.update({place: None for place in _in_all(one, list(listed)) if _holds(parts, place)})
     known = {place for place, _ in one.counts}
     counts = tuple((place, 0) for place in numbers if place not in known)
@@ -74,50 +74,4 @@ def _built(model: nn.Module, one: Found, units: Units, widths: Mapping[str, int]
     if config is None:
         return None
     shorter, _ = Fewer(model, "", units, formulas, widths).start(config, {})
-    fit = Fit(model, (), config)
-    try:
-        with torch.device("meta"):
-            return fit.make(shorter)
-    except Exception as error:  # classes of configurations check themselves
-        raise Unfit(str(error)) from error
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """The modules of a whole model, and of a shorter one by the names that they have there."""
-
-    whole: Mapping[str, nn.Module]
-    shorter: Mapping[str, nn.Module]
-    units: Units
-    widths: Mapping[str, int]
-
-    def held(self) -> Iterator[tuple[str, str, object, object]]:
-        """Attributes that both hold: the module, the name, and both values."""
-        for path, module in self.whole.items():
-            now = self.units.name(path, self.widths)
-            other = None if now is None else self.shorter.get(now)
-            for name, value in vars(module).items() if other is not None else ():
-                if not name.startswith("_") and name in vars(other):
-                    yield path, name, value, vars(other)[name]
-
-    def numbers(self, size: int) -> Iterator[Place]:
-        """The integers that are the number of modules, in both."""
-        for path, name, value, other in self.held():
-            for steps, number in fields(value):
-                if number == size and _at(other, steps) == size - 1:
-                    yield path, (name, *steps)
-
-    def lists(self, size: int) -> Iterator[Place]:
-        """The lists with an entry for each module, in both."""
-        for path, name, value, other in self.held():
-            for steps, entries in sequences(value):
-                shorter = _at(other, steps)
-                if len(entries) == size and isinstance(shorter, list | tuple) and len(shorter) == size - 1:
-                    yield path, (name, *steps)
-
-
-def _at(value: object, steps: tuple[object, ...]) -> object:
-    try:
-        return at(value, steps)
-    except (LookupError, TypeError):
-        return None
+    return Fit(model, (), config).hollow(shorter)

@@ -10,7 +10,7 @@ from torch import nn
 
 from surgery.capture.runs import record_runs
 from surgery.modules.tensors import parts_of
-from surgery.planning.listed.candidates import available
+from surgery.planning.listed.candidates import candidates
 from surgery.planning.listed.find import find
 from surgery.planning.listed.found import Found
 
@@ -23,14 +23,12 @@ def searched(model: nn.Module, x: Any, *patterns: str) -> tuple[dict[str, Found]
     state = torch.get_rng_state()
     parts = parts_of(model)
     captures, _ = record_runs(parts, x)
-    names = {name for name, *_ in available(captures, parts)}
-    chosen = {
-        name for name in names for p in patterns or ("*",) if fnmatch.fnmatch(name, p) or name.startswith(f"{p}.")
-    }
+    known, wanted = candidates(captures, parts), patterns or ("*",)
+    chosen = [one for one in known if any(fnmatch.fnmatch(one.name, p) or one.name.startswith(f"{p}.") for p in wanted)]
     found, notes = find(parts, captures, x, chosen)
     assert torch.equal(state, torch.get_rng_state())
     assert {path: list(module._modules) for path, module in model.named_modules()} == children
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    listed = {(name, kind, size) for name, kind, size in available(captures, parts)}
+    listed = {(one.name, one.kind, one.size) for one in candidates(captures, parts)}
     assert {(one.name, one.kind, one.size) for one in found} <= listed
     return {one.name: one for one in found}, notes
