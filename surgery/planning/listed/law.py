@@ -38,6 +38,8 @@ class Comparison:
         self.used: dict[fx.Node, fx.Node] = {}  # calls of the whole run that have a partner, and that
         self.constants = {node.target: node for node in whole.capture.graph.nodes if node.op == "get_attr"}
         self.children = {child for drop in drops for child in drop.children}
+        units = {child for drop in drops for i in range(drop.candidate.size) for child in drop.candidate.children(i)}
+        self.stay = units - self.children
         lists = {listed.path for drop in drops for listed in drop.candidate.lists}
         self.around = {path for one in lists for path in (*above(one), one)}  # their code calls the modules
         self.starts = self._starts()
@@ -260,7 +262,7 @@ class Comparison:
         for node in map(self.value, self.short.capture.root.returned):
             if node.op != "get_attr" and match.partner[node] not in returned:
                 raise Differs("the model returns something else without it")
-        lost = wasted(match.partner, self.whole, self.short)
+        lost = wasted(match.partner, self.whole, self.short, self.stay)
         if lost is not None:
             raise Differs(f"what {line(info(lost).where)} makes is read by nobody without it")
         self._count()
