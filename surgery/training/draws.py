@@ -186,6 +186,7 @@ class Deep:
 
     draw: Draw
     depths: tuple[float, ...]
+    turns: tuple[tuple[bool, bool], ...] = TURNS
 
     @property
     def rescale(self) -> bool:
@@ -199,7 +200,7 @@ class Deep:
         widths = {name: width for name, width in drawn.items() if name not in lists}
         if not widths and any(plan.groups[name].kind != DEPTH for name in plan.free):
             return drawn  # a draw of depths alone
-        shorter, narrower = TURNS[int(torch.randint(len(TURNS), (1,), generator=generator))]
+        shorter, narrower = self.turns[int(torch.randint(len(self.turns), (1,), generator=generator))]
         apart = float(torch.rand(1, generator=generator)) < APART
         places = torch.randint(len(self.depths), (len(lists),), generator=generator).tolist()
         depths = {name: self.depths[places[i if apart else 0]] for i, name in enumerate(lists)}

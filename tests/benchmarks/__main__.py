@@ -20,7 +20,7 @@ NAMES = (
     "training", "planning", "shrunk", "latency", "digits", "ablations", "adaptive",
     "fashion_mlp", "fashion_cnn", "first_hour", "language", "pretrained", "choice",
     "start", "start_cost", "orders", "choice_start", "compared", "distilled", "language_start", "optimizers", "scale",
-    "compiled", "depth",
+    "compiled", "depth", "depth_draws",
 )  # fmt: skip
 
 
