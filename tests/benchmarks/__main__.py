@@ -21,6 +21,7 @@ NAMES = (
     "fashion_mlp", "fashion_cnn", "first_hour", "language", "pretrained", "choice",
     "start", "start_cost", "orders", "choice_start", "compared", "distilled", "language_start", "optimizers", "scale",
     "compiled", "depth", "depth_draws",
+    "paper", "paper.mlp", "paper.mnist", "paper.pointnet", "paper.liif", "paper.crops",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from surgery.errors import InputError
 
 HERE = Path(__file__).resolve().parents[2]
 VALIDATION = 5_000  # images kept from training, to choose on
+CACHE = Path(torch.hub.get_dir()).parent / "surgery"  # what is downloaded
 PLAYS = 0.05  # of the training text, its end, to choose on
 
 
@@ -29,10 +30,29 @@ def fashion_mnist() -> tuple[Part, Part, Part]:
     """
     root = folder() / "fashion-mnist"
     try:
-        root = root if root.exists() else download(Path(torch.hub.get_dir()).parent / "surgery")
-        known, test = (Part(*(read_idx(root, f"{part}-{kind}") for kind in KINDS)) for part in ("train", "t10k"))
+        return _split(root if root.exists() else download(CACHE))
     except InputError as error:
         raise SystemExit(f"no Fashion-MNIST: {error}. Name a folder of data with SURGERY_DATA") from error
+
+
+@functools.cache
+def mnist() -> tuple[Part, Part, Part]:
+    """The same of MNIST, from the folder, or as torchvision downloads it."""
+    root = folder() / "mnist"
+    try:
+        if not root.exists():
+            from torchvision.datasets import MNIST
+
+            root = Path(MNIST(str(CACHE), download=True).raw_folder)
+        return _split(root)
+    except (InputError, ImportError, RuntimeError, OSError) as error:
+        raise SystemExit(
+            f"no MNIST: {error}. Name a folder of data, with its files in mnist/, with SURGERY_DATA"
+        ) from error
+
+
+def _split(root: Path) -> tuple[Part, Part, Part]:
+    known, test = (Part(*(read_idx(root, f"{part}-{kind}") for kind in KINDS)) for part in ("train", "t10k"))
     order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))
     pixels = known.images[order[VALIDATION:]]
     mean, deviation = pixels.mean(), pixels.std()

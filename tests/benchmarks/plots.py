@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+MARKERS = "osD^vPX*<>"
 Points = Sequence[tuple[float, float, float]]  # x, y, standard deviation or error of y
 
 
@@ -18,13 +22,7 @@ def lines(path: Path, series: Mapping[str, Points], x: str, y: str, title: str, 
     """
     figure = Figure(figsize=(6.4, 4.2), dpi=100, layout="constrained")
     axes = figure.subplots()
-    for (name, points), marker in zip(series.items(), "osD^vP", strict=False):
-        xs, ys, errors = zip(*sorted(points), strict=True)
-        axes.errorbar(xs, ys, errors, label=name, marker=marker, markersize=4, linewidth=1.4, capsize=2)
-    axes.set_xscale("log", base=2)
-    ticks = sorted({point[0] for points in series.values() for point in points})
-    axes.set_xticks(ticks, [f"{100 * tick:.3g} %" for tick in ticks], fontsize=8)
-    axes.minorticks_off()
+    _draw(axes, series)
     axes.set(xlabel=x, ylabel=y, title=title)
     low, high = axes.get_ylim()
     if bend is not None:
@@ -36,6 +34,52 @@ def lines(path: Path, series: Mapping[str, Points], x: str, y: str, title: str, 
     if low < 0 < high:  # differences: above or below what they are compared with
         axes.axhline(0, color="black", linewidth=0.8)
     axes.grid(alpha=0.3, which="both")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)  # covers no line
+    _save(figure, path)
+
+
+def panels(path: Path, drawn: Mapping[str, Mapping[str, Points]], x: str, y: str, title: str, depth: float) -> None:
+    """Write a PNG with a panel for each name, two in a row; lines of one name look alike in all.
+
+    Args:
+        depth: how far below the best value of a panel its axis goes.
+    """
+    columns = min(2, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    figure = Figure(figsize=(1.2 + 4.8 * columns, 0.9 + 3.4 * rows), dpi=100, layout="constrained")
+    every = figure.subplots(rows, columns, squeeze=False).flatten()
+    names = list(dict.fromkeys(name for series in drawn.values() for name in series))
+    for axes, (name, series) in zip(every, drawn.items(), strict=False):
+        _draw(axes, series, names)
+        best = max(value for points in series.values() for _, value, _ in points)
+        axes.set_ylim(best - depth, best + 0.05 * depth)
+        axes.set(xlabel=x, ylabel=y, title=name)
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    _save(
+        figure,
+        path,
+        {label: handle for axes in every for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)},
+    )
+
+
+def _draw(axes: Axes, series: Mapping[str, Points], names: Sequence[str] = ()) -> None:
+    """Lines with error bars, over shares on a logarithmic axis; colours and markers by the place in `names`."""
+    for name, points in series.items():
+        xs, ys, errors = zip(*sorted(points), strict=True)
+        at = list(names or series).index(name)
+        axes.errorbar(
+            xs, ys, errors, label=name, color=f"C{at}", marker=MARKERS[at], markersize=4, linewidth=1.4, capsize=2
+        )
+    axes.set_xscale("log", base=2)
+    ticks = sorted({point[0] for points in series.values() for point in points})
+    apart = [tick for i, tick in enumerate(ticks) if i == len(ticks) - 1 or ticks[-1] / tick > 1.2]
+    axes.set_xticks(apart, [f"{100 * tick:.3g} %" for tick in apart], fontsize=8)
+    axes.minorticks_off()
+
+
+def _save(figure: Figure, path: Path, handles: Mapping[str, Any] | None = None) -> None:
+    """With a legend below, which covers no line."""
+    given = {} if handles is None else {"handles": list(handles.values()), "labels": list(handles)}
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False, **given)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})

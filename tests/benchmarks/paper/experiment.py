@@ -1,0 +1,118 @@
+"""One experiment of the paper: its model, its data, the trainings that are compared, and how good a model is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import surgery
+from surgery.plan.plan import Draw
+
+RISE = 0.2  # of the steps, until the learning rate is at its highest
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way of training.
+
+    Attributes:
+        step: "plain", "paper" (one forward at the paper's draw, features rescaled) or "default" (`train_step`).
+        scope: which axes are elastic; a key of `Experiment.scopes`.
+        rate: a constant learning rate; without one, one-cycle up to one of the experiment's `rates`.
+        narrow: what narrow passes of `train_step` draw; its own draws without.
+    """
+
+    step: str
+    scope: str
+    rate: float | None = None
+    narrow: tuple[Draw, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model, its data, and what is compared.
+
+    Attributes:
+        build: the model with random weights, all its widths multiplied by a fraction.
+        inputs: example inputs.
+        batches: (seed, quick) gives batches for ever.
+        steps: of a training, and of a quick one.
+        loss: (output, labels).
+        scores: (model, part) is how good it is on "validation" or "test" data, a number for each of `measures`.
+        measures: the names of the scores; higher is better.
+        unit: theirs.
+        margin: how much of a score may go.
+        calibration: batches for BatchNorm, and for refits.
+        scopes: which groups are elastic, as globs for `surgery.wrap(only=)`, by name; no globs are all of them.
+        widths: what is measured, fractions or numbers of features, the full one first.
+        few: of these, what costs a training or a refit each.
+        rates: learning rates to choose from.
+        p, lower: of the paper's draw.
+        modes: the trainings that are compared, "plain" first.
+        alone: whether each of the few widths is trained alone, too.
+        normed: whether there is BatchNorm.
+    """
+
+    build: Callable[[float], nn.Module]
+    inputs: Callable[[], Any]
+    batches: Callable[[int, bool], Iterator[tuple[Any, Tensor]]]
+    steps: tuple[int, int]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    scores: Callable[[nn.Module, str], list[float]]
+    measures: tuple[str, ...]
+    unit: str
+    margin: float
+    calibration: Callable[[], list[Any]]
+    scopes: dict[str, tuple[str, ...]]
+    widths: tuple[float, ...]
+    few: tuple[float, ...]
+    rates: tuple[float, ...]
+    p: float
+    lower: int
+    modes: dict[str, Mode]
+    alone: bool = False
+    normed: bool = False
+
+    def wrapped(self, model: nn.Module, mode: Mode, seed: int = 0) -> nn.Module:
+        """A twin as the mode trains and measures it."""
+        draw = surgery.paper(self.p, self.lower, rescale=True) if mode.step == "paper" else None
+        generator = torch.Generator().manual_seed(seed)
+        return surgery.wrap(model, self.inputs(), only=self.scopes[mode.scope], draw=draw, generator=generator)
+
+    def gradients(self, mode: Mode, model: nn.Module, x: Any, y: Tensor) -> None:
+        """Those of one batch."""
+        if mode.step == "default":
+            surgery.train_step(model, x, lambda output: self.loss(output, y), narrow=mode.narrow)
+        else:
+            self.loss(model(*x) if isinstance(x, tuple) else model(x), y).backward()
+
+    def fit(self, model: nn.Module, mode: Mode, rate: float, share: float, seed: int, quick: bool) -> float:
+        """Train in place for a share of the steps; the seconds of one core that it took."""
+        steps = max(10, round(share * self.steps[quick]))
+        optimizer = torch.optim.Adam(model.parameters(), rate, fused=True)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=RISE)
+        batches = self.batches(seed, quick)
+        start = time.process_time()
+        model.train()
+        for _ in tqdm(range(steps), f"{mode.step}, seed {seed}, rate {rate}", leave=False, mininterval=5):
+            if mode.rate is not None:
+                optimizer.param_groups[0]["lr"] = mode.rate
+            optimizer.zero_grad()
+            self.gradients(mode, model, *next(batches))
+            optimizer.step()
+            cycle.step()
+        model.eval()
+        return round(time.process_time() - start, 2)
+
+    def at(self, twin: nn.Module, part: str, width: float, calibrated: bool = True) -> list[float]:
+        """The scores of a twin at one width, its BatchNorm calibrated there or as the training has left it."""
+        with surgery.at_widths(twin, {"*": width}):
+            if calibrated:
+                surgery.recalibrate(twin, self.calibration())
+            return self.scores(twin, part)
