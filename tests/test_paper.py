@@ -11,7 +11,7 @@ from torch import nn
 import surgery
 from tests.benchmarks.cells import Cells
 from tests.benchmarks.paper import compared, furniture, liif, photographs, pointnet
-from tests.benchmarks.paper.experiment import Experiment, Mode
+from tests.benchmarks.paper.experiment import Experiment, Mode, Task
 from tests.benchmarks.run import Run
 
 
@@ -115,7 +115,7 @@ def found(validation, test):
 
 
 def test_how_many_features_can_go():
-    experiment = replace(toy(), margin=1.0)
+    experiment = toy()
     shares, family = (1.0, 0.5, 0.25), found([90.0, 89.5, 88.9], [80.0, 79.0, 78.5])
     plain = {"validation": [90.5], "test": [79.5]}
     assert compared.gone(experiment, shares, family, plain, 0, "of plain") == (0.5, -0.5)
@@ -138,7 +138,7 @@ def toy(normed=False):
         norm = nn.BatchNorm1d(width) if normed else nn.Identity()
         return nn.Sequential(nn.Linear(6, width), norm, nn.ReLU(), nn.Linear(width, 2))
 
-    def batches(seed, quick):
+    def batches(seed):
         while True:
             yield x[:80], y[:80]
 
@@ -146,13 +146,18 @@ def toy(normed=False):
         rows = slice(80, 100) if part == "validation" else slice(100, 120)
         return [100 * (model(x[rows]).argmax(1) == y[rows]).float().mean().item()]
 
+    task = Task(
+        build, lambda: x[:2], batches, F.cross_entropy, scores, ("accuracy",), "%", 1.0,
+        lambda: [x[:40], x[40:80]], normed,
+    )  # fmt: skip
+    modes = {
+        "plain": Mode("plain", "hidden"),
+        "paper": Mode("paper", "hidden", 1e-2),
+        "default": Mode("default", "hidden"),
+    }
     return Experiment(
-        build=build, inputs=lambda: x[:2], batches=batches, steps=(30, 12), loss=F.cross_entropy, scores=scores,
-        measures=("accuracy",), unit="%", margin=1.0, calibration=lambda: [x[:40], x[40:80]], scopes={"hidden": ()},
-        widths=(16, 8, 4, 1), few=(16, 8, 4), rates=(1e-2, 3e-2), p=1.0, lower=1,
-        modes={"plain": Mode("plain", "hidden"), "paper": Mode("paper", "hidden", 1e-2),
-               "default": Mode("default", "hidden")},
-        alone=True, normed=normed,
+        task, steps=(30, 12), rates=(1e-2, 3e-2), p=1.0, lower=1, scopes={"hidden": ()}, modes=modes,
+        widths=(16, 8, 4, 1), few=(16, 8, 4), alone=True,
     )  # fmt: skip
 
 

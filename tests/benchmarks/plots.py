@@ -71,8 +71,10 @@ def _draw(axes: Axes, series: Mapping[str, Points], names: Sequence[str] = ()) -
             xs, ys, errors, label=name, color=f"C{at}", marker=MARKERS[at], markersize=4, linewidth=1.4, capsize=2
         )
     axes.set_xscale("log", base=2)
-    ticks = sorted({point[0] for points in series.values() for point in points})
-    apart = [tick for i, tick in enumerate(ticks) if i == len(ticks) - 1 or ticks[-1] / tick > 1.2]
+    apart: list[float] = []
+    for tick in sorted({point[0] for points in series.values() for point in points}, reverse=True):
+        if not apart or apart[-1] / tick > 1.25:  # else their labels would touch
+            apart.append(tick)
     axes.set_xticks(apart, [f"{100 * tick:.3g} %" for tick in apart], fontsize=8)
     axes.minorticks_off()
 

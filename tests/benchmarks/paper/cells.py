@@ -65,10 +65,10 @@ def trained(
 ) -> Value:
     """One training, from random weights."""
     torch.manual_seed(seed)
-    model, how = experiment.build(fraction), experiment.modes[mode]
+    model, how = experiment.task.build(fraction), experiment.modes[mode]
     if how.step == "plain":
         seconds = experiment.fit(model, how, rate, share, seed, quick)
-        found = {part: experiment.scores(model, part) for part in PARTS}
+        found = {part: experiment.task.scores(model, part) for part in PARTS}
         return {"seconds": seconds, **found, "chosen by": sum(found["validation"]), "weights": model.state_dict()}
     twin = experiment.wrapped(model, how, seed)
     seconds = experiment.fit(twin, how, rate, share, seed, quick)
@@ -79,7 +79,7 @@ def trained(
 
 def loaded(experiment: Experiment, weights: Value) -> nn.Module:
     """The full model with weights of a training."""
-    model = experiment.build(1.0)
+    model = experiment.task.build(1.0)
     model.load_state_dict(weights)
     return model.eval()
 
@@ -96,7 +96,7 @@ def by_width(
 
 def fitted(how: str, scope: str, experiment: Experiment, weights: Value, **key: Any) -> Value:
     """Scores at a few widths of a plain model: refitted for each, or of one set of weights for all. Without labels."""
-    batches, only, example = experiment.calibration(), experiment.scopes[scope], experiment.inputs()
+    batches, only, example = experiment.task.calibration(), experiment.scopes[scope], experiment.task.inputs()
     model = surgery.sort(loaded(experiment, weights), example, by=surgery.absorbed(batches))
     if how == "sorted and nested":
         plan = surgery.inspect(surgery.wrap(model, example, only=only))
@@ -107,5 +107,5 @@ def fitted(how: str, scope: str, experiment: Experiment, weights: Value, **key: 
         refit = batches if how == "sorted and refitted" and width != experiment.few[0] else None
         small = surgery.shrink(twin, {"*": width}, refit=refit).eval()
         for part in PARTS:
-            found[part].append(experiment.scores(small, part))
+            found[part].append(experiment.task.scores(small, part))
     return found

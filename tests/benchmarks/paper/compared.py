@@ -36,7 +36,7 @@ def methods(results: Results) -> list[Method]:
         name = mode.removesuffix(f", {how.scope}")
         if how.step != "plain":
             found.append(Method(name, how.scope, experiment.widths, partial(family, results, mode)))
-        if how.step == "paper" and experiment.normed:
+        if how.step == "paper" and experiment.task.normed:
             find = partial(results.family, mode, calibrated=False)
             found.append(Method(f"{name}, {MIXED}", how.scope, experiment.widths, find))
     for scope in experiment.scopes:
@@ -70,7 +70,7 @@ def main(run: Run, name: str, experiment: Experiment) -> list[Value]:
     """Print and return rows: of the plain training, and of each way of making a family."""
     results, seeds = Results(run, name, experiment), run.seeds(3)
     plain = [results.trained("plain", seed) for seed in seeds]
-    told = {measure: _mean([one["test"][i] for one in plain]) for i, measure in enumerate(experiment.measures)}
+    told = {measure: _mean([one["test"][i] for one in plain]) for i, measure in enumerate(experiment.task.measures)}
     told |= {"seconds": _mean([one["seconds"] for one in plain]), "rate, share": _chosen(plain[0])}
     rows: list[Value] = [{"experiment": name, "method": "plain training", "seeds": len(seeds), **told}]
     for method in methods(results):
@@ -85,9 +85,9 @@ def main(run: Run, name: str, experiment: Experiment) -> list[Value]:
 def summary(experiment: Experiment, widths: Sequence[float], found: list[Value], plain: list[Value]) -> Value:
     """Test scores by width with their standard error, and how many features can go, of each measure."""
     row: Value = {"widths": [width / widths[0] for width in widths]}
-    for i, measure in enumerate(experiment.measures):
+    for i, measure in enumerate(experiment.task.measures):
         row[measure] = [_mean([one["test"][at][i] for one in found]) for at in range(len(widths))]
-        row[f"gone at -{experiment.margin:g}, {measure}"] = {
+        row[f"gone at -{experiment.task.margin:g}, {measure}"] = {
             kind: _told([gone(experiment, row["widths"], *pair, i, kind) for pair in zip(found, plain, strict=True)])
             for kind in ("of plain", "of its own", "of plain, chosen on test")
         }
@@ -106,7 +106,7 @@ def gone(
     """
     part = "test" if kind.endswith("test") else "validation"
     whole = found[part][0] if kind == "of its own" else plain[part]
-    good = [at for at, scores in enumerate(found[part]) if scores[i] >= whole[i] - experiment.margin]
+    good = [at for at, scores in enumerate(found[part]) if scores[i] >= whole[i] - experiment.task.margin]
     at = max(good, default=0)
     against = found["test"][0] if kind == "of its own" else plain["test"]
     return 1 - shares[at], found["test"][at][i] - against[i]
@@ -131,7 +131,7 @@ def _shown(row: Value, experiment: Experiment) -> Value:
     if "widths" not in row:
         return row
     few = [row["widths"].index(width / experiment.few[0]) for width in experiment.few]
-    shown = {key: [row[key][at] for at in few] for key in ("widths", *experiment.measures)}
+    shown = {key: [row[key][at] for at in few] for key in ("widths", *experiment.task.measures)}
     return {**row, **shown}
 
 
@@ -140,12 +140,12 @@ def plot(rows: list[Value], path: Path, experiment: Experiment, title: str, dept
     drawn: dict[str, dict[str, Points]] = {}
     seen = {width / experiment.few[0] for width in experiment.few}
     seen |= set() if len(experiment.widths) > 64 else set(experiment.widths)
-    for measure in experiment.measures:
+    for measure in experiment.task.measures:
         for scope in experiment.scopes:
-            named = ((measure, experiment.measures), (scope, tuple(experiment.scopes)))
+            named = ((measure, experiment.task.measures), (scope, tuple(experiment.scopes)))
             drawn[", ".join(name for name, every in named if len(every) > 1)] = {
                 row["method"]: [(w, *score) for w, score in zip(row["widths"], row[measure], strict=True) if w in seen]
                 for row in rows
                 if row.get("scope") == scope
             }
-    panels(path, drawn, "width of every elastic layer, of the full one", experiment.unit, title, depth)
+    panels(path, drawn, "width of every elastic layer, of the full one", experiment.task.unit, title, depth)

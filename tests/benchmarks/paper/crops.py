@@ -22,8 +22,8 @@ from tests.benchmarks.paper.liif import EXPERIMENT, decibels, enlarged
 from tests.benchmarks.run import Run
 
 Value = dict[str, Any]
-TIMES, PHOTOGRAPH = 4, 0  # how much is enlarged, and which of the test photographs
-TOP, LEFT, SIDE = 20, 60, 72
+TIMES, PHOTOGRAPH = 4, 1  # how much is enlarged, and which of the test photographs
+TOP, LEFT, SIDE = 24, 8, 96
 WIDTHS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 
 
@@ -66,7 +66,7 @@ def plot(rows: list[Value], path: Path) -> None:
             axes.set_axis_off()
             if one is not None:
                 show(axes, one)
-        line[1].set_title(f"{name}\n{line[1].get_title()}", fontsize=9, loc="left")
+        line[1].set_title(f"{name}\n{line[1].get_title()}", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
 

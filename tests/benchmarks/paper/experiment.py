@@ -35,69 +35,79 @@ class Mode:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """A model, its data, and what is compared.
+class Task:
+    """What is learnt, by what model, and how good it is.
 
     Attributes:
         build: the model with random weights, all its widths multiplied by a fraction.
         inputs: example inputs.
-        batches: (seed, quick) gives batches for ever.
-        steps: of a training, and of a quick one.
+        batches: (seed) gives batches for ever.
         loss: (output, labels).
         scores: (model, part) is how good it is on "validation" or "test" data, a number for each of `measures`.
         measures: the names of the scores; higher is better.
         unit: theirs.
         margin: how much of a score may go.
         calibration: batches for BatchNorm, and for refits.
-        scopes: which groups are elastic, as globs for `surgery.wrap(only=)`, by name; no globs are all of them.
-        widths: what is measured, fractions or numbers of features, the full one first.
-        few: of these, what costs a training or a refit each.
-        rates: learning rates to choose from.
-        p, lower: of the paper's draw.
-        modes: the trainings that are compared, "plain" first.
-        alone: whether each of the few widths is trained alone, too.
         normed: whether there is BatchNorm.
     """
 
     build: Callable[[float], nn.Module]
     inputs: Callable[[], Any]
-    batches: Callable[[int, bool], Iterator[tuple[Any, Tensor]]]
-    steps: tuple[int, int]
+    batches: Callable[[int], Iterator[tuple[Any, Tensor]]]
     loss: Callable[[Tensor, Tensor], Tensor]
     scores: Callable[[nn.Module, str], list[float]]
     measures: tuple[str, ...]
     unit: str
     margin: float
     calibration: Callable[[], list[Any]]
-    scopes: dict[str, tuple[str, ...]]
-    widths: tuple[float, ...]
-    few: tuple[float, ...]
+    normed: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A task, and what is compared on it.
+
+    Attributes:
+        steps: of a training, and of a quick one.
+        rates: learning rates to choose from.
+        p, lower: of the paper's draw.
+        scopes: which groups are elastic, as globs for `surgery.wrap(only=)`, by name; no globs are all of them.
+        modes: the trainings that are compared, "plain" first.
+        widths: what is measured, fractions or numbers of features, the full one first.
+        few: of these, what costs a training or a refit each.
+        alone: whether each of the few widths is trained alone, too.
+    """
+
+    task: Task
+    steps: tuple[int, int]
     rates: tuple[float, ...]
     p: float
     lower: int
+    scopes: dict[str, tuple[str, ...]]
     modes: dict[str, Mode]
+    widths: tuple[float, ...]
+    few: tuple[float, ...]
     alone: bool = False
-    normed: bool = False
 
     def wrapped(self, model: nn.Module, mode: Mode, seed: int = 0) -> nn.Module:
         """A twin as the mode trains and measures it."""
         draw = surgery.paper(self.p, self.lower, rescale=True) if mode.step == "paper" else None
         generator = torch.Generator().manual_seed(seed)
-        return surgery.wrap(model, self.inputs(), only=self.scopes[mode.scope], draw=draw, generator=generator)
+        return surgery.wrap(model, self.task.inputs(), only=self.scopes[mode.scope], draw=draw, generator=generator)
 
     def gradients(self, mode: Mode, model: nn.Module, x: Any, y: Tensor) -> None:
         """Those of one batch."""
         if mode.step == "default":
-            surgery.train_step(model, x, lambda output: self.loss(output, y), narrow=mode.narrow)
+            surgery.train_step(model, x, lambda output: self.task.loss(output, y), narrow=mode.narrow)
         else:
-            self.loss(model(*x) if isinstance(x, tuple) else model(x), y).backward()
+            self.task.loss(model(*x) if isinstance(x, tuple) else model(x), y).backward()
 
     def fit(self, model: nn.Module, mode: Mode, rate: float, share: float, seed: int, quick: bool) -> float:
         """Train in place for a share of the steps; the seconds of one core that it took."""
         steps = max(10, round(share * self.steps[quick]))
         optimizer = torch.optim.Adam(model.parameters(), rate, fused=True)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=RISE)
-        batches = self.batches(seed, quick)
+        batches = self.task.batches(seed)
         start = time.process_time()
         model.train()
         for _ in tqdm(range(steps), f"{mode.step}, seed {seed}, rate {rate}", leave=False, mininterval=5):
@@ -114,5 +124,5 @@ class Experiment:
         """The scores of a twin at one width, its BatchNorm calibrated there or as the training has left it."""
         with surgery.at_widths(twin, {"*": width}):
             if calibrated:
-                surgery.recalibrate(twin, self.calibration())
-            return self.scores(twin, part)
+                surgery.recalibrate(twin, self.task.calibration())
+            return self.task.scores(twin, part)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.benchmarks.paper import compared, photographs
-from tests.benchmarks.paper.experiment import Experiment, Mode
+from tests.benchmarks.paper.experiment import Experiment, Mode, Task
 
 WIDTH, CHANNELS, BLOCKS = 256, 32, 2
 BATCH, STEPS, QUICK = 16, 1_500, 60
@@ -100,29 +100,32 @@ def example() -> tuple[Tensor, Tensor, Tensor]:
 
 
 MLP, EVERY = "MLP", "every axis"
-EXPERIMENT = Experiment(
+TASK = Task(
     build=build,
     inputs=example,
-    batches=lambda seed, quick: photographs.batches(seed, BATCH),
-    steps=(STEPS, QUICK),
+    batches=lambda seed: photographs.batches(seed, BATCH),
     loss=F.l1_loss,
     scores=scores,
     measures=tuple(f"PSNR at x{times}" for times in TIMES),
     unit="dB",
     margin=0.1,
     calibration=lambda: [x for (x, _), _ in zip(photographs.batches(0, BATCH), range(8), strict=False)],
-    scopes={MLP: ("mlp.*",), EVERY: ()},
-    widths=(1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625),
-    few=(1.0, 0.75, 0.5, 0.25, 0.125, 0.0625),
+)
+EXPERIMENT = Experiment(
+    TASK,
+    steps=(STEPS, QUICK),
     rates=(1e-3, 3e-3),
     p=0.5,
     lower=32,
+    scopes={MLP: ("mlp.*",), EVERY: ()},
     modes={
         "plain": Mode("plain", MLP),
         "paper, MLP": Mode("paper", MLP),
         "default, MLP": Mode("default", MLP),
         "default, every axis": Mode("default", EVERY),
     },
+    widths=(1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625),
+    few=(1.0, 0.75, 0.5, 0.25, 0.125, 0.0625),
 )
 
 main = partial(compared.main, name="liif", experiment=EXPERIMENT)

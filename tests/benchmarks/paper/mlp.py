@@ -18,7 +18,7 @@ from surgery.demo.data import Part
 from tests.benchmarks.data import fashion_mnist
 from tests.benchmarks.fitting import accuracy
 from tests.benchmarks.paper import compared
-from tests.benchmarks.paper.experiment import Experiment, Mode
+from tests.benchmarks.paper.experiment import Experiment, Mode, Task
 
 WIDTH, BATCH, EPOCHS = 256, 500, 100
 QUICK = 2  # epochs
@@ -42,23 +42,24 @@ def experiment(load: Callable[[], tuple[Part, Part, Part]]) -> Experiment:
     def parts() -> dict[str, Part]:
         return dict(zip(("train", "validation", "test"), load(), strict=True))
 
-    return Experiment(
+    task = Task(
         build=mlp,
         inputs=lambda: torch.zeros(2, 1, 28, 28),
-        batches=lambda seed, quick: batches(load()[0], seed),
-        steps=(EPOCHS * EPOCH, QUICK * EPOCH),
+        batches=lambda seed: batches(load()[0], seed),
         loss=F.cross_entropy,
         scores=lambda model, part: [accuracy(model, parts()[part])],
         measures=("accuracy",),
         unit="%",
         margin=1.0,
         calibration=lambda: list(parts()["train"].images[:5_000].split(500)),
-        scopes={"hidden": ()},
-        widths=tuple(range(WIDTH, 0, -1)),
-        few=FEW,
+    )
+    return Experiment(
+        task,
+        steps=(EPOCHS * EPOCH, QUICK * EPOCH),
         rates=(1e-3, 3e-3, 6e-3),
         p=1.0,
         lower=1,
+        scopes={"hidden": ()},
         modes={
             "plain": Mode("plain", "hidden"),
             "paper": Mode("paper", "hidden", RATE),
@@ -66,6 +67,8 @@ def experiment(load: Callable[[], tuple[Part, Part, Part]]) -> Experiment:
             "default": Mode("default", "hidden"),
             "default, drawn from 1/64 up": Mode("default", "hidden", narrow=LOWER),
         },
+        widths=tuple(range(WIDTH, 0, -1)),
+        few=FEW,
         alone=True,
     )
 

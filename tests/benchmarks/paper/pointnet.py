@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.benchmarks.paper import compared, furniture
-from tests.benchmarks.paper.experiment import Experiment, Mode
+from tests.benchmarks.paper.experiment import Experiment, Mode, Task
 
 BATCH, EPOCHS, QUICK = 32, 10, 1
 
@@ -85,23 +85,25 @@ def calibration() -> list[Tensor]:
 
 FC, EVERY = "classifier", "every axis"
 EPOCH = furniture.COUNTS["train"] // BATCH
-EXPERIMENT = Experiment(
+TASK = Task(
     build=build,
     inputs=lambda: furniture.clouds("validation")[0][:4].transpose(1, 2),
-    batches=lambda seed, quick: furniture.batches(seed, BATCH),
-    steps=(EPOCHS * EPOCH, QUICK * EPOCH),
+    batches=lambda seed: furniture.batches(seed, BATCH),
     loss=F.cross_entropy,
     scores=accuracy,
     measures=("accuracy",),
     unit="%",
     margin=1.0,
     calibration=calibration,
-    scopes={FC: ("fc1.0.o", "fc2.0.o"), EVERY: ()},
-    widths=(1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625, 0.03125),
-    few=(1.0, 0.75, 0.5, 0.25, 0.125, 0.0625),
+    normed=True,
+)
+EXPERIMENT = Experiment(
+    TASK,
+    steps=(EPOCHS * EPOCH, QUICK * EPOCH),
     rates=(1e-3, 3e-3, 6e-3),
     p=0.5,
     lower=1,
+    scopes={FC: ("fc1.0.o", "fc2.0.o"), EVERY: ()},
     modes={
         "plain": Mode("plain", FC),
         "paper, classifier": Mode("paper", FC),
@@ -109,7 +111,8 @@ EXPERIMENT = Experiment(
         "paper, every axis": Mode("paper", EVERY),
         "default, every axis": Mode("default", EVERY),
     },
-    normed=True,
+    widths=(1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625, 0.03125),
+    few=(1.0, 0.75, 0.5, 0.25, 0.125, 0.0625),
 )
 
 main = partial(compared.main, name="pointnet", experiment=EXPERIMENT)
