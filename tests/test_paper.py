@@ -11,7 +11,8 @@ from torch import nn
 import surgery
 from tests.benchmarks.cells import Cells
 from tests.benchmarks.paper import compared, furniture, liif, photographs, pointnet
-from tests.benchmarks.paper.experiment import Experiment, Mode, Task
+from tests.benchmarks.paper.cells import climbed
+from tests.benchmarks.paper.experiment import RATES, Experiment, Mode, Task
 from tests.benchmarks.run import Run
 
 
@@ -110,21 +111,29 @@ def test_a_skip_connection_is_cut_to_prefixes_of_both_parts(joined):
     assert torch.equal(small.second.weight, model.second.weight[:4, :4])
 
 
-def found(validation, test):
-    return {"validation": [[score] for score in validation], "test": [[score] for score in test]}
+GONE = {
+    # validation and test scores by width, those of the plain model, and what can go
+    "a half": ([90.0, 89.5, 88.9], [80.0, 79.0, 78.5], (90.5, 79.5), (0.5, -0.5, True)),
+    "nothing": ([90.0, 88.5, 88.9], [80.0, 79.0, 78.5], (90.5, 79.5), (0.0, 0.5, True)),
+    "not behind a width that fails": ([90.0, 88.5, 89.9], [80.0, 79.0, 78.5], (90.5, 79.5), (0.0, 0.5, True)),
+    "not even nothing": ([90.0, 89.5, 88.9], [80.0, 79.0, 78.5], (95.0, 79.5), (0.0, 0.5, False)),
+}
 
 
-def test_how_many_features_can_go():
-    experiment = toy()
-    shares, family = (1.0, 0.5, 0.25), found([90.0, 89.5, 88.9], [80.0, 79.0, 78.5])
-    plain = {"validation": [90.5], "test": [79.5]}
-    assert compared.gone(experiment, shares, family, plain, 0, "of plain") == (0.5, -0.5)
-    assert compared.gone(experiment, shares, family, plain, 0, "of its own") == (0.5, -1.0)
-    assert compared.gone(experiment, shares, family, plain, 0, "of plain, chosen on test") == (0.75, -1.0)
-    assert compared.gone(experiment, shares, family, {"validation": [95.0], "test": [79.5]}, 0, "of plain") == (
-        0.0,
-        0.5,
-    )
+@pytest.mark.parametrize("name", GONE)
+def test_how_many_features_can_go(name):
+    validation, test, plain, expected = GONE[name]
+    assert compared.gone(1.0, (1.0, 0.5, 0.25), validation, test, *plain) == expected
+
+
+def test_rates_climb_while_the_best_is_the_last():
+    rates = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
+    for best in rates:
+        tried = []
+        assert climbed(rates, lambda rate, best=best, tried=tried: tried.append(rate) or -abs(rate - best)) == best
+    tried = []
+    climbed(rates, lambda rate: tried.append(rate) or -abs(rate - 1e-2))
+    assert {1e-4, 1.0, 10.0}.isdisjoint(tried)
 
 
 def toy(normed=False):
@@ -133,7 +142,7 @@ def toy(normed=False):
     x = torch.randn(120, 6, generator=generator)
     y = (x.sum(1) > 0).long()
 
-    def build(fraction):
+    def build(fraction=1.0):
         width = round(16 * fraction)
         norm = nn.BatchNorm1d(width) if normed else nn.Identity()
         return nn.Sequential(nn.Linear(6, width), norm, nn.ReLU(), nn.Linear(width, 2))
@@ -156,8 +165,8 @@ def toy(normed=False):
         "default": Mode("default", "hidden"),
     }
     return Experiment(
-        task, steps=(30, 12), rates=(1e-2, 3e-2), p=1.0, lower=1, scopes={"hidden": ()}, modes=modes,
-        widths=(16, 8, 4, 1), few=(16, 8, 4), alone=True,
+        task, steps=(30, 12), rates=RATES, p=1.0, lower=1, scopes={"hidden": ()}, modes=modes,
+        widths=(16, 8, 4, 1), few=(16, 8, 4), alone=build,
     )  # fmt: skip
 
 

@@ -176,6 +176,10 @@ _uncut: Callable[[Tensor, Kept, torch.Size], Tensor] = _Uncut.apply
 
 @functools.lru_cache(maxsize=1024)
 def _factors(dim: Layout, inside: frozenset[str], widths: tuple[tuple[str, int], ...]) -> Tensor:
+    """A factor for each entry of a dimension.
+
+    An entry of a map from a group to itself is scaled once: what the map is multiplied with has the factor too.
+    """
     chosen = dict(widths)
     result = torch.ones(1, dtype=torch.float64)
     for factor in dim:
@@ -184,6 +188,7 @@ def _factors(dim: Layout, inside: frozenset[str], widths: tuple[tuple[str, int],
         else:
             width = chosen.get(factor.group or "", factor.size)
             inner = torch.full((width,), factor.size / width if factor.group in inside else 1.0, dtype=torch.float64)
+            inside -= {factor.group}
         result = (result[:, None] * inner).flatten()
     return result
 

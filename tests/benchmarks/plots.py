@@ -45,7 +45,7 @@ def panels(path: Path, drawn: Mapping[str, Mapping[str, Points]], x: str, y: str
     """
     columns = min(2, len(drawn))
     rows = math.ceil(len(drawn) / columns)
-    figure = Figure(figsize=(1.2 + 4.8 * columns, 0.9 + 3.4 * rows), dpi=100, layout="constrained")
+    figure = Figure(figsize=(max(7.6, 1.2 + 4.8 * columns), 0.9 + 3.4 * rows), dpi=100, layout="constrained")
     every = figure.subplots(rows, columns, squeeze=False).flatten()
     names = list(dict.fromkeys(name for series in drawn.values() for name in series))
     for axes, (name, series) in zip(every, drawn.items(), strict=False):

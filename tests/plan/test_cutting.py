@@ -10,7 +10,7 @@ from surgery.axes.layout import Layout, Sum, Unit
 from surgery.plan.cutting import Scale, cut
 
 X = torch.arange(1.0, 97.0, dtype=torch.float64).view(12, 8)
-A, B, C = Unit(12, "a"), Unit(8, "b"), Unit(4, "c")
+A, B, C, D = Unit(12, "a"), Unit(8, "b"), Unit(4, "c"), Unit(2, "d")
 
 CUT: dict[str, tuple[tuple[Layout, ...], dict[str, int], Scale | None, Tensor]] = {
     # layouts of the two dimensions, widths, what is rescaled, and what is left
@@ -27,6 +27,7 @@ CUT: dict[str, tuple[tuple[Layout, ...], dict[str, int], Scale | None, Tensor]] 
     "rescaled in a sum": (
         ((Sum(((B,), (C,))),), (B,)), {"c": 2}, (0, frozenset({"b", "c"})), torch.cat([X[:8], X[8:10] * 2]),
     ),
+    "a map from a group to itself": (((Unit(3), D, D), (B,)), {"d": 1}, (0, frozenset({"d"})), X[::4] * 2),
     "nothing to rescale": (((A,), (B,)), {"b": 4}, (0, frozenset({"a"})), X[:, :4]),
 }  # fmt: skip
 

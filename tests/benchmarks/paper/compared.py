@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,15 +69,15 @@ def alone(results: Results, seed: int) -> Value:
 
 def main(run: Run, name: str, experiment: Experiment) -> list[Value]:
     """Print and return rows: of the plain training, and of each way of making a family."""
-    results, seeds = Results(run, name, experiment), run.seeds(3)
-    plain = [results.trained("plain", seed) for seed in seeds]
-    told = {measure: _mean([one["test"][i] for one in plain]) for i, measure in enumerate(experiment.task.measures)}
-    told |= {"seconds": _mean([one["seconds"] for one in plain]), "rate, share": _chosen(plain[0])}
+    results, seeds, measures = Results(run, name, experiment), run.seeds(3), experiment.task.measures
+    trained = [results.trained("plain", seed) for seed in seeds]
+    told = {measure: _mean([one["test"][i] for one in trained]) for i, measure in enumerate(measures)}
+    told |= {"seconds": _mean([one["seconds"] for one in trained]), "rate, share": _chosen(trained[0])}
     rows: list[Value] = [{"experiment": name, "method": "plain training", "seeds": len(seeds), **told}]
     for method in methods(results):
-        found = [method.find(seed) for seed in seeds]
-        rows.append({"experiment": name, "method": method.name, "scope": method.scope,
-                     **summary(experiment, method.widths, found, plain)})  # fmt: skip
+        plain = [results.family("plain", seed, method.scope) for seed in seeds]
+        row = {"experiment": name, "method": method.name, "scope": method.scope}
+        rows.append(row | summary(experiment, method.widths, [method.find(seed) for seed in seeds], plain))
     for row in rows:
         print(_shown(row, experiment))
     return rows
@@ -85,35 +86,45 @@ def main(run: Run, name: str, experiment: Experiment) -> list[Value]:
 def summary(experiment: Experiment, widths: Sequence[float], found: list[Value], plain: list[Value]) -> Value:
     """Test scores by width with their standard error, and how many features can go, of each measure."""
     row: Value = {"widths": [width / widths[0] for width in widths]}
+    few = [list(widths).index(width) for width in experiment.few]
+    shares, margin = [row["widths"][at] for at in few], experiment.task.margin
     for i, measure in enumerate(experiment.task.measures):
         row[measure] = [_mean([one["test"][at][i] for one in found]) for at in range(len(widths))]
-        row[f"gone at -{experiment.task.margin:g}, {measure}"] = {
-            kind: _told([gone(experiment, row["widths"], *pair, i, kind) for pair in zip(found, plain, strict=True)])
-            for kind in ("of plain", "of its own", "of plain, chosen on test")
-        }
+        scores = [{part: [one[part][at][i] for at in few] for part in PARTS} for one in found]
+        whole = [{part: one[part][0][i] for part in PARTS} for one in plain]
+        own = [{part: one[part][0] for part in PARTS} for one in scores]
+        for kind, part, against in (
+            ("", "validation", whole),
+            ("of its own, ", "validation", own),
+            ("chosen on test, ", "test", whole),
+        ):
+            row[f"can go at -{margin:g}, {kind}{measure}"] = _columns(
+                gone(margin, shares, one[part], one["test"], other[part], other["test"])
+                for one, other in zip(scores, against, strict=True)
+            )
     if "time" in found[0]:
         row |= {"time": _mean([one["time"] for one in found]), "rate, share": found[0]["rate, share"]}
     return row
 
 
 def gone(
-    experiment: Experiment, shares: Sequence[float], found: Value, plain: Value, i: int, kind: str
-) -> tuple[float, float]:
-    """The share of features that can go for the margin, and what is lost on test data at the width that is left.
+    margin: float, shares: Sequence[float], chosen: Sequence[float], tested: Sequence[float], plain: float, test: float
+) -> tuple[float, float, bool]:
+    """The share of features that can go, what is lost on test data by that, and whether any width is good enough.
 
-    The smallest width is chosen that scores no less than the margin below the plain model, or below its own full width,
-    on validation data; or on test data, as the published code does. None: the full width, whatever it scores.
+    Args:
+        shares: of the features, that are left at each width, from 1.0 down.
+        chosen: scores that choose: the last width before one that is more than the margin below `plain`.
+        tested: scores on test data, of which `test` is the plain model's.
     """
-    part = "test" if kind.endswith("test") else "validation"
-    whole = found[part][0] if kind == "of its own" else plain[part]
-    good = [at for at, scores in enumerate(found[part]) if scores[i] >= whole[i] - experiment.task.margin]
-    at = max(good, default=0)
-    against = found["test"][0] if kind == "of its own" else plain["test"]
-    return 1 - shares[at], found["test"][at][i] - against[i]
+    good = list(itertools.takewhile(lambda at: chosen[at] >= plain - margin, range(len(shares))))
+    at = good[-1] if good else 0
+    return 1 - shares[at], tested[at] - test, bool(good)
 
 
-def _told(pairs: list[tuple[float, float]]) -> list[list[float]]:
-    return [_mean(column) for column in zip(*pairs, strict=True)]
+def _columns(triples: Iterable[tuple[float, float, bool]]) -> Value:
+    shares, lost, reached = zip(*triples, strict=True)
+    return {"share": _mean(shares), "test": _mean(lost), "seeds": sum(reached)}
 
 
 def _chosen(trained: Value) -> list[float]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 import surgery
 from surgery.plan.plan import Draw
 
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 6e-3, 1e-2, 2e-2)
 RISE = 0.2  # of the steps, until the learning rate is at its highest
 
 
@@ -39,19 +40,19 @@ class Task:
     """What is learnt, by what model, and how good it is.
 
     Attributes:
-        build: the model with random weights, all its widths multiplied by a fraction.
+        build: the model with random weights.
         inputs: example inputs.
         batches: (seed) gives batches for ever.
         loss: (output, labels).
         scores: (model, part) is how good it is on "validation" or "test" data, a number for each of `measures`.
         measures: the names of the scores; higher is better.
-        unit: theirs.
+        unit: of the scores, as an axis says it.
         margin: how much of a score may go.
         calibration: batches for BatchNorm, and for refits.
         normed: whether there is BatchNorm.
     """
 
-    build: Callable[[float], nn.Module]
+    build: Callable[[], nn.Module]
     inputs: Callable[[], Any]
     batches: Callable[[int], Iterator[tuple[Any, Tensor]]]
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -69,13 +70,13 @@ class Experiment:
 
     Attributes:
         steps: of a training, and of a quick one.
-        rates: learning rates to choose from.
+        rates: learning rates to choose from, those in the middle first.
         p, lower: of the paper's draw.
         scopes: which groups are elastic, as globs for `surgery.wrap(only=)`, by name; no globs are all of them.
         modes: the trainings that are compared, "plain" first.
         widths: what is measured, fractions or numbers of features, the full one first.
         few: of these, what costs a training or a refit each.
-        alone: whether each of the few widths is trained alone, too.
+        alone: the model with its widths multiplied by a fraction, where each of the few widths is trained alone too.
     """
 
     task: Task
@@ -87,7 +88,7 @@ class Experiment:
     modes: dict[str, Mode]
     widths: tuple[float, ...]
     few: tuple[float, ...]
-    alone: bool = False
+    alone: Callable[[float], nn.Module] | None = None
 
     def wrapped(self, model: nn.Module, mode: Mode, seed: int = 0) -> nn.Module:
         """A twin as the mode trains and measures it."""
@@ -106,23 +107,24 @@ class Experiment:
         """Train in place for a share of the steps; the seconds of one core that it took."""
         steps = max(10, round(share * self.steps[quick]))
         optimizer = torch.optim.Adam(model.parameters(), rate, fused=True)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=RISE)
+        schedule = None
+        if mode.rate is None:  # it moves the momentum, too
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=RISE)
         batches = self.task.batches(seed)
         start = time.process_time()
         model.train()
         for _ in tqdm(range(steps), f"{mode.step}, seed {seed}, rate {rate}", leave=False, mininterval=5):
-            if mode.rate is not None:
-                optimizer.param_groups[0]["lr"] = mode.rate
             optimizer.zero_grad()
             self.gradients(mode, model, *next(batches))
             optimizer.step()
-            cycle.step()
+            if schedule is not None:
+                schedule.step()
         model.eval()
-        return round(time.process_time() - start, 2)
+        return round(time.process_time() - start, 4)
 
-    def at(self, twin: nn.Module, part: str, width: float, calibrated: bool = True) -> list[float]:
-        """The scores of a twin at one width, its BatchNorm calibrated there or as the training has left it."""
+    def at(self, twin: nn.Module, width: float, *parts: str, calibrated: bool = True) -> list[list[float]]:
+        """The scores of a twin at one width on each part, its BatchNorm calibrated there or as the training left it."""
         with surgery.at_widths(twin, {"*": width}):
             if calibrated:
                 surgery.recalibrate(twin, self.task.calibration())
-            return self.task.scores(twin, part)
+            return [self.task.scores(twin, part) for part in parts]

@@ -1,7 +1,7 @@
 """Clouds of points on furniture that is made here, after the ten classes of ModelNet10, which cannot be shipped.
 
-A piece is a few boxes of random proportions; points are drawn evenly from their surfaces. As a table with
-panels for legs is a desk, and a small dresser a night stand, some pieces cannot be told apart.
+A piece is a few boxes of random proportions; points are drawn evenly from the surfaces of these, hidden parts too. As a
+table with panels for legs is a desk, and a small dresser a night stand, some pieces cannot be told apart.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def piece(kind: int, generator: torch.Generator) -> Tensor:
 
 
 def moved(clouds: Tensor, generator: torch.Generator) -> Tensor:
-    """Clouds (B, N, 3) turned about the vertical axis, scaled, and with noise."""
+    """Clouds (B, N, 3) stretched along each axis, turned about the vertical one, and with noise."""
     count = len(clouds)
     angle = 2 * math.pi * torch.rand(count, generator=generator)
     low, high = SCALE

@@ -18,7 +18,7 @@ from surgery.demo.data import Part
 from tests.benchmarks.data import fashion_mnist
 from tests.benchmarks.fitting import accuracy
 from tests.benchmarks.paper import compared
-from tests.benchmarks.paper.experiment import Experiment, Mode, Task
+from tests.benchmarks.paper.experiment import RATES, Experiment, Mode, Task
 
 WIDTH, BATCH, EPOCHS = 256, 500, 100
 QUICK = 2  # epochs
@@ -49,14 +49,14 @@ def experiment(load: Callable[[], tuple[Part, Part, Part]]) -> Experiment:
         loss=F.cross_entropy,
         scores=lambda model, part: [accuracy(model, parts()[part])],
         measures=("accuracy",),
-        unit="%",
+        unit="accuracy, %",
         margin=1.0,
         calibration=lambda: list(parts()["train"].images[:5_000].split(500)),
     )
     return Experiment(
         task,
         steps=(EPOCHS * EPOCH, QUICK * EPOCH),
-        rates=(1e-3, 3e-3, 6e-3),
+        rates=RATES,
         p=1.0,
         lower=1,
         scopes={"hidden": ()},
@@ -69,7 +69,7 @@ def experiment(load: Callable[[], tuple[Part, Part, Part]]) -> Experiment:
         },
         widths=tuple(range(WIDTH, 0, -1)),
         few=FEW,
-        alone=True,
+        alone=mlp,
     )
 
 

@@ -70,7 +70,7 @@ def asked(image: Tensor, times: float) -> tuple[Tensor, Tensor, Tensor]:
     _, _, height, width = image.shape
     small = smaller(image[0], round(height / times), round(width / times))[None]
     cell = torch.tensor([2 / height, 2 / width]).expand(1, height * width, 2)
-    return 2 * small - 1, centres(height, width)[None], cell
+    return small, centres(height, width)[None], cell
 
 
 def batches(seed: int, size: int) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor], Tensor]]:
@@ -92,6 +92,6 @@ def batches(seed: int, size: int) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor
             patch = patch.transpose(1, 2) if draw(2) else patch
             chosen = torch.randperm(side * side, generator=generator)[:QUERIES]
             where, cell = centres(side, side)[chosen], torch.full((QUERIES, 2), 2 / side)
-            rows.append((2 * smaller(patch, PATCH, PATCH) - 1, where, cell, patch.flatten(1)[:, chosen].T))
+            rows.append((smaller(patch, PATCH, PATCH), where, cell, patch.flatten(1)[:, chosen].T))
         small, where, cell, colours = (torch.stack(column) for column in zip(*rows, strict=True))
         yield (small, where, cell), colours
