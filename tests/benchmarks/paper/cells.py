@@ -2,8 +2,8 @@
 
 All trainings of an experiment share the loop, the batches, and how a learning rate and a length are chosen: on
 validation data, with the first seed, families by their mean over the widths from a quarter up, which all of them draw.
-Trainings of a fifth of the steps choose the rate, which goes on up or down while the best one is the last that was
-tried. The whole length is taken where it is better than the fifth by more than a tenth of the margin.
+Trainings of a share of the steps choose the rate, which goes on up or down while the best one is the last that was
+tried. The whole length is taken where it is better than that share by more than a tenth of the margin.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from tests.benchmarks.paper.experiment import Experiment
 from tests.benchmarks.run import Run
 
 Value = dict[str, Any]
-TRIAL, WORTH = 0.2, 0.1  # of the steps; of the margin, what five times as many have to gain
-MIDDLE = slice(2, -2)  # of the rates, tried first
+WORTH = 0.1  # of the margin, what a whole training has to gain
 CHOOSING, NESTED = 1 / 4, 1 / 16  # of the widths: the least that choices look at, and that weights are nested for
 PARTS = ("validation", "test")
 FITTED = ("sorted and refitted", "sorted and nested")  # what a trained model is made into without training
@@ -44,9 +43,10 @@ class Results:
 
         if known is not None:
             return cell(known, 1.0, seed)
-        rate = climbed(self.experiment.rates, lambda rate: cell(rate, TRIAL, 0)["chosen by"])
-        short, whole = (cell(rate, share, 0)["chosen by"] for share in (TRIAL, 1.0))
-        return cell(rate, 1.0 if whole > short + WORTH * self.experiment.task.margin else TRIAL, seed)
+        of, trial = self.experiment, self.experiment.trial
+        rate = climbed(of.rates, of.first, lambda rate: cell(rate, trial, 0)["chosen by"])
+        short, whole = (cell(rate, share, 0)["chosen by"] for share in (trial, 1.0))
+        return cell(rate, 1.0 if whole > short + WORTH * of.task.margin else trial, seed)
 
     def family(self, mode: str, seed: int, scope: str | None = None, calibrated: bool = True) -> Value:
         """Scores of one training at all widths; of a plain one on the axes of a scope."""
@@ -63,9 +63,9 @@ class Results:
         return self.run.cell(fitted, given, **self.common, **settings, scope=scope)
 
 
-def climbed(rates: Sequence[float], score: Callable[[float], float]) -> float:
-    """The best of the rates in the middle and of all beyond them that the best leads to."""
-    tried = list(rates)[MIDDLE]
+def climbed(rates: Sequence[float], first: Sequence[float], score: Callable[[float], float]) -> float:
+    """The best of the first rates and of all beyond them that the best leads to."""
+    tried = list(first)
     while True:
         best = max(tried, key=score)
         at = rates.index(best)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 import surgery
 from surgery.plan.plan import Draw
 
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 6e-3, 1e-2, 2e-2)
+RATES, FIRST = (1e-4, 3e-4, 1e-3, 3e-3, 6e-3, 1e-2, 2e-2), (1e-3, 3e-3, 6e-3)
 RISE = 0.2  # of the steps, until the learning rate is at its highest
 
 
@@ -70,7 +70,8 @@ class Experiment:
 
     Attributes:
         steps: of a training, and of a quick one.
-        rates: learning rates to choose from, those in the middle first.
+        rates, first: learning rates to choose from, in order, and those of them that are tried first.
+        trial: the share of the steps of trainings that choose a rate.
         p, lower: of the paper's draw.
         scopes: which groups are elastic, as globs for `surgery.wrap(only=)`, by name; no globs are all of them.
         modes: the trainings that are compared, "plain" first.
@@ -82,6 +83,8 @@ class Experiment:
     task: Task
     steps: tuple[int, int]
     rates: tuple[float, ...]
+    first: tuple[float, ...]
+    trial: float
     p: float
     lower: int
     scopes: dict[str, tuple[str, ...]]

@@ -18,7 +18,7 @@ from surgery.demo.data import Part
 from tests.benchmarks.data import fashion_mnist
 from tests.benchmarks.fitting import accuracy
 from tests.benchmarks.paper import compared
-from tests.benchmarks.paper.experiment import RATES, Experiment, Mode, Task
+from tests.benchmarks.paper.experiment import FIRST, RATES, Experiment, Mode, Task
 
 WIDTH, BATCH, EPOCHS = 256, 500, 100
 QUICK = 2  # epochs
@@ -57,6 +57,8 @@ def experiment(load: Callable[[], tuple[Part, Part, Part]]) -> Experiment:
         task,
         steps=(EPOCHS * EPOCH, QUICK * EPOCH),
         rates=RATES,
+        first=FIRST,
+        trial=0.2,
         p=1.0,
         lower=1,
         scopes={"hidden": ()},

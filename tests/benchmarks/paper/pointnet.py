@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.benchmarks.paper import compared, furniture
-from tests.benchmarks.paper.experiment import RATES, Experiment, Mode, Task
+from tests.benchmarks.paper.experiment import FIRST, RATES, Experiment, Mode, Task
 
 BATCH, EPOCHS, QUICK = 32, 10, 1
 
@@ -96,6 +96,8 @@ EXPERIMENT = Experiment(
     TASK,
     steps=(EPOCHS * EPOCH, QUICK * EPOCH),
     rates=RATES,
+    first=FIRST,
+    trial=0.2,
     p=0.5,
     lower=1,
     scopes={FC: ("fc1.0.o", "fc2.0.o"), EVERY: ()},
