@@ -188,7 +188,7 @@ def _factors(dim: Layout, inside: frozenset[str], widths: tuple[tuple[str, int],
         else:
             width = chosen.get(factor.group or "", factor.size)
             inner = torch.full((width,), factor.size / width if factor.group in inside else 1.0, dtype=torch.float64)
-            inside -= {factor.group}
+        inside -= set(layout.groups((factor,)))
         result = (result[:, None] * inner).flatten()
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -49,6 +50,12 @@ def mnist() -> tuple[Part, Part, Part]:
         raise SystemExit(
             f"no MNIST: {error}. Name a folder of data, with its files in mnist/, with SURGERY_DATA"
         ) from error
+
+
+def shuffled(count: int, size: int, order: torch.Generator) -> Iterator[Tensor]:
+    """Rows of batches for ever, each epoch in an order of its own; what is left over at its end is left out."""
+    while True:
+        yield from torch.randperm(count, generator=order)[: count // size * size].split(size)
 
 
 def _split(root: Path) -> tuple[Part, Part, Part]:

@@ -7,6 +7,7 @@ accuracy; so does the nested training, by its mean over widths. Test accuracies 
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -21,6 +22,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
 
 import surgery
+from tests.benchmarks.data import shuffled
 from tests.benchmarks.run import Run
 
 # S seeds, B batch
@@ -78,10 +80,8 @@ def rates(schedule: str, rate: float, steps: int) -> Callable[[int], float]:
 
 
 def batches(count: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """Rows of each step; what is left over at the end of an epoch is left out."""
-    order = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        yield from torch.randperm(count, generator=order)[: count // BATCH * BATCH].split(BATCH)
+    """Rows of each step."""
+    yield from itertools.islice(shuffled(count, BATCH, torch.Generator().manual_seed(seed)), epochs * (count // BATCH))
 
 
 def optimize(parameters: list[Tensor], gradients: Callable[[Tensor], None], rows: list[Tensor], rate: Callable) -> None:

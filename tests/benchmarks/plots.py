@@ -34,7 +34,8 @@ def lines(path: Path, series: Mapping[str, Points], x: str, y: str, title: str, 
     if low < 0 < high:  # differences: above or below what they are compared with
         axes.axhline(0, color="black", linewidth=0.8)
     axes.grid(alpha=0.3, which="both")
-    _save(figure, path)
+    _legend(figure)
+    save(figure, path)
 
 
 def panels(path: Path, drawn: Mapping[str, Mapping[str, Points]], x: str, y: str, title: str, depth: float) -> None:
@@ -55,11 +56,10 @@ def panels(path: Path, drawn: Mapping[str, Mapping[str, Points]], x: str, y: str
         axes.set(xlabel=x, ylabel=y, title=name)
         axes.grid(alpha=0.3)
     figure.suptitle(title)
-    _save(
-        figure,
-        path,
-        {label: handle for axes in every for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)},
-    )
+    pairs = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in every]
+    handles = {label: handle for of in pairs for handle, label in of}
+    _legend(figure, handles=list(handles.values()), labels=list(handles))
+    save(figure, path)
 
 
 def _draw(axes: Axes, series: Mapping[str, Points], names: Sequence[str] = ()) -> None:
@@ -79,9 +79,12 @@ def _draw(axes: Axes, series: Mapping[str, Points], names: Sequence[str] = ()) -
     axes.minorticks_off()
 
 
-def _save(figure: Figure, path: Path, handles: Mapping[str, Any] | None = None) -> None:
-    """With a legend below, which covers no line."""
-    given = {} if handles is None else {"handles": list(handles.values()), "labels": list(handles)}
+def _legend(figure: Figure, **given: Any) -> None:
+    """Below, where it covers no line."""
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False, **given)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG that is the same for the same figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})

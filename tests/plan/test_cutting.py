@@ -28,6 +28,10 @@ CUT: dict[str, tuple[tuple[Layout, ...], dict[str, int], Scale | None, Tensor]] 
         ((Sum(((B,), (C,))),), (B,)), {"c": 2}, (0, frozenset({"b", "c"})), torch.cat([X[:8], X[8:10] * 2]),
     ),
     "a map from a group to itself": (((Unit(3), D, D), (B,)), {"d": 1}, (0, frozenset({"d"})), X[::4] * 2),
+    "a map from a group to a sum with it": (
+        ((Sum(((D,), (Unit(1),))), D, Unit(2)), (B,)), {"d": 1}, (0, frozenset({"d"})),
+        torch.cat([X[[0, 1]] * 2, X[[8, 9]]]),
+    ),
     "nothing to rescale": (((A,), (B,)), {"b": 4}, (0, frozenset({"a"})), X[:, :4]),
 }  # fmt: skip
 

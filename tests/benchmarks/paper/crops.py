@@ -6,6 +6,7 @@ The models are those of `paper.liif`, first seed, taken from the same `--json` f
 from __future__ import annotations
 
 import base64
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import surgery
 from tests.benchmarks.paper import photographs
 from tests.benchmarks.paper.cells import Results, loaded
 from tests.benchmarks.paper.liif import EXPERIMENT, decibels, enlarged
+from tests.benchmarks.plots import save
 from tests.benchmarks.run import Run
 
 Value = dict[str, Any]
@@ -61,14 +63,13 @@ def plot(rows: list[Value], path: Path) -> None:
     given = found.pop("of width")
     figure = Figure(figsize=(1.75 * (1 + len(WIDTHS)), 2.05 * len(found)), dpi=100, layout="constrained")
     lines = figure.subplots(len(found), 1 + len(WIDTHS), squeeze=False)
-    for line, (name, pictures), first in zip(lines, found.items(), (*given, None), strict=False):
+    for line, (name, pictures), first in itertools.zip_longest(lines, found.items(), given):
         for axes, one in zip(line, (first, *pictures), strict=True):
             axes.set_axis_off()
             if one is not None:
                 show(axes, one)
         line[1].set_title(f"{name}\n{line[1].get_title()}", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    save(figure, path)
 
 
 def show(axes: Any, one: Value) -> None:

@@ -70,27 +70,27 @@ class Experiment:
 
     Attributes:
         steps: of a training, and of a quick one.
-        rates, first: learning rates to choose from, in order, and those of them that are tried first.
-        trial: the share of the steps of trainings that choose a rate.
         p, lower: of the paper's draw.
         scopes: which groups are elastic, as globs for `surgery.wrap(only=)`, by name; no globs are all of them.
         modes: the trainings that are compared, "plain" first.
         widths: what is measured, fractions or numbers of features, the full one first.
         few: of these, what costs a training or a refit each.
+        rates, first: learning rates to choose from, in order, and those of them that are tried first.
+        trial: the share of the steps of trainings that choose a rate.
         alone: the model with its widths multiplied by a fraction, where each of the few widths is trained alone too.
     """
 
     task: Task
     steps: tuple[int, int]
-    rates: tuple[float, ...]
-    first: tuple[float, ...]
-    trial: float
     p: float
     lower: int
     scopes: dict[str, tuple[str, ...]]
     modes: dict[str, Mode]
     widths: tuple[float, ...]
     few: tuple[float, ...]
+    rates: tuple[float, ...] = RATES
+    first: tuple[float, ...] = FIRST
+    trial: float = 0.2
     alone: Callable[[float], nn.Module] | None = None
 
     def wrapped(self, model: nn.Module, mode: Mode, seed: int = 0) -> nn.Module:
@@ -128,6 +128,6 @@ class Experiment:
     def at(self, twin: nn.Module, width: float, *parts: str, calibrated: bool = True) -> list[list[float]]:
         """The scores of a twin at one width on each part, its BatchNorm calibrated there or as the training left it."""
         with surgery.at_widths(twin, {"*": width}):
-            if calibrated:
+            if calibrated and self.task.normed:
                 surgery.recalibrate(twin, self.task.calibration())
             return [self.task.scores(twin, part) for part in parts]

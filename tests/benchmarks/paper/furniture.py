@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from tests.benchmarks.data import shuffled
+
 POINTS = 64
 COUNTS = {"train": 4_000, "validation": 1_000, "test": 2_000}
 NOISE, SCALE = 0.04, (0.7, 1.4)
@@ -150,6 +152,5 @@ def clouds(part: str) -> tuple[Tensor, Tensor]:
 def batches(seed: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Training clouds (B, 3, N) and classes, moved anew each time."""
     (made, kinds), generator = clouds("train"), torch.Generator().manual_seed(seed)
-    while True:
-        for rows in torch.randperm(len(made), generator=generator).split(size)[: len(made) // size]:
-            yield moved(made[rows], generator).transpose(1, 2), kinds[rows]
+    for rows in shuffled(len(made), size, generator):
+        yield moved(made[rows], generator).transpose(1, 2), kinds[rows]

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 import surgery
 from surgery.demo.data import Part
-from tests.benchmarks.data import fashion_mnist
+from tests.benchmarks.data import fashion_mnist, shuffled
 from tests.benchmarks.fitting import accuracy
 from tests.benchmarks.paper import compared
-from tests.benchmarks.paper.experiment import FIRST, RATES, Experiment, Mode, Task
+from tests.benchmarks.paper.experiment import Experiment, Mode, Task
 
 WIDTH, BATCH, EPOCHS = 256, 500, 100
 QUICK = 2  # epochs
@@ -56,9 +56,6 @@ def experiment(load: Callable[[], tuple[Part, Part, Part]]) -> Experiment:
     return Experiment(
         task,
         steps=(EPOCHS * EPOCH, QUICK * EPOCH),
-        rates=RATES,
-        first=FIRST,
-        trial=0.2,
         p=1.0,
         lower=1,
         scopes={"hidden": ()},
@@ -76,11 +73,8 @@ def experiment(load: Callable[[], tuple[Part, Part, Part]]) -> Experiment:
 
 
 def batches(train: Part, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each epoch in an order of its own; what is left over is left out."""
-    order = torch.Generator().manual_seed(seed)
-    while True:
-        for rows in torch.randperm(len(train), generator=order).split(BATCH)[: len(train) // BATCH]:
-            yield train.images[rows], train.labels[rows]
+    for rows in shuffled(len(train), BATCH, torch.Generator().manual_seed(seed)):
+        yield train.images[rows], train.labels[rows]
 
 
 EXPERIMENT = experiment(fashion_mnist)

@@ -7,6 +7,7 @@ T-nets with smaller last layers, and no penalty on the maps that these make. Fir
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.benchmarks.paper import compared, furniture
-from tests.benchmarks.paper.experiment import FIRST, RATES, Experiment, Mode, Task
+from tests.benchmarks.paper.experiment import Experiment, Mode, Task
 
 BATCH, EPOCHS, QUICK = 32, 10, 1
 
@@ -74,8 +75,7 @@ def accuracy(model: nn.Module, part: str) -> list[float]:
 
 def calibration() -> list[Tensor]:
     """Training clouds, moved as in training."""
-    batches = furniture.batches(0, 64)
-    return [next(batches)[0] for _ in range(8)]
+    return [x for x, _ in itertools.islice(furniture.batches(0, 64), 8)]
 
 
 FC, EVERY = "classifier", "every axis"
@@ -95,9 +95,6 @@ TASK = Task(
 EXPERIMENT = Experiment(
     TASK,
     steps=(EPOCHS * EPOCH, QUICK * EPOCH),
-    rates=RATES,
-    first=FIRST,
-    trial=0.2,
     p=0.5,
     lower=1,
     scopes={FC: ("fc1.0.o", "fc2.0.o"), EVERY: ()},
