@@ -22,6 +22,9 @@ def module(name: str) -> Any:
 
 def main(run: Run) -> list[dict[str, Any]]:
     """Print and return the rows of all experiments."""
+    # What is missing is said before hours of training.
+    for name in NAMES:
+        module(name).EXPERIMENT.task.calibration()
     return [row for name in NAMES for row in module(name).main(run)]
 
 
